@@ -1,0 +1,45 @@
+"""Exactly one credential from the headers: none and two are answers too. Runs in the hook.
+
+The forms are told apart by their syntax, before anything is looked up (RFC 6750, section 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from proxy_hook.denied import Denied, unauthorized
+from tokens.token import is_secret
+
+_MISSING = "Invalid or missing API token"
+
+
+@dataclass(frozen=True)
+class BearerToken:
+    """A token of ours: 64 hex characters. Never logged, so it has no readable form."""
+
+    secret: str
+
+    def __repr__(self) -> str:
+        return "BearerToken(…)"
+
+
+def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken:
+    """The one credential of a request. Raises Denied: 401 for none or one of no known form, 400 for two."""
+    given = [value for name, value in headers if name.lower() == b"authorization" and value.strip()]
+    if not given:
+        raise unauthorized(f"{_MISSING}: send it as Authorization: Bearer TOKEN")
+    if len(given) > 1 or b"," in given[0]:
+        raise Denied(
+            400,
+            "bad_request",
+            "More than one credential: send exactly one Authorization header",
+            'Bearer realm="punway", error="invalid_request"',
+        )
+    scheme, _, value = given[0].decode("latin-1").strip().partition(" ")
+    value = value.strip()
+    if scheme.lower() != "bearer" or not value:
+        raise unauthorized(f"{_MISSING}: the scheme must be Bearer, as in Authorization: Bearer TOKEN")
+    if not is_secret(value):
+        raise unauthorized(f"{_MISSING}: a token is 64 hex characters", "invalid_token")
+    return BearerToken(value)

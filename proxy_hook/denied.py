@@ -1,0 +1,30 @@
+"""Why a request goes no further than the hook: one error, in the contract's form. Runs in the hook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class Denied(Exception):
+    """The hook's no. ``challenge`` is for WWW-Authenticate (RFC 6750), ``retry_after`` in seconds."""
+
+    status: int
+    error: str
+    message: str
+    challenge: str = ""
+    retry_after: int = 0
+
+
+def unauthorized(message: str, error: str = "") -> Denied:
+    """401. Without credentials a challenge carries no error code (RFC 6750, section 3.1)."""
+    challenge = f'Bearer realm="punway", error="{error}"' if error else 'Bearer realm="punway"'
+    return Denied(401, "unauthorized", message, challenge)
+
+
+def forbidden(message: str) -> Denied:
+    return Denied(403, "forbidden", message)
+
+
+def unavailable(message: str, retry_after: int = 5) -> Denied:
+    return Denied(503, "service_unavailable", message, retry_after=retry_after)

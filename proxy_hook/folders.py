@@ -1,0 +1,62 @@
+"""The run and state directories: made by root at start, or by the one user of single-user mode."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from pathlib import Path
+
+from proxy_hook.config import Config
+
+
+class FolderError(Exception):
+    """A directory cannot be used. The message says which, and what to do."""
+
+
+def prepare(config: Config) -> None:
+    """Make the run and state directories, or check those that are there. Raises FolderError."""
+    run, state = config.run_dir, Path(config.portal.state_dir)
+    if config.single_user:
+        owner = os.geteuid()
+    else:
+        try:
+            owner = pwd.getpwnam(config.portal.hook_user).pw_uid
+        except KeyError:
+            raise FolderError(
+                f"portal.hook_user: there is no user {config.portal.hook_user}; make one: "
+                f"useradd --system --no-create-home --shell /usr/sbin/nologin {config.portal.hook_user}"
+            ) from None
+    _make(run, os.geteuid(), 0o755)
+    _make(state, owner, 0o700)
+    for folder, who in ((run, os.geteuid()), (state, owner)):
+        trouble = trouble_with(folder, who)
+        if trouble:
+            raise FolderError(trouble)
+
+
+def trouble_with(folder: Path, owner: int) -> str | None:
+    """What is wrong with a directory that must be ``owner``'s alone to write."""
+    try:
+        status = folder.lstat()
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{folder} is not a directory"
+    if status.st_uid != owner:
+        return f"{folder} belongs to uid {status.st_uid}; run: chown {owner} {folder}"
+    if status.st_mode & 0o022:
+        return f"{folder} can be written by others; run: chmod go-w {folder}"
+    return None
+
+
+def _make(folder: Path, owner: int, mode: int) -> None:
+    if folder.exists():
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        os.chown(folder, owner, -1)
+        folder.chmod(mode)
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be made: {error.strerror}") from error

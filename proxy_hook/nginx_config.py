@@ -1,0 +1,70 @@
+"""What nginx runs, made from punway.toml: the portal's server block, and a whole nginx.conf for ``serve``.
+
+The templates are found from the installed package. Runs with its caller's privilege and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, StrictUndefined
+
+from proxy_hook.config import Config, listen_address
+
+HOOK_TIME = 13
+"""Seconds that nginx waits for the hook; the spawner gives a PUN 10 to start."""
+
+
+def portal_config(config: Config, access_log: str = "/var/log/nginx/punway-access.log") -> str:
+    """The file for /etc/nginx/conf.d: upstream, maps and one server block."""
+    host, port = listen_address(config.portal.listen)
+    return _render(
+        "portal.conf.j2",
+        portal=config.portal,
+        listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        server_name=urlsplit(config.portal.public_url).hostname or "_",
+        public_host=urlsplit(config.portal.public_url).netloc,
+        tls=bool(config.portal.tls_certificate),
+        hook_time=HOOK_TIME,
+        max_body=config.max_body_bytes,
+        answers=ANSWERS,
+        access_log=access_log,
+    )
+
+
+def whole_config(config: Config) -> str:
+    """A complete nginx.conf around it, for ``punway serve``: foreground, its files in the run directory."""
+    return _render(
+        "nginx.conf.j2",
+        user="" if config.single_user else config.portal.nginx_user,
+        folder=config.run_dir / "nginx",
+    )
+
+
+def _answer(error: str, message: str) -> str:
+    """The body as nginx's quoted string; nginx has no way to write a dollar sign, so none may be in it."""
+    body = json.dumps({"error": error, "message": message})
+    assert "$" not in body
+    return "'" + body.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+ANSWERS: dict[int, str] = {
+    400: _answer("bad_request", "The request is not well-formed HTTP, or names its sender twice"),
+    404: _answer("not_found", "No such address; the API is under /api/v1/"),
+    405: _answer("method_not_allowed", "The portal does not take this method"),
+    408: _answer("request_timeout", "The request did not arrive in time"),
+    413: _answer("payload_too_large", "The body is larger than this portal takes"),
+    414: _answer("uri_too_long", "The address is too long"),
+    431: _answer("headers_too_large", "The request's headers are too large"),
+    503: _answer("service_unavailable", "The portal did not answer in time. If this was a submit, look for the job before you send it again"),
+}
+"""The bodies of the answers that nginx gives by itself, in the contract's form, quoted for its configuration."""
+
+
+def _render(name: str, **values: object) -> str:
+    source = (files("nginx") / name).read_text(encoding="utf-8")
+    # Not HTML, so nothing is escaped; every value is checked by config.py.
+    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, trim_blocks=True)
+    return environment.from_string(source).render(**values)

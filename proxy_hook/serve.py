@@ -1,0 +1,186 @@
+"""``punway serve``: spawner, hook and nginx as children of one supervising process, in the foreground.
+
+For containers, tests and the demo; on a host with systemd its units do this. A child that ends is started
+again; SIGTERM and SIGINT end them all.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import logging
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from proxy_hook import nginx_config
+from proxy_hook.config import Config, interpreter
+from proxy_hook.folders import prepare
+
+AGAIN_AFTER = 1.0
+"""Seconds before a child that has ended is started again."""
+END_TIME = 20.0
+
+log = logging.getLogger("punway.serve")
+
+
+class CannotServe(Exception):
+    """What is missing to serve. The message says what to install or to change."""
+
+
+@dataclass
+class Part:
+    """One child of the supervisor."""
+
+    name: str
+    argv: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    start_at: float = field(default_factory=time.monotonic)
+
+
+def spawner_settings(config: Config) -> str:
+    """The JSON that the spawner reads from its standard input (proxy_hook/spawner/launch.py, Settings)."""
+    pun, portal = config.pun, config.portal
+    app_settings = {
+        "run_dir": portal.run_dir,
+        "clusters": config.clusters.path,
+        "threads": pun.threads,
+        "idle_timeout": pun.idle_timeout,
+        "max_lifetime": pun.max_lifetime,
+        "max_body": config.max_body_bytes,
+    }
+    if config.single_user:
+        hook_uid, nginx_gid = os.geteuid(), os.getegid()
+    else:
+        hook_uid = pwd.getpwnam(portal.hook_user).pw_uid
+        nginx_gid = nginx_group(config)
+    return json.dumps(
+        {
+            "run_dir": portal.run_dir,
+            "hook_uid": hook_uid,
+            "nginx_gid": nginx_gid,
+            "spawn": pun.spawn,
+            "rules": {
+                "min_uid": pun.min_uid,
+                "user_regex": pun.user_regex,
+                "disabled_shells": pun.disabled_shells,
+                "deny_users": pun.deny_users,
+                "allow_groups": pun.allow_groups,
+                "only_uid": os.geteuid() if config.single_user else None,
+            },
+            "no_new_privs": pun.no_new_privs,
+            "environment": pun.environment,
+            "single_user": config.single_user,
+            "python": interpreter(),
+            "app": "pun_app.server:live",
+            "app_module": "pun_app",
+            "app_settings": json.dumps(app_settings),
+        }
+    )
+
+
+def nginx_group(config: Config) -> int:
+    """The group through which nginx reaches the sockets. Raises CannotServe."""
+    try:
+        return grp.getgrgid(pwd.getpwnam(config.portal.nginx_user).pw_gid).gr_gid
+    except KeyError:
+        raise CannotServe(
+            f"portal.nginx_user: there is no user {config.portal.nginx_user}; install nginx, "
+            "or name the user of its workers (www-data on Debian, nginx on RHEL)"
+        ) from None
+
+
+def run_spawner(config: Config) -> None:
+    """Become the spawner: a fresh interpreter, so that root's process holds the standard library alone."""
+    prepare(config)
+    settings = os.memfd_create("settings")
+    with os.fdopen(os.dup(settings), "w") as file:
+        file.write(spawner_settings(config))
+    os.lseek(settings, 0, os.SEEK_SET)
+    os.dup2(settings, 0)
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    os.execve(interpreter(), [interpreter(), "-I", "-m", "proxy_hook.spawner"], environment)
+
+
+def write_nginx_files(config: Config) -> str:
+    """Write nginx's configuration into the run directory; its path."""
+    folder = config.run_dir / "nginx"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    (folder / "portal.conf").write_text(nginx_config.portal_config(config, "/dev/stdout"))
+    path = folder / "nginx.conf"
+    path.write_text(nginx_config.whole_config(config))
+    return str(path)
+
+
+def find_nginx() -> str:
+    """Where nginx is. Raises CannotServe."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if not found:
+        raise CannotServe("nginx is not installed; run: apt-get install nginx (Debian) or dnf install nginx (RHEL)")
+    return found
+
+
+class Supervisor:
+    """Starts the three parts, and keeps them."""
+
+    def __init__(self, config: Config) -> None:
+        prepare(config)
+        if not config.single_user:
+            nginx_group(config)
+        conf = write_nginx_files(config)
+        punway = [interpreter(), "-I", "-m", "proxy_hook.cli"]
+        given = ["-c", str(config.source.absolute())]
+        self._parts = [
+            Part("spawner", [*punway, "spawner", *given]),
+            Part("hook", [*punway, "hook", *given]),
+            Part("nginx", [find_nginx(), "-e", "stderr", "-p", str(config.run_dir / "nginx"), "-c", conf]),
+        ]
+        self._leaving = False
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._leave)
+        try:
+            while not self._leaving:
+                self._look()
+                time.sleep(0.1)
+        finally:
+            self._end()
+
+    def _leave(self, *_: object) -> None:
+        self._leaving = True
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for part in self._parts:
+            if part.process and part.process.poll() is not None:
+                log.error("%s ended with %s; it is started again", part.name, part.process.returncode)
+                part.process, part.start_at = None, now + AGAIN_AFTER
+            if part.process is None and now >= part.start_at:
+                # In a session of its own: an interrupt at the terminal is for the supervisor to pass on.
+                part.process = subprocess.Popen(part.argv, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def _end(self) -> None:
+        """nginx first, so that no request comes in any more."""
+        for part in reversed(self._parts):
+            if part.process is None:
+                continue
+            part.process.terminate()
+            try:
+                part.process.wait(END_TIME)
+            except subprocess.TimeoutExpired:
+                log.error("%s does not end; it is killed", part.name)
+                part.process.kill()
+                part.process.wait()
+
+
+def serve(config: Config) -> None:
+    """Run the whole portal. Raises CannotServe, FolderError."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway serve: %(message)s")
+    Supervisor(config).run()

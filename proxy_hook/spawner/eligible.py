@@ -1,0 +1,87 @@
+"""Who may have a PUN at all. Runs as root, in the child that is about to become the user.
+
+Look-ups in the name service happen here and nowhere else in the spawner, so that a slow directory server
+stalls the one user who is asked for.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+from dataclasses import dataclass
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\$?")
+"""What any account's name must be before it becomes a folder's name, whatever the site's own rule is."""
+
+
+class Refused(Exception):
+    """This account gets no PUN. The message says which rule."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The site's rules, from ``[pun]`` of punway.toml. ``only_uid`` is set in single-user mode."""
+
+    min_uid: int
+    user_regex: str
+    disabled_shells: tuple[str, ...]
+    deny_users: tuple[str, ...]
+    allow_groups: tuple[str, ...]
+    only_uid: int | None
+
+
+@dataclass(frozen=True)
+class Account:
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+
+def check_name(name: str, rules: Rules) -> None:
+    """The rules that need no look-up. Raises Refused."""
+    if len(name) > 64 or not _SAFE_NAME.fullmatch(name) or not re.fullmatch(rules.user_regex, name):
+        raise Refused("the user's name is not of the form that this portal serves (user_regex)")
+    if name in rules.deny_users:
+        raise Refused(f"{name} is among the users that this portal does not serve (deny_users)")
+
+
+def find_account(name: str, uid: int, rules: Rules) -> Account:
+    """The account of that uid, when it may have a PUN. Raises Refused."""
+    check_name(name, rules)
+    if uid == 0:
+        raise Refused("root is not served")
+    if rules.only_uid is not None and uid != rules.only_uid:
+        raise Refused("this portal runs in single-user mode and serves only the user who started it")
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        raise Refused(f"{name} has no account on this host any more") from None
+    if entry.pw_name != name:
+        raise Refused(f"uid {uid} is called {entry.pw_name} on this host, not {name}")
+    if pwd.getpwnam(name).pw_uid != uid:
+        raise Refused(f"{name} and uid {uid} are not one account on this host")
+    if rules.only_uid is None:
+        _check_site_rules(entry, rules)
+    return Account(name, uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
+
+
+def _check_site_rules(entry: pwd.struct_passwd, rules: Rules) -> None:
+    if entry.pw_uid < rules.min_uid:
+        raise Refused(f"uids below {rules.min_uid} are not served (min_uid); {entry.pw_name} has {entry.pw_uid}")
+    if entry.pw_gid == 0:
+        raise Refused("users whose primary group is root's are not served")
+    if entry.pw_shell in rules.disabled_shells:
+        raise Refused(f"{entry.pw_name} has a disabled shell, {entry.pw_shell} (disabled_shells)")
+    if rules.allow_groups:
+        groups = set()
+        for gid in os.getgrouplist(entry.pw_name, entry.pw_gid):
+            try:
+                groups.add(grp.getgrgid(gid).gr_name)
+            except KeyError:
+                continue  # A number that no group has (any more) cannot be on the list.
+        if not groups & set(rules.allow_groups):
+            raise Refused(f"{entry.pw_name} is in none of the groups that this portal serves (allow_groups)")

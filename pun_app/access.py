@@ -1,0 +1,108 @@
+"""assertion → token → scope → Caller: who a request is for, and that it may.
+
+The PUN has the last word on a token: the hook vouches for who the caller is, and this process looks the
+token's hash up in the user's own file, at every request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+from pun_app.errors import InsufficientScope, Unauthorized, Unavailable
+from tokens import scopes
+from tokens.assertion import InvalidAssertion, Verifier
+from tokens.store import StoreError, StoreRefused, TokenStore
+from tokens.token import utc_now
+
+USE_NOTED_EVERY = 60.0
+"""Seconds between two notes of a token's use in the file."""
+
+log = logging.getLogger("punway.pun")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a handler is acting for: the user that this process is, and what the credential may."""
+
+    user: str
+    via: str
+    scopes: tuple[str, ...]
+    token_id: str | None
+    token_name: str | None
+
+    def need(self, scope: str) -> None:
+        """Raise InsufficientScope unless the caller may."""
+        if not scopes.allows(self.scopes, scope):
+            raise InsufficientScope(scope)
+
+
+class Access:
+    """The door of one PUN."""
+
+    def __init__(self, verifier: Verifier, store: TokenStore, uid: int | None = None) -> None:
+        self._verifier = verifier
+        self._store = store
+        self._uid = os.geteuid() if uid is None else uid
+        self._uses = UseNotes(store)
+
+    def caller(self, note: str | None) -> Caller:
+        """The caller that the hook's note names. Raises Unauthorized, and Unavailable for a home's trouble."""
+        try:
+            assertion = self._verifier.verify(note or "", self._uid)
+        except InvalidAssertion as error:
+            raise Unauthorized("Invalid or missing API token: the request did not come through the portal") from error
+        if assertion.via != "token" or assertion.sha256 is None:
+            raise Unauthorized("Invalid or missing API token")
+        try:
+            token = self._store.find(assertion.sha256)
+        except StoreRefused as error:
+            raise Unauthorized(f"No token can be checked: {error}") from error
+        except StoreError as error:
+            raise Unavailable(f"No token can be checked just now: {error}") from error
+        if token is None:
+            raise Unauthorized("Invalid or missing API token: this token was revoked")
+        now = utc_now()
+        if token.expired(now):
+            raise Unauthorized("Invalid or missing API token: this token has expired")
+        if not token.in_clear:
+            self._uses.note(token.id, token.last_used_at, now)
+        return Caller(assertion.user, assertion.via, token.scopes, token.id, token.name)
+
+
+class UseNotes:
+    """Writes ``last_used_at``, off the request's path and at most once a minute for each token."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self._store = TokenStore(store.home)
+        self._noted: dict[str, float] = {}
+        self._pending: queue.SimpleQueue[tuple[str, datetime]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def note(self, token_id: str, last: datetime | None, now: datetime) -> None:
+        """Have a use noted, unless one was within the minute. Never fails, never waits for the disk."""
+        if last is not None and (now - last).total_seconds() < USE_NOTED_EVERY:
+            return
+        with self._lock:
+            noted = self._noted.get(token_id)
+            if noted is not None and time.monotonic() - noted < USE_NOTED_EVERY:
+                return
+            self._noted[token_id] = time.monotonic()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write, name="last-used", daemon=True)
+                self._thread.start()
+        self._pending.put((token_id, now))
+
+    def _write(self) -> None:
+        while True:
+            token_id, when = self._pending.get()
+            try:
+                self._store.note_use({token_id: when})
+            except StoreError as error:
+                log.warning("the last use of a token could not be noted: %s", error)

@@ -1,0 +1,62 @@
+"""The contract of every adapter. What a scheduler lacks stays unimplemented here and becomes a 501.
+
+An adapter raises four things, decided where the scheduler's words are known: Refused, Unavailable,
+NotFound and NotSupported (pun_app/errors.py). An unknown job is never "completed", and an unknown state is
+``None`` beside its ``native_state``. Adapters know no HTTP and can be used from a prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from pun_app.adapters.model import Job, JobRequest
+from pun_app.errors import NotFound, NotSupported
+
+
+class Adapter:
+    """One cluster's scheduler. ``job`` is the cluster file's mapping of that name."""
+
+    job_id: ClassVar[re.Pattern[str]] = re.compile(r"[^\s/]{1,64}")
+    """What the scheduler's job ids look like; nothing else gets near a command."""
+
+    def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
+        self.cluster_id = cluster_id
+        self.config = job
+
+    def check_id(self, job_id: str) -> str:
+        """The id, when it is of this scheduler's form. Raises NotFound."""
+        if not self.job_id.fullmatch(job_id):
+            raise NotFound("Job not found")
+        return job_id
+
+    def submit(self, request: JobRequest) -> Job:
+        """Submit; the job as far as it is known then. Raises Refused when nothing was submitted."""
+        raise self._lacking("submit jobs")
+
+    def jobs(self) -> list[Job]:
+        """The jobs of the user that this process is, those that ended lately among them."""
+        raise self._lacking("list jobs")
+
+    def job(self, job_id: str) -> Job:
+        """One job of this user, alive or ended. Raises NotFound, also for another user's."""
+        raise self._lacking("show a job")
+
+    def cancel(self, job_id: str) -> None:
+        raise self._lacking("cancel jobs")
+
+    def hold(self, job_id: str) -> str | None:
+        """Hold a queued job; its status then."""
+        raise self._lacking("hold jobs")
+
+    def release(self, job_id: str) -> str | None:
+        """Release a held job; its status then."""
+        raise self._lacking("release jobs")
+
+    def commands(self) -> list[str]:
+        """The commands that it runs, by name, for ``punway check``."""
+        return []
+
+    def _lacking(self, what: str) -> NotSupported:
+        name = self.config.get("adapter")
+        return NotSupported(f"The adapter {name} of cluster {self.cluster_id} cannot {what}")

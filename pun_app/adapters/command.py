@@ -1,0 +1,214 @@
+"""The only place where a PUN starts processes: argv only, never a shell.
+
+Every scheduler command has a clean environment, a time-out that ends its whole process group, a bound on
+what it may print, and a place among the few that one PUN runs at once.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pun_app.errors import Unavailable
+
+TIMEOUT = 30.0
+"""Seconds that a scheduler's command has."""
+OUTPUT_SIZE = 64 * 1024 * 1024
+"""Bytes that it may print, both streams together."""
+AT_ONCE = 6
+"""Commands of one PUN at once; fewer than its threads, so that some are left for other requests."""
+
+_LOGIN = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG")
+_places = threading.BoundedSemaphore(AT_ONCE)
+
+
+class CommandFailed(Unavailable):
+    """A command could not be run to its end, so what it did is not known."""
+
+
+class NotStarted(Unavailable):
+    """The command was never started, so it did nothing."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command that ended by itself printed. ``code`` is negative for a signal."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Commands:
+    """How a cluster's commands are found and wrapped: OOD's ``bin``, ``bin_overrides``, ``submit_host``.
+
+    ``environment`` is what the scheduler's own commands need besides (SLURM_CONF, say).
+    """
+
+    bin: str | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    submit_host: str | None = None
+    strict_host_checking: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, job: Mapping[str, Any], environment: Mapping[str, str]) -> Commands:
+        """From a cluster file's ``job``. Raises Unavailable for keys of another type, naming the key."""
+        for key in ("bin", "submit_host"):
+            if not isinstance(job.get(key, ""), (str, type(None))):
+                raise Unavailable(f"The cluster's configuration is wrong: job.{key} must be text")
+        overrides = job.get("bin_overrides") or {}
+        if not isinstance(overrides, dict):
+            raise Unavailable("The cluster's configuration is wrong: job.bin_overrides must be a mapping")
+        return cls(
+            bin=job.get("bin") or None,
+            overrides={str(name): str(path) for name, path in overrides.items()},
+            submit_host=job.get("submit_host") or None,
+            strict_host_checking=job.get("strict_host_checking") is not False,
+            environment=environment,
+        )
+
+    def path(self, name: str) -> str:
+        """Where a command is. Raises NotStarted when it is not to be found on this host."""
+        if name in self.overrides:
+            return self.overrides[name]
+        if self.bin:
+            return os.path.join(self.bin, name)
+        if self.submit_host:
+            return name
+        found = shutil.which(name)
+        if not found:
+            raise NotStarted(f"The scheduler's command {name} is not found on this host", 60)
+        return found
+
+    def run(
+        self, argv: Sequence[str], stdin: str = "", *, login: bool = True, timeout: float = TIMEOUT
+    ) -> Output:
+        """Run ``argv``, whose first word is the command's plain name.
+
+        Without ``login`` the variables that a login sets are left out, for commands that hand their
+        environment on to a job. Raises NotStarted and CommandFailed.
+        """
+        words = [self.path(argv[0]), *argv[1:]]
+        environment = {k: v for k, v in os.environ.items() if login or k not in _LOGIN}
+        if self.submit_host:
+            words = self._through_ssh(words)
+            environment = dict(os.environ)
+        else:
+            environment.update(self.environment)
+        return _run(words, stdin.encode("utf-8", "surrogatepass"), environment, argv[0], timeout)
+
+    def _through_ssh(self, words: list[str]) -> list[str]:
+        """The command on the submit host. ssh joins its words for a remote shell, so each is quoted."""
+        checking = "yes" if self.strict_host_checking else "no"
+        settings = [f"{name}={value}" for name, value in self.environment.items()]
+        remote = shlex.join(["env", *settings, *words] if settings else words)
+        options = ["-o", "BatchMode=yes", "-o", f"StrictHostKeyChecking={checking}"]
+        return ["ssh", *options, "--", str(self.submit_host), remote]
+
+
+def start_session(
+    argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdout: int, stderr: int
+) -> subprocess.Popen[bytes]:
+    """Start a process that lives on by itself, in a session of its own. Raises OSError."""
+    return subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        umask=0o022,
+    )
+
+
+def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, timeout: float) -> Output:
+    deadline = time.monotonic() + timeout
+    if not _places.acquire(timeout=timeout):
+        raise NotStarted(f"Too many scheduler commands of this user are under way to run {name}; try again")
+    try:
+        with _memory_file(stdin) as standard_input:
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    env=environment,
+                    cwd="/",
+                    stdin=standard_input,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                    # sbatch hands its umask on to the job: what a login shell has, not the PUN's 077.
+                    umask=0o022,
+                )
+            except OSError as error:
+                raise NotStarted(f"The scheduler's command {name} cannot be run: {error.strerror}", 60) from error
+            with process:
+                try:
+                    out, err = _collect(process, deadline, name, timeout)
+                    code = process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired as error:
+                    raise CommandFailed(f"{name} did not answer within {timeout:.0f} s") from error
+                finally:
+                    if process.returncode is None:
+                        # The group, for what the command itself has started.
+                        with suppress(ProcessLookupError):
+                            os.killpg(process.pid, signal.SIGKILL)
+        return Output(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+    finally:
+        _places.release()
+
+
+@contextmanager
+def _memory_file(content: bytes) -> Iterator[int]:
+    """A descriptor that reads ``content``: no pipe that a command which does not read would block."""
+    if not content:
+        yield subprocess.DEVNULL
+        return
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _collect(
+    process: subprocess.Popen[bytes], deadline: float, name: str, timeout: float
+) -> tuple[bytes, bytes]:
+    """Both streams to their ends. Raises CommandFailed past the deadline or OUTPUT_SIZE."""
+    assert process.stdout and process.stderr
+    parts: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
+    out, err = parts.values()
+    size = 0
+    with selectors.PollSelector() as selector:
+        for descriptor in parts:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            ready = selector.select(left) if left > 0 else []
+            if not ready:
+                raise CommandFailed(f"{name} did not answer within {timeout:.0f} s")
+            for key, _ in ready:
+                data = os.read(key.fd, 256 * 1024)
+                if not data:
+                    selector.unregister(key.fd)
+                size += len(data)
+                parts[key.fd].append(data)
+            if size > OUTPUT_SIZE:
+                raise CommandFailed(f"{name} printed more than {OUTPUT_SIZE // 2**20} MiB")
+    return b"".join(out), b"".join(err)

@@ -1,0 +1,177 @@
+"""``local``: the embedded scheduler of the demo and of single machines.
+
+Jobs are processes of the user in sessions of their own, on a small queue kept on disk, which survives the
+PUN. Keys in the cluster file: ``slots``, how many jobs run at once (default: the processors).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pun_app.adapters.base import Adapter
+from pun_app.adapters.command import start_session
+from pun_app.adapters.local_queue import DONE, HELD, QUEUED, RUNNING, LocalJob, LocalQueue
+from pun_app.adapters.model import COMPLETED, Job, JobRequest
+from pun_app.adapters import model
+from pun_app.errors import NotFound, Refused, Unavailable
+
+STATUS = {QUEUED: model.QUEUED, HELD: model.QUEUED_HELD, RUNNING: model.RUNNING, DONE: COMPLETED}
+QUEUE_NAME = "local"
+
+
+class LocalAdapter(Adapter):
+    """The jobs of one user on this machine."""
+
+    job_id = re.compile(r"[1-9]\d{0,9}")
+
+    def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
+        super().__init__(cluster_id, job)
+        account = pwd.getpwuid(os.geteuid())
+        self._user = account.pw_name
+        home = Path(os.environ.get("HOME") or account.pw_dir)
+        self._queue = LocalQueue(home / ".local" / "share" / "punway" / "local" / cluster_id)
+        slots = job.get("slots", os.cpu_count() or 1)
+        if type(slots) is not int or slots < 1:
+            raise Unavailable(f"The cluster's configuration is wrong: job.slots must be a number, not {slots!r}")
+        self._slots = slots
+
+    def submit(self, request: JobRequest) -> Job:
+        if not request.content.startswith("#!"):
+            raise Refused("This does not look like a batch script: its first line must start with #!")
+        if request.queue_name not in (None, QUEUE_NAME):
+            raise Refused(f"There is no queue {request.queue_name}; the local scheduler has one, {QUEUE_NAME}")
+        if request.accounting_id is not None:
+            raise Refused("The local scheduler has no accounts; leave options.accounting_id out")
+        if request.native:
+            raise Refused("The local scheduler has no native options; leave options.native out")
+
+        def queued(number: int) -> LocalJob:
+            output = _path(request, request.output_path or "punway-%j.out", number)
+            return LocalJob(
+                id=number,
+                name=request.job_name or "job",
+                workdir=request.workdir,
+                output=output,
+                error=_path(request, request.error_path, number) if request.error_path else output,
+                wall_time=request.wall_time,
+                state=QUEUED,
+                submitted_at=int(time.time()),
+            )
+
+        with _disk():
+            job = self._queue.add(request.content, queued)
+            self._see_to_runner()
+        return self._job(job)
+
+    def jobs(self) -> list[Job]:
+        with _disk():
+            jobs = self._queue.jobs()
+            if any(job.state in (QUEUED, RUNNING) for job in jobs):
+                self._see_to_runner()
+        return [self._job(job) for job in jobs]
+
+    def job(self, job_id: str) -> Job:
+        with _disk():
+            job = self._find(job_id)
+            if job.state in (QUEUED, RUNNING):
+                self._see_to_runner()
+        return self._job(job)
+
+    def cancel(self, job_id: str) -> None:
+        with _disk(), self._queue.locked():
+            job = self._find(job_id)
+            if job.state == DONE:
+                raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+            if job.state == RUNNING:
+                self._queue.put(replace(job, end="cancelled"))  # The runner ends it.
+            else:
+                self._queue.put(replace(job, state=DONE, ended_at=int(time.time()), outcome="cancelled"))
+        self._see_to_runner()
+
+    def hold(self, job_id: str) -> str | None:
+        with _disk(), self._queue.locked():
+            job = self._find(job_id)
+            if job.state not in (QUEUED, HELD):
+                raise Refused(f"Job {job_id} is {STATUS[job.state]}; only a queued job can be held")
+            self._queue.put(replace(job, state=HELD))
+        return model.QUEUED_HELD
+
+    def release(self, job_id: str) -> str | None:
+        with _disk(), self._queue.locked():
+            job = self._find(job_id)
+            if job.state == DONE:
+                raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+            if job.state != HELD:
+                return STATUS[job.state]
+            self._queue.put(replace(job, state=QUEUED))
+        self._see_to_runner()
+        return model.QUEUED
+
+    def _find(self, job_id: str) -> LocalJob:
+        job = self._queue.get(int(self.check_id(job_id)))
+        if job is None:
+            raise NotFound("Job not found")
+        return job
+
+    def _see_to_runner(self) -> None:
+        """Start a runner unless one is there."""
+        # Under the lock, as a runner that starts: neither takes the other for a runner at work.
+        with self._queue.locked():
+            place = self._queue.runner_lock()
+            if place is None:
+                return
+            os.close(place)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            module = "pun_app.adapters.local_runner"
+            start_session(
+                [sys.executable, "-I", "-m", module, str(self._queue.folder), str(self._slots)],
+                cwd="/",
+                environment=os.environ,
+                stdout=null,
+                stderr=null,
+            )
+        finally:
+            os.close(null)
+
+    def _job(self, job: LocalJob) -> Job:
+        until = job.ended_at or int(time.time())
+        return Job(
+            id=str(job.id),
+            name=job.name,
+            owner=self._user,
+            status=STATUS[job.state],
+            native_state=job.state,
+            native_reason=job.end if job.outcome == "failed" else None,
+            outcome=job.outcome,
+            exit_code=job.exit_code if job.outcome in ("succeeded", "failed") else None,
+            queue=QUEUE_NAME,
+            submitted_at=job.submitted_at,
+            started_at=job.started_at,
+            ended_at=job.ended_at,
+            wallclock_time=until - job.started_at if job.started_at else 0,
+            wallclock_limit=job.wall_time,
+        )
+
+
+def _path(request: JobRequest, given: str, number: int) -> str:
+    """An output's path, with %j for the job's id as sbatch has it."""
+    return os.path.join(request.workdir, given.replace("%j", str(number)))
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """Turn a home's trouble (full, gone, read-only) into Unavailable."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"The local queue cannot be used: {error.strerror}") from error

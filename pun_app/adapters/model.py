@@ -1,0 +1,54 @@
+"""Job and JobRequest: what every adapter takes and gives. Times are Unix seconds, durations seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+QUEUED = "queued"
+QUEUED_HELD = "queued_held"
+RUNNING = "running"
+SUSPENDED = "suspended"
+COMPLETED = "completed"
+
+BY_PROGRESS = (None, COMPLETED, QUEUED_HELD, QUEUED, RUNNING, SUSPENDED)
+"""The statuses in the order in which one task's decides for its array, the last first (as OOD has it)."""
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What is to be submitted. ``None`` leaves a choice to the scheduler; ``wall_time`` is in seconds."""
+
+    content: str
+    workdir: str
+    job_name: str | None = None
+    queue_name: str | None = None
+    accounting_id: str | None = None
+    wall_time: int | None = None
+    output_path: str | None = None
+    error_path: str | None = None
+    native: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, or one task of an array. ``None`` is what the scheduler does not tell.
+
+    ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
+    set once it has ended: succeeded, failed, cancelled, timed_out, out_of_memory, node_failed, preempted.
+    """
+
+    id: str
+    name: str | None = None
+    owner: str | None = None
+    status: str | None = None
+    native_state: str | None = None
+    native_reason: str | None = None
+    outcome: str | None = None
+    exit_code: int | None = None
+    queue: str | None = None
+    account: str | None = None
+    submitted_at: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    wallclock_time: int | None = None
+    wallclock_limit: int | None = None

@@ -1,0 +1,93 @@
+"""What the readers of one cluster share: identical questions in flight are one command, and an answer is
+used again for a second, so that a hundred polling clients of one user cost the scheduler one command a
+second. A change through the same PUN drops what is remembered.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from pun_app.adapters.base import Adapter
+from pun_app.adapters.model import Job, JobRequest
+
+FRESH = 1.0
+"""Seconds for which an answer may be used again."""
+REMEMBERED = 1000
+
+T = TypeVar("T")
+
+
+class SharedReads:
+    """An adapter whose answers are shared. Each read comes with its age in seconds."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self._lock = threading.Lock()
+        self._asked: dict[str | None, tuple[float, Future[Any]]] = {}
+
+    def jobs(self, *, fresh: bool = False) -> tuple[list[Job], float]:
+        """The caller's jobs. ``fresh`` asks the scheduler anew."""
+        return self._shared(None, self.adapter.jobs, fresh)
+
+    def job(self, job_id: str, *, fresh: bool = False) -> tuple[Job, float]:
+        """One job. A second job within a second has the whole list asked for, which then serves all."""
+        self.adapter.check_id(job_id)
+        if not fresh and self._others_ask(job_id):
+            jobs, age = self.jobs()
+            for job in jobs:
+                if job.id == job_id:
+                    return job, age
+        return self._shared(job_id, lambda: self.adapter.job(job_id), fresh)
+
+    def submit(self, request: JobRequest) -> Job:
+        return self._changing(lambda: self.adapter.submit(request))
+
+    def cancel(self, job_id: str) -> None:
+        self.adapter.check_id(job_id)
+        self._changing(lambda: self.adapter.cancel(job_id))
+
+    def hold(self, job_id: str) -> str | None:
+        self.adapter.check_id(job_id)
+        return self._changing(lambda: self.adapter.hold(job_id))
+
+    def release(self, job_id: str) -> str | None:
+        self.adapter.check_id(job_id)
+        return self._changing(lambda: self.adapter.release(job_id))
+
+    def _others_ask(self, job_id: str) -> bool:
+        since = time.monotonic() - FRESH
+        with self._lock:
+            return any(asked > since and key != job_id for key, (asked, _) in self._asked.items())
+
+    def _shared(self, key: str | None, ask: Callable[[], T], fresh: bool) -> tuple[T, float]:
+        now = time.monotonic()
+        with self._lock:
+            asked, answer = self._asked.get(key, (0.0, None))
+            # An answer that is still awaited was asked for before this question: too early for ``fresh``.
+            if answer and not fresh and (now - asked < FRESH or not answer.done()):
+                others: Future[T] = answer
+                mine = None
+            else:
+                if len(self._asked) >= REMEMBERED:
+                    self._asked = {k: v for k, v in self._asked.items() if now - v[0] < FRESH}
+                mine = Future[T]()
+                self._asked[key] = (now, mine)
+        if mine is None:
+            return others.result(), now - asked
+        try:
+            mine.set_result(ask())
+        except BaseException as error:
+            mine.set_exception(error)
+        return mine.result(), 0.0
+
+    def _changing(self, change: Callable[[], T]) -> T:
+        try:
+            return change()
+        finally:
+            # Afterwards: what was asked meanwhile may not know of it.
+            with self._lock:
+                self._asked.clear()

@@ -1,0 +1,49 @@
+"""OOD's ACLs on a cluster: ``{adapter: group, groups: […], type: allowlist}``, all of which must pass.
+
+What cannot be understood shuts the user out: an access rule with a typo must not let everyone in.
+Source: the Open OnDemand documentation, "Cluster Config Schema v2", acls.
+"""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+from typing import Any
+
+log = logging.getLogger("punway.pun")
+
+_ALLOW = ("allowlist", "whitelist")
+_BLOCK = ("blocklist", "blacklist")
+
+
+def allowed(acls: Any) -> bool:
+    """Whether the user that this process is passes every rule; no rules let everyone pass."""
+    if acls is None:
+        return True
+    return isinstance(acls, list) and all(_passes(rule) for rule in acls)
+
+
+def _passes(rule: Any) -> bool:
+    if not isinstance(rule, dict) or rule.get("adapter") != "group" or not isinstance(rule.get("groups"), list):
+        log.warning("an ACL is not understood, so it lets nobody in: %r", rule)
+        return False
+    named = _group_names() & {str(group) for group in rule["groups"]}
+    kind = rule.get("type", _ALLOW[0])
+    if kind in _ALLOW:
+        return bool(named)
+    if kind in _BLOCK:
+        return not named
+    log.warning("an ACL has an unknown type, so it lets nobody in: %r", kind)
+    return False
+
+
+def _group_names() -> set[str]:
+    """The process's groups: a PUN leaves when the directory gives its user others."""
+    names = set()
+    for gid in {os.getegid(), *os.getgroups()}:
+        try:
+            names.add(grp.getgrgid(gid).gr_name)
+        except KeyError:
+            continue  # A number without a name is in nobody's list.
+    return names

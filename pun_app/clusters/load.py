@@ -1,0 +1,159 @@
+"""OOD's cluster files (schema v2): load them, leave out what cannot be used, and say why.
+
+Read as the user: the files' permissions are part of the site's access rules. A file that does not parse
+is left out with a logged reason and takes no other file with it. Format: the Open OnDemand documentation,
+"Cluster Config Schema v2".
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pun_app.adapters.registry import adapter_for
+from pun_app.adapters.shared import SharedReads
+from pun_app.clusters.acls import allowed
+from pun_app.errors import NotFound
+
+log = logging.getLogger("punway.pun")
+
+# The C loader is ten times as fast; a PyYAML without libyaml has only the other.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SIZE = 256 * 1024
+
+
+class BadClusterFile(Exception):
+    """The file cannot be used. The message says why; it is for the admin."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One configured target that takes jobs. ``job`` is the file's own mapping, as OOD documents it."""
+
+    id: str
+    title: str
+    adapter_name: str
+    login_host: str | None
+    hidden: bool
+    job: dict[str, Any]
+
+    @cached_property
+    def reads(self) -> SharedReads:
+        """The cluster's adapter, behind what its readers share."""
+        return SharedReads(adapter_for(self.id, self.adapter_name, self.job))
+
+
+class ClusterFolder:
+    """The clusters of one folder, read again when a file in it has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._seen: object = None
+        self._clusters: dict[str, Cluster] = {}
+
+    def listed(self) -> list[Cluster]:
+        """Every cluster that the user may submit to, by id."""
+        with self._lock:
+            seen = self._signature()
+            if seen != self._seen:
+                self._clusters, self._seen = self._load(), seen
+            return list(self._clusters.values())
+
+    def get(self, cluster_id: str) -> Cluster:
+        """Raises NotFound, also for one whose ACLs shut the user out."""
+        for cluster in self.listed():
+            if cluster.id == cluster_id:
+                return cluster
+        raise NotFound("Cluster not found")
+
+    def _signature(self) -> object:
+        try:
+            return sorted(_identity(path) for path in self._path.iterdir())
+        except OSError as error:
+            return error.errno
+
+    def _load(self) -> dict[str, Cluster]:
+        clusters = {}
+        for path in cluster_files(self._path):
+            try:
+                cluster = load_cluster(path)
+            except BadClusterFile as error:
+                log.warning("%s is left out: %s", path, error)
+                continue
+            if cluster:
+                clusters[cluster.id] = cluster
+        return clusters
+
+
+def _identity(path: Path) -> tuple[str, int, int, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return path.name, 0, 0, 0, 0
+    return path.name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def cluster_files(folder: Path) -> list[Path]:
+    """The files that OOD would read, by name; none where the folder cannot be read."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix in (".yml", ".yaml") and p.is_file())
+    except OSError as error:
+        log.warning("no cluster files: %s: %s", folder, error.strerror)
+        return []
+
+
+def load_cluster(path: Path) -> Cluster | None:
+    """The cluster in a file; None where it takes no jobs, or not the user's. Raises BadClusterFile."""
+    v2 = _mapping(_document(path).get("v2"), "v2")
+    metadata = _mapping(v2.get("metadata", {}), "metadata")
+    login = _mapping(v2.get("login", {}), "login")
+    if not v2.get("job"):
+        return None
+    job = _mapping(v2["job"], "job")
+    adapter = job.get("adapter")
+    if not isinstance(adapter, str):
+        raise BadClusterFile("job.adapter is missing")
+    if not allowed(v2.get("acls")) or not allowed(job.get("acls")):
+        return None
+    host = login.get("host")
+    return Cluster(
+        id=path.stem,
+        title=str(metadata.get("title") or re.sub(r"[_-]+", " ", path.stem).title()),
+        adapter_name=adapter,
+        login_host=str(host) if host else None,
+        hidden=metadata.get("hidden") is True,
+        job=job,
+    )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        if not os.access(path, os.R_OK):
+            return {"v2": {}}  # The site's way to keep users out; no fault of the file.
+        if path.stat().st_size > _SIZE:
+            raise BadClusterFile(f"it is larger than {_SIZE} bytes")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadClusterFile(f"it cannot be read: {error}") from error
+    if "<%" in text:
+        raise BadClusterFile("it is an ERB template; write the plain YAML out")
+    try:
+        document = yaml.load(text, _LOADER)  # noqa: S506 - both loaders are safe ones
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise BadClusterFile(f"it is no YAML: {error}") from error
+    return _mapping(document, "the file")
+
+
+def _mapping(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadClusterFile(f"{what} must be a mapping")
+    return value

@@ -1,0 +1,106 @@
+"""ApiError and its few kinds, named by whose fault it is. Raised anywhere, caught once, in app.py.
+
+ApiError
+├── BadRequest          400  the caller's: the request is not of the form
+├── Unauthorized        401  the token is not good (any more)
+├── InsufficientScope   403  the token is good, but not for this
+├── NotFound            404  no such cluster, job or address; also: not the caller's
+├── MethodNotAllowed    405
+├── TooLarge            413
+├── UnsupportedMedia    415
+├── Refused             422  understood, but the scheduler (or the user's own files) would not have it
+├── Internal            500  ours
+├── NotSupported        501  this cluster's adapter cannot do it
+└── Unavailable         503  what we depend on does not answer; the same may work later
+"""
+
+from __future__ import annotations
+
+
+class ApiError(Exception):
+    """An answer other than success. The message is for the caller and says what to do."""
+
+    status = 500
+    error = "internal_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def headers(self) -> dict[str, str]:
+        """What the answer's header says besides."""
+        return {}
+
+
+class BadRequest(ApiError):
+    status, error = 400, "bad_request"
+
+
+class Unauthorized(ApiError):
+    status, error = 401, "unauthorized"
+
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": 'Bearer realm="punway", error="invalid_token"'}
+
+
+class InsufficientScope(ApiError):
+    """RFC 6750, section 3.1. ``scope`` is the one that is missing."""
+
+    status, error = 403, "insufficient_scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This token lacks the scope {scope}")
+        self.scope = scope
+
+    def headers(self) -> dict[str, str]:
+        challenge = f'Bearer realm="punway", error="insufficient_scope", scope="{self.scope}"'
+        return {"WWW-Authenticate": challenge}
+
+
+class NotFound(ApiError):
+    status, error = 404, "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    status, error = 405, "method_not_allowed"
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"This address takes {allowed}")
+        self.allowed = allowed
+
+    def headers(self) -> dict[str, str]:
+        return {"Allow": self.allowed}
+
+
+class TooLarge(ApiError):
+    status, error = 413, "payload_too_large"
+
+
+class UnsupportedMedia(ApiError):
+    status, error = 415, "unsupported_media_type"
+
+
+class Refused(ApiError):
+    status, error = 422, "unprocessable_entity"
+
+
+class Internal(ApiError):
+    def __init__(self) -> None:
+        super().__init__("Something went wrong here that is not your fault; the portal's log has the details")
+
+
+class NotSupported(ApiError):
+    status, error = 501, "not_implemented"
+
+
+class Unavailable(ApiError):
+    """``retry_after`` is in seconds."""
+
+    status, error = 503, "service_unavailable"
+
+    def __init__(self, message: str, retry_after: int = 10) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after)}

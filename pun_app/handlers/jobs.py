@@ -1,0 +1,122 @@
+"""The Jobs endpoints: list, get, submit, cancel, hold, release."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec import UnsetType
+
+from pun_app.adapters.model import Job, JobRequest
+from pun_app.clusters.load import Cluster
+from pun_app.errors import BadRequest, Refused
+from pun_app.handlers.request import Request
+from pun_app.schemas import JobAction, JobAnswer, SubmitBody
+
+T = TypeVar("T")
+
+
+def list_jobs(request: Request) -> list[JobAnswer]:
+    """The caller's jobs on one cluster, those that ended lately among them."""
+    cluster = request.cluster()
+    jobs, request.age = cluster.reads.jobs(fresh=request.fresh)
+    return [_answer(cluster, job) for job in jobs]
+
+
+def get_job(request: Request) -> JobAnswer:
+    """One job of the caller, alive or ended. NotFound also for a job that is another user's."""
+    cluster = request.cluster()
+    job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
+    return _answer(cluster, job)
+
+
+def submit_job(request: Request) -> JobAnswer:
+    """Submit; the answer is what is known at that moment."""
+    body: SubmitBody = request.body
+    if not body.cluster.strip():
+        raise BadRequest("Missing cluster in request body")
+    cluster = request.clusters.get(body.cluster)
+    if not body.script.content.strip():
+        raise BadRequest("script.content is blank")
+    if "\0" in body.script.content:
+        raise BadRequest("script.content has a NUL character in it")
+    options = body.options
+    job_request = JobRequest(
+        content=body.script.content,
+        workdir=_workdir(_given(body.script.workdir)),
+        job_name=_given(options.job_name),
+        queue_name=_given(options.queue_name),
+        accounting_id=_given(options.accounting_id),
+        wall_time=_given(options.wall_time),
+        output_path=_given(options.output_path),
+        error_path=_given(options.error_path),
+        native=tuple(_given(options.native) or ()),
+    )
+    return _answer(cluster, cluster.reads.submit(job_request))
+
+
+def cancel_job(request: Request) -> JobAction:
+    cluster = request.cluster()
+    cluster.reads.cancel(request.id)
+    return JobAction(request.id, "cancelled")
+
+
+def hold_job(request: Request) -> JobAction:
+    cluster = request.cluster()
+    return JobAction(request.id, cluster.reads.hold(request.id))
+
+
+def release_job(request: Request) -> JobAction:
+    cluster = request.cluster()
+    return JobAction(request.id, cluster.reads.release(request.id))
+
+
+def _given(value: T | UnsetType) -> T | None:
+    return None if isinstance(value, UnsetType) else value
+
+
+def _workdir(given: str | None) -> str:
+    """The job's directory: the caller's home unless given. Raises Refused before anything is submitted."""
+    workdir = Path(given or os.environ["HOME"])
+    if not workdir.is_absolute():
+        raise Refused(f"script.workdir must be an absolute path, not {given}")
+    try:
+        if not workdir.exists():
+            raise Refused(f"script.workdir does not exist: {workdir}")
+        if not workdir.is_dir():
+            raise Refused(f"script.workdir is not a directory: {workdir}")
+    except OSError as error:
+        raise Refused(f"script.workdir cannot be used: {workdir}: {error.strerror}") from error
+    if not os.access(workdir, os.X_OK):
+        raise Refused(f"script.workdir cannot be entered: {workdir}: permission denied")
+    return str(workdir)
+
+
+def _answer(cluster: Cluster, job: Job) -> JobAnswer:
+    return JobAnswer(
+        job_id=job.id,
+        cluster=cluster.id,
+        job_name=job.name,
+        job_owner=job.owner,
+        status=job.status,
+        native_state=job.native_state,
+        native_reason=job.native_reason,
+        outcome=job.outcome,
+        exit_code=job.exit_code,
+        queue_name=job.queue,
+        accounting_id=job.account,
+        submitted_at=_time(job.submitted_at),
+        started_at=_time(job.started_at),
+        ended_at=_time(job.ended_at),
+        wallclock_time=job.wallclock_time,
+        wallclock_limit=job.wallclock_limit,
+    )
+
+
+def _time(seconds: int | None) -> str | None:
+    """RFC 3339 in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,33 @@
+"""What a handler is given: no WSGI object, only what the request means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pun_app.access import Caller
+from pun_app.clusters.load import Cluster, ClusterFolder
+from pun_app.errors import BadRequest
+
+
+@dataclass
+class Request:
+    """One authorised request. ``fresh`` is true where the client wants no answer used again.
+
+    ``age`` is what a handler sets: how many seconds old the answer is.
+    """
+
+    caller: Caller
+    clusters: ClusterFolder
+    id: str = ""
+    query: dict[str, list[str]] = field(default_factory=dict)
+    body: Any = None
+    fresh: bool = False
+    age: float = 0.0
+
+    def cluster(self) -> Cluster:
+        """The cluster that the query names. Raises BadRequest and NotFound."""
+        given = self.query.get("cluster", [])
+        if len(given) != 1 or not given[0].strip():
+            raise BadRequest("Missing cluster parameter: add ?cluster=ID (one), as GET /api/v1/clusters lists them")
+        return self.clusters.get(given[0])

@@ -1,0 +1,40 @@
+"""ROUTES: the API on a page. All that a client can ask of a PUN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from pun_app.handlers import clusters, jobs
+from pun_app.schemas import ClusterAnswer, JobAction, JobAnswer, SubmitBody
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row. ``handler`` takes a Request (handlers/request.py) and returns what becomes ``data``.
+
+    ``body`` is the type of the request's body, ``answer`` of the handler's result, ``status`` of success.
+    """
+
+    method: str
+    path: str
+    scope: str
+    body: type[msgspec.Struct] | None
+    answer: Any
+    handler: Callable[..., Any]
+    status: int = 200
+
+
+ROUTES = (
+    Route("GET", "/api/v1/clusters", "clusters:read", None, list[ClusterAnswer], clusters.list_clusters),
+    Route("GET", "/api/v1/clusters/<id>", "clusters:read", None, ClusterAnswer, clusters.get_cluster),
+    Route("GET", "/api/v1/jobs", "jobs:read", None, list[JobAnswer], jobs.list_jobs),
+    Route("POST", "/api/v1/jobs", "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201),
+    Route("GET", "/api/v1/jobs/<id>", "jobs:read", None, JobAnswer, jobs.get_job),
+    Route("DELETE", "/api/v1/jobs/<id>", "jobs:write", None, JobAction, jobs.cancel_job),
+    Route("POST", "/api/v1/jobs/<id>/hold", "jobs:write", None, JobAction, jobs.hold_job),
+    Route("POST", "/api/v1/jobs/<id>/release", "jobs:write", None, JobAction, jobs.release_job),
+)

@@ -1,0 +1,77 @@
+"""Every request and response body, as msgspec Structs. They are checked before a handler sees them.
+
+Optional fields may be left out, and not be null: the contract's types are text, whole numbers and arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+# One line of text, as a scheduler's options take it: no control characters, so no NUL and no newline.
+Line = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+WALL_TIME_LIMIT = 10 * 365 * 86_400
+
+
+class Script(Struct, forbid_unknown_fields=True):
+    content: Annotated[str, Meta(min_length=1)]
+    workdir: Line | UnsetType = UNSET
+
+
+class Options(Struct, forbid_unknown_fields=True):
+    """``wall_time`` is in seconds."""
+
+    job_name: Line | UnsetType = UNSET
+    queue_name: Line | UnsetType = UNSET
+    accounting_id: Line | UnsetType = UNSET
+    wall_time: Annotated[int, Meta(ge=1, le=WALL_TIME_LIMIT)] | UnsetType = UNSET
+    output_path: Line | UnsetType = UNSET
+    error_path: Line | UnsetType = UNSET
+    native: Annotated[list[Line], Meta(max_length=200)] | UnsetType = UNSET
+
+
+class SubmitBody(Struct, forbid_unknown_fields=True):
+    cluster: str
+    script: Script
+    options: Options = msgspec.field(default_factory=Options)
+
+
+class ClusterAnswer(Struct):
+    id: str
+    title: str
+    adapter: str
+    login_host: str | None
+
+
+class JobAnswer(Struct):
+    """A job. Times are RFC 3339 in UTC, durations seconds; what is not known is null.
+
+    ``status`` is one of the contract's five words, ``native_state`` the scheduler's own; ``outcome`` and
+    ``exit_code`` say how a job ended, ``native_reason`` why it waits or ended.
+    """
+
+    job_id: str
+    cluster: str
+    job_name: str | None
+    job_owner: str | None
+    status: str | None
+    native_state: str | None
+    native_reason: str | None
+    outcome: str | None
+    exit_code: int | None
+    queue_name: str | None
+    accounting_id: str | None
+    submitted_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    wallclock_time: int | None
+    wallclock_limit: int | None
+
+
+class JobAction(Struct):
+    """What became of a job that was cancelled, held or released."""
+
+    job_id: str
+    status: str | None

@@ -1,0 +1,139 @@
+"""waitress on the inherited socket; leaves when idle. Runs as the user from its first line.
+
+The listener belongs to the spawner. When this process leaves, it stops accepting, finishes what it has
+accepted, and ends; connections that come meanwhile wait in the kernel for the next one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import logging
+import os
+import pwd
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from setproctitle import setproctitle
+from waitress import wasyncore
+from waitress.server import UnixWSGIServer, create_server
+
+from pun_app.access import Access
+from pun_app.app import App
+from pun_app.clusters.load import ClusterFolder
+from pun_app.settings import Settings, settings_from
+from tokens.assertion import Verifier
+from tokens.register import Registrar, RegistrarError
+from tokens.store import StoreError, TokenStore, hashes
+
+GROUPS_CHECKED_EVERY = 60.0
+_PR_SET_DUMPABLE = 4
+
+log = logging.getLogger("punway.pun")
+
+
+def live(listener: int, settings_text: str) -> None:
+    """Serve on a listening descriptor until it is time to leave."""
+    # exec sets it again; while it is 0 no other process of this user can read this one's memory. prctl(2).
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    settings = settings_from(settings_text)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s", force=True)
+    logging.getLogger("waitress").setLevel(logging.ERROR)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    setproctitle(f"punway pun: {user}")
+    store = TokenStore(os.environ["HOME"])
+    app = App(
+        Access(Verifier(Path(settings.run_dir) / "assertion.pub"), store),
+        ClusterFolder(Path(settings.clusters)),
+        settings.max_body,
+    )
+    threading.Thread(target=_register, args=(settings, store), name="register", daemon=True).start()
+    Server(app, listener, settings).run()
+
+
+class Server:
+    """One waitress server and the question when it should leave."""
+
+    def __init__(self, app: App, listener: int, settings: Settings) -> None:
+        self._settings = settings
+        self._map: dict[int, wasyncore.dispatcher] = {}
+        self._leaving = False
+        self._born = self._busy = time.monotonic()
+        self._groups_checked = self._born
+        server = create_server(
+            app,
+            map=self._map,
+            sockets=[socket.socket(fileno=listener)],
+            threads=settings.threads,
+            ident="",
+            # nginx is the only peer, and says no Host that a client chose.
+            max_request_body_size=settings.max_body + 1,
+            channel_timeout=120,
+            connection_limit=1000,
+            asyncore_use_poll=True,
+        )
+        assert isinstance(server, UnixWSGIServer)
+        self._server = server
+
+    def run(self) -> None:
+        """Serve; returns when nothing is in flight and it is time to leave."""
+        signal.signal(signal.SIGTERM, self._leave)
+        # At a terminal an interrupt reaches the whole session's group; the spawner tells when to leave.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        while not (self._leaving and not self._server.active_channels):
+            wasyncore.loop(timeout=1.0, map=self._map, use_poll=True, count=1)
+            self._consider()
+
+    def _leave(self, *_: object) -> None:
+        self._leaving = True
+        self._server.accepting = False
+        self._server.pull_trigger()
+
+    def _consider(self) -> None:
+        now = time.monotonic()
+        if self._server.active_channels:
+            self._busy = now
+            if not self._leaving and now > self._groups_checked + GROUPS_CHECKED_EVERY:
+                self._groups_checked = now
+                threading.Thread(target=self._check_account, name="groups", daemon=True).start()
+        if now > self._busy + self._settings.idle_timeout or now > self._born + self._settings.max_lifetime:
+            self._leave()
+
+    def _check_account(self) -> None:
+        """Leave when the directory no longer has this user as this process has it; the next start decides.
+
+        In a thread, as a directory server may take its time.
+        """
+        try:
+            entry = pwd.getpwuid(os.geteuid())
+            current = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
+        except KeyError:
+            current = set()
+        if current != {os.getegid(), *os.getgroups()}:
+            log.info("the user's groups have changed (now %s); leaving", _names(current))
+            self._leave()
+
+
+def _names(gids: set[int]) -> str:
+    names = []
+    for gid in sorted(gids):
+        try:
+            names.append(grp.getgrgid(gid).gr_name)
+        except KeyError:
+            names.append(str(gid))
+    return ", ".join(names)
+
+
+def _register(settings: Settings, store: TokenStore) -> None:
+    """Tell the front of every token in the file, so that a route table that was lost heals itself."""
+    try:
+        known = hashes(TokenStore(store.home).tokens())
+        if known:
+            Registrar(Path(settings.run_dir) / "register.sock").add(known)
+    except (StoreError, RegistrarError) as error:
+        log.warning("the tokens could not be registered: %s", error)

@@ -1,0 +1,43 @@
+"""What a token may do: the scopes, what each one allows, and the one rule between them.
+
+Used by every part of Punway; runs with whatever privilege its caller has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SCOPES: dict[str, str] = {
+    "clusters:read": "see the clusters",
+    "jobs:read": "see the caller's jobs",
+    "jobs:write": "submit, cancel, hold and release jobs (and see them)",
+    "files:read": "read the caller's files",
+    "files:write": "change the caller's files (and read them)",
+}
+"""Every scope, and what it allows in the words that a user reads."""
+
+ALL: tuple[str, ...] = tuple(SCOPES)
+
+
+class UnknownScope(ValueError):
+    """A scope that Punway does not have. The message names it and lists those that exist."""
+
+
+def allows(held: Iterable[str], needed: str) -> bool:
+    """Whether a holder of the scopes ``held`` may do what needs ``needed``: a write holds its read."""
+    held = set(held)
+    subject, _, verb = needed.partition(":")
+    return needed in held or (verb == "read" and f"{subject}:write" in held)
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """The scopes in a list like ``jobs:read,clusters:read`` (commas or spaces), in the table's order.
+
+    Raises UnknownScope, also for an empty list: a token that may do nothing is a mistake.
+    """
+    asked = set(text.replace(",", " ").split())
+    unknown = sorted(asked - SCOPES.keys())
+    if unknown or not asked:
+        said = f"no such scope: {', '.join(unknown)}" if unknown else "no scope is given"
+        raise UnknownScope(f"{said}; the scopes are {', '.join(SCOPES)}")
+    return tuple(scope for scope in SCOPES if scope in asked)

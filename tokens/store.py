@@ -1,0 +1,278 @@
+"""One user's tokens.json: the file that has the last word on every token of that user.
+
+Called by the PUN and by ``punway token``, always with that user's own privilege. The file is shared with
+OOD's dashboard plugin, so its lock, its older form of entry and fields that are not ours are respected.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hmac
+import json
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tokens.token import Token, from_entry, to_text
+
+FILE_SIZE = 1024 * 1024
+"""Greatest size of tokens.json, in bytes; a larger one is refused unread."""
+ENTRIES = 200
+"""Greatest number of tokens of one user."""
+LOCK_WAIT = 10.0
+"""How long a writer waits for another one, in seconds."""
+
+Entry = dict[str, Any]
+
+
+class StoreError(Exception):
+    """The token file cannot be used. The message is for its owner and says what to do.
+
+    StoreError
+    ├── StoreRefused      what lies there is not to be trusted or not to be understood: nobody is let in
+    ├── StoreUnavailable  the home or its file system does not answer, is full, or is missing
+    └── NoSuchToken       the id that was named is not in the file
+    """
+
+
+class StoreRefused(StoreError):
+    pass
+
+
+class StoreUnavailable(StoreError):
+    pass
+
+
+class NoSuchToken(StoreError):
+    pass
+
+
+class TokenStore:
+    """The tokens of the user that this process runs as, below ``home``."""
+
+    def __init__(self, home: str | Path) -> None:
+        self.home = Path(home)
+        self.directory = self.home / ".config" / "ondemand"
+        self.path = self.directory / "tokens.json"
+        self._read_at: tuple[int, ...] | None = None
+        self._tokens: list[Token] = []
+
+    def tokens(self) -> list[Token]:
+        """Every usable token of the file, read again when the file is another one than last time.
+
+        An absent file is an empty list. Raises StoreRefused and StoreUnavailable.
+        """
+        try:
+            descriptor = self._open()
+            if descriptor is None:
+                self._read_at, self._tokens = None, []
+                return []
+            # open() rather than stat(): NFS asks its server again at open (close-to-open consistency).
+            with os.fdopen(descriptor, "rb") as file:
+                seen = self._identity(os.fstat(file.fileno()))
+                if seen != self._read_at:
+                    entries = self._parse(file.read(FILE_SIZE + 1))
+                    self._tokens = [token for entry in entries if (token := from_entry(entry))]
+                    self._read_at = seen
+        except OSError as error:
+            raise StoreUnavailable(self._trouble("read", error)) from error
+        return self._tokens
+
+    def find(self, sha256: str) -> Token | None:
+        """The token with this hash, expired or not; None when the file has none."""
+        found = None
+        for token in self.tokens():
+            # Every entry is compared, and each in constant time.
+            if hmac.compare_digest(token.sha256, sha256):
+                found = token
+        return found
+
+    def add(self, token: Token) -> None:
+        """Write one more token. Raises StoreRefused when there are ENTRIES already."""
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            if len(entries) >= ENTRIES:
+                raise StoreRefused(f"{self.path} holds {ENTRIES} tokens; revoke some first")
+            return [*entries, token.entry()]
+
+        self._rewrite(change)
+
+    def remove(self, token_id: str) -> None:
+        """Forget a token; at the very next request it is refused. Raises NoSuchToken."""
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            kept = [entry for entry in entries if str(entry.get("id", "")) != token_id]
+            if len(kept) == len(entries):
+                raise NoSuchToken(f"no token has the id {token_id}; see: punway token list")
+            return kept
+
+        self._rewrite(change)
+
+    def note_use(self, used: dict[str, datetime]) -> None:
+        """Set ``last_used_at`` (token id → time) of tokens that are still there; others stay gone.
+
+        Entries in clear belong to another program and are left as they are.
+        """
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            return [
+                {**entry, "last_used_at": to_text(used[entry["id"]])}
+                if "sha256" in entry and entry.get("id") in used
+                else entry
+                for entry in entries
+            ]
+
+        self._rewrite(change)
+
+    def secure(self) -> int:
+        """Replace each secret that stands in the file in clear by its hash; how many there were."""
+        count = 0
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            nonlocal count
+            changed = []
+            for entry in entries:
+                token = from_entry(entry)
+                if token and token.in_clear:
+                    count += 1
+                    rest = {key: value for key, value in entry.items() if key != "token"}
+                    entry = {**token.entry(), **rest, "sha256": token.sha256, "scopes": list(token.scopes)}
+                changed.append(entry)
+            return changed
+
+        self._rewrite(change)
+        return count
+
+    def _open(self) -> int | None:
+        """A descriptor of the file once it and the way to it are found trustworthy; None if it is absent."""
+        self._check_directories()
+        try:
+            # O_NONBLOCK, or a FIFO in its place would hold the caller for ever.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise StoreRefused(f"{self.path} is a symbolic link; put the file itself there") from error
+            raise
+        try:
+            self._check_file(os.fstat(descriptor))
+        except StoreRefused:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check_directories(self) -> None:
+        """As sshd does with its keys: nobody but the user and root may put another file in this one's place."""
+        if not self.home.is_dir():
+            raise StoreUnavailable(f"the home directory {self.home} is not there (yet)")
+        for directory in (self.home, self.directory.parent, self.directory):
+            try:
+                status = directory.stat()
+            except FileNotFoundError:
+                return
+            if status.st_uid not in (os.geteuid(), 0):
+                raise StoreRefused(f"{directory} belongs to another user; it must be your own")
+            if status.st_mode & 0o022:
+                raise StoreRefused(f"{directory} can be written by others; run: chmod go-w {directory}")
+
+    def _check_file(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreRefused(f"{self.path} is not a regular file")
+        if status.st_uid != os.geteuid():
+            raise StoreRefused(f"{self.path} belongs to another user; it must be your own")
+        if status.st_mode & 0o077:
+            raise StoreRefused(f"{self.path} is open to others; run: chmod 600 {self.path}")
+        if status.st_nlink != 1:
+            raise StoreRefused(f"{self.path} has a second name (a hard link); remove that one")
+        if status.st_size > FILE_SIZE:
+            raise StoreRefused(f"{self.path} is larger than {FILE_SIZE} bytes")
+
+    def _parse(self, content: bytes) -> list[Entry]:
+        try:
+            entries = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise StoreRefused(f"{self.path} is not JSON; put it right or move it away") from error
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise StoreRefused(f"{self.path} is not an array of objects; put it right or move it away")
+        return entries
+
+    def _rewrite(self, change: Callable[[list[Entry]], list[Entry]]) -> None:
+        """Read, change and replace the file under the lock, so that no writer's entry is lost."""
+        try:
+            for directory in (self.directory.parent, self.directory):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            with self._lock():
+                descriptor = self._open()
+                entries: list[Entry] = []
+                if descriptor is not None:
+                    with os.fdopen(descriptor, "rb") as file:
+                        entries = self._parse(file.read(FILE_SIZE + 1))
+                changed = change(entries)
+                if changed != entries or descriptor is None:
+                    self._replace(json.dumps(changed, indent=2, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise StoreUnavailable(self._trouble("write", error)) from error
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """The lock that OOD's dashboard plugin takes too: flock on a file beside, as a rename replaces ours."""
+        self._check_directories()
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.directory / ".tokens.json.lock", flags, 0o600)
+        try:
+            deadline = time.monotonic() + LOCK_WAIT
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise StoreUnavailable(f"another program keeps {self.path} locked") from error
+                    time.sleep(0.01)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _replace(self, content: bytes) -> None:
+        """Put a new file in the old one's place, whole or not at all, 0600 from its first byte."""
+        temporary = self.directory / f".tokens.json.{os.getpid()}.{secrets.token_hex(4)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _trouble(self, verb: str, error: OSError) -> str:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"no space or quota is left to {verb} {self.path}; nothing was changed"
+        return f"cannot {verb} {self.path}: {error.strerror}"
+
+    @staticmethod
+    def _identity(status: os.stat_result) -> tuple[int, ...]:
+        # ctime too: it moves where a program sets mtime back after a change.
+        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def hashes(tokens: Iterable[Token]) -> list[str]:
+    """The hashes of the tokens that are not expired: what the front may route."""
+    return [token.sha256 for token in tokens if not token.expired()]
