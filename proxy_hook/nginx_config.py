@@ -17,7 +17,7 @@ HOOK_TIME = 13
 """Seconds that nginx waits for the hook; the spawner gives a PUN 10 to start."""
 
 
-def portal_config(config: Config, access_log: str = "/var/log/nginx/punway-access.log") -> str:
+def portal_config(config: Config, access_log: str = "/var/log/nginx/punway-access.log punway") -> str:
     """The file for /etc/nginx/conf.d: upstream, maps and one server block."""
     host, port = listen_address(config.portal.listen)
     return _render(

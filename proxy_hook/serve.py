@@ -76,9 +76,7 @@ def spawner_settings(config: Config) -> str:
             "no_new_privs": pun.no_new_privs,
             "environment": pun.environment,
             "single_user": config.single_user,
-            "python": interpreter(),
-            "app": "pun_app.server:live",
-            "app_module": "pun_app",
+            "app": "pun_app.server:live" if pun.spawn == "fork" else "pun_app",
             "app_settings": json.dumps(app_settings),
         }
     )
@@ -111,7 +109,7 @@ def write_nginx_files(config: Config) -> str:
     """Write nginx's configuration into the run directory; its path."""
     folder = config.run_dir / "nginx"
     folder.mkdir(mode=0o755, exist_ok=True)
-    (folder / "portal.conf").write_text(nginx_config.portal_config(config, "/dev/stdout"))
+    (folder / "portal.conf").write_text(nginx_config.portal_config(config, "/dev/stdout punway"))
     path = folder / "nginx.conf"
     path.write_text(nginx_config.whole_config(config))
     return str(path)

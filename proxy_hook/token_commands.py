@@ -13,9 +13,9 @@ from tokens.store import StoreError, TokenStore, hashes
 from tokens.token import issue, lifetime_from, to_text
 
 
-def _store() -> TokenStore:
-    # Not $HOME: the PUN reads the home that the name service tells.
-    return TokenStore(pwd.getpwuid(os.geteuid()).pw_dir)
+def _store(config: Config) -> TokenStore:
+    # Not the shell's $HOME, but the one that the PUN has: the name service's, unless the site says otherwise.
+    return TokenStore(config.pun.environment.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir)
 
 
 def _registrar(config: Config) -> Registrar:
@@ -26,7 +26,7 @@ def create(config: Config, arguments: argparse.Namespace) -> int:
     """Make a token: at the front first, so that one which is shown works."""
     held = scopes.parse(arguments.scopes) if arguments.scopes else scopes.ALL
     token, secret = issue(arguments.name, held, lifetime_from(arguments.expires))
-    store, registrar = _store(), _registrar(config)
+    store, registrar = _store(config), _registrar(config)
     store.tokens()  # A file that will not do is told before anything is made.
     refused = registrar.add([token.sha256])
     if refused:
@@ -45,7 +45,7 @@ def create(config: Config, arguments: argparse.Namespace) -> int:
 
 def list_all(config: Config, _arguments: argparse.Namespace) -> int:
     """Every token of the user's file, and whether the front knows it."""
-    tokens = _store().tokens()
+    tokens = _store(config).tokens()
     known: set[str] | None = None
     try:
         known = set(_registrar(config).registered())
@@ -71,7 +71,7 @@ def list_all(config: Config, _arguments: argparse.Namespace) -> int:
 
 def revoke(config: Config, arguments: argparse.Namespace) -> int:
     """Take a token out of the file, and bar it at the front: either alone ends it."""
-    store = _store()
+    store = _store(config)
     token = next((token for token in store.tokens() if token.id == arguments.id), None)
     failures: list[Exception] = []
     try:
@@ -93,16 +93,16 @@ def revoke(config: Config, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def secure(_config: Config, _arguments: argparse.Namespace) -> int:
+def secure(config: Config, _arguments: argparse.Namespace) -> int:
     """Replace each token that stands in the file in clear by its hash."""
-    count = _store().secure()
+    count = _store(config).secure()
     print(f"{count} token(s) that stood in clear are now kept as hashes; they work as before.")
     return 0
 
 
 def sync(config: Config, _arguments: argparse.Namespace) -> int:
     """Tell the portal of every token in the file, after another program wrote it."""
-    known = hashes(_store().tokens())
+    known = hashes(_store(config).tokens())
     refused = _registrar(config).add(known)
     for reason in refused:
         print(f"not taken: {reason}")

@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from setproctitle import setproctitle
+from setproctitle import getproctitle, setproctitle
 from waitress import wasyncore
 from waitress.server import UnixWSGIServer, create_server
 
@@ -34,6 +34,10 @@ GROUPS_CHECKED_EVERY = 60.0
 _PR_SET_DUMPABLE = 4
 
 log = logging.getLogger("punway.pun")
+
+# The one call at import: setproctitle finds a title's place by the first environment, and a PUN that is
+# forked has replaced that one before it names itself.
+getproctitle()
 
 
 def live(listener: int, settings_text: str) -> None:

@@ -12,20 +12,8 @@ import logging
 import sys
 
 from proxy_hook.spawner.answers import Spawner
-from proxy_hook.spawner.eligible import Rules
 from proxy_hook.spawner.launch import Settings
 
-
-def settings_from(text: str) -> Settings:
-    data = json.loads(text)
-    rules = {key: tuple(v) if isinstance(v, list) else v for key, v in data.pop("rules").items()}
-    return Settings(rules=Rules(**rules), **data)
-
-
-def main() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway spawner: %(message)s")
-    Spawner(settings_from(sys.stdin.read())).run()
-
-
 if __name__ == "__main__":
-    main()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway spawner: %(message)s")
+    Spawner(Settings.from_json(json.load(sys.stdin))).run()

@@ -97,10 +97,9 @@ class Spawner:
         """Serve until SIGTERM or SIGINT; then no PUN stays."""
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._leave)
-        self._selector.register(woken, selectors.EVENT_READ, lambda: self._woken(woken))
+        self._selector.register(woken, selectors.EVENT_READ, lambda: None)
         self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
         log.info("ready")
         while not self._leaving:
@@ -113,10 +112,6 @@ class Spawner:
 
     def _leave(self, *_: object) -> None:
         self._leaving = True
-
-    def _woken(self, woken: int) -> None:
-        os.read(woken, 4096)
-        self._children.reap()
 
     def _listen(self, path: Path) -> socket.socket:
         path.unlink(missing_ok=True)

@@ -13,9 +13,9 @@ import ctypes
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping
 
 from proxy_hook.spawner.eligible import Account
+from proxy_hook.spawner.launch import Ticket
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -55,32 +55,24 @@ def new_session() -> None:
     atexit._clear()
 
 
-def become(
-    account: Account,
-    parent: int,
-    environment: Mapping[str, str],
-    *,
-    change_ids: bool,
-    no_new_privs: bool,
-    close_again: Callable[[], None],
-) -> None:
+def become(account: Account, parent: int, ticket: Ticket, keep: tuple[int, ...]) -> None:
     """Become the user, for good. ``parent`` is the pid whose death ends this process too.
 
-    ``close_again`` closes what the name service opened meanwhile. In single-user mode ``change_ids`` is
-    false: that step alone is skipped. Raises NotTheUser or OSError; the caller then ends the process.
+    What the name service opened meanwhile is closed, but for ``keep``. In single-user mode the ids stay,
+    which is the one step that is skipped. Raises NotTheUser or OSError; the caller then ends the process.
     """
     for limit, soft in SOFT_LIMITS.items():
         _, hard = resource.getrlimit(limit)
         resource.setrlimit(limit, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-    if change_ids:
+    if ticket.change_ids:
         _change_ids(account)
-    close_again()
+    close_descriptors(keep)
     # The kernel clears both when the uid changes, so they come after it.
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         raise NotTheUser("the parent ended before the child was ready")
-    if no_new_privs:
+    if ticket.no_new_privs:
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     os.umask(0o077)
     os.environ.clear()
@@ -92,7 +84,7 @@ def become(
             "SHELL": account.shell or "/bin/sh",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
-            **environment,
+            **ticket.environment,
         }
     )
 

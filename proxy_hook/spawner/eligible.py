@@ -26,9 +26,9 @@ class Rules:
 
     min_uid: int
     user_regex: str
-    disabled_shells: tuple[str, ...]
-    deny_users: tuple[str, ...]
-    allow_groups: tuple[str, ...]
+    disabled_shells: list[str]
+    deny_users: list[str]
+    allow_groups: list[str]
     only_uid: int | None
 
 

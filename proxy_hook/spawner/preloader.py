@@ -1,39 +1,47 @@
-"""The one process that imports the app as root: it receives one listener at a time, forks, nothing more.
+"""The one process that forks PUNs: it receives one listener at a time, forks, nothing more.
 
-Runs as root with one thread, started as ``python -I -m proxy_hook.spawner.preloader MODULE:FUNCTION FD`` with
-an empty environment, and the descriptor of a socketpair to the spawner as last argument. It reads no configuration and asks no
-name service, so that a PUN inherits nothing that it should not have: there was nothing.
+Runs as root with one thread, as ``python -I -m proxy_hook.spawner.preloader WAY APP CHANNEL``. With the way
+``fork`` it imports APP (MODULE:FUNCTION) once, so that a PUN is a fork away; with ``exec`` it imports nothing,
+and each PUN is a fresh interpreter that runs the module APP. CHANNEL is its socketpair to the spawner, and
+all that it holds; it reads no configuration and asks no name service, so that a PUN inherits nothing that
+it should not have: there was nothing.
 
-Spawner to preloader: ``{"start": NUMBER, "ticket": {…}}`` with the listener, the log's and the report's
-pipe; ``{"signal": PID, "number": N}``. Preloader to spawner: ``{"started": NUMBER, "pid": PID}`` and
-``{"ended": PID, "status": WAIT_STATUS}``.
+It is told ``{"start": NUMBER, "ticket": {…}}``, with the listener and the pipes for the log and the report,
+and ``{"signal": PID, "number": N}``. It tells ``{"started": NUMBER, "pid": PID}`` and ``{"ended": PID,
+"status": WAIT_STATUS}``. The child reports over its own pipe, a JSON object a line: ``{"stage": …}`` as it
+gets on, or ``{"refused": RULE}``; end of file after the last stage means that the user's process is there.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
+import json
 import os
 import select
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from proxy_hook.spawner import wire
-from proxy_hook.spawner.birth import Ticket, be_born
+from proxy_hook.spawner.become import NotTheUser, become, close_descriptors, new_session
+from proxy_hook.spawner.eligible import Refused, find_account
+from proxy_hook.spawner.launch import LAST_STAGE, LISTENER, Ticket
+
+Live = Callable[[int, str], None]
 
 
 def main() -> None:
-    module, _, function = sys.argv[1].partition(":")
-    live = getattr(importlib.import_module(module), function)
-    channel = socket.socket(fileno=int(sys.argv[2]))
+    way, app, descriptor = sys.argv[1:]
+    live = _fresh_interpreter(app) if way == "exec" else _imported(app)
+    channel = socket.socket(fileno=int(descriptor))
     children: set[int] = set()
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    # An interrupt at the terminal goes to the whole group; the spawner decides when this process ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     # Objects of the imports are never collected, so that forks share their pages.
     gc.collect()
     gc.freeze()
@@ -41,37 +49,48 @@ def main() -> None:
     poll.register(channel, select.POLLIN)
     poll.register(woken, select.POLLIN)
     while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == woken:
+        for ready, _ in poll.poll():
+            if ready == woken:
                 os.read(woken, 4096)
                 _reap(channel, children)
                 continue
             received = wire.receive(channel)
             if received is None:
-                return  # The spawner has ended; the children are told so by the kernel.
-            _serve(channel, children, *received, live)
+                return  # The spawner has ended; the kernel tells the children.
+            message, descriptors = received
+            if "start" in message:
+                _fork(channel, children, message, descriptors, live)
+            elif message["signal"] in children:
+                # A child that has not been waited for: its pid cannot have become another process's.
+                os.kill(message["signal"], message["number"])
 
 
-def _serve(
-    channel: socket.socket,
-    children: set[int],
-    message: wire.Message,
-    descriptors: list[int],
-    live: Callable[[int, str], None],
+def _imported(app: str) -> Live:
+    module, _, function = app.partition(":")
+    live: Live = getattr(importlib.import_module(module), function)
+    return live
+
+
+def _fresh_interpreter(module: str) -> Live:
+    def live(listener: int, settings: str) -> None:
+        if listener != LISTENER:
+            os.dup2(listener, LISTENER)
+        os.set_inheritable(LISTENER, True)
+        os.execv(sys.executable, [sys.executable, "-I", "-m", module, str(LISTENER), settings])
+
+    return live
+
+
+def _fork(
+    channel: socket.socket, children: set[int], message: wire.Message, descriptors: list[int], live: Live
 ) -> None:
-    if "signal" in message:
-        # Only a child that has not been waited for: its pid cannot have become another process's.
-        if message["signal"] in children:
-            os.kill(message["signal"], message["number"])
-        return
     if len(os.listdir("/proc/self/task")) != 1:
         raise SystemExit("the preloader has more than one thread; it must not fork")
-    listener, log, report = descriptors
     ticket = Ticket.from_json(message["ticket"])
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        be_born(ticket, parent, listener, log, report, lambda fd: live(fd, ticket.app_settings))
+        _be_born(ticket, parent, *descriptors, live)
     for descriptor in descriptors:
         os.close(descriptor)
     children.add(pid)
@@ -85,6 +104,44 @@ def _reap(channel: socket.socket, children: set[int]) -> None:
             return
         children.discard(pid)
         wire.send(channel, {"ended": pid, "status": status})
+
+
+def _be_born(ticket: Ticket, parent: int, listener: int, log: int, report: int, live: Live) -> NoReturn:
+    """In the child: become the ticket's user and ``live`` on the listener. Never returns."""
+
+    def tell(**news: str) -> None:
+        os.write(report, json.dumps(news).encode() + b"\n")
+
+    code = 1
+    keep = (0, 1, 2, listener, report)
+    try:
+        new_session()
+        os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        close_descriptors(keep)
+        tell(stage="look-up")
+        account = find_account(ticket.name, ticket.uid, ticket.rules)
+        become(account, parent, ticket, keep)
+        tell(stage="user")
+        # As the user, since root may not be able to (root_squash); it may hang, and only this child does.
+        try:
+            os.chdir(account.home)
+        except OSError:
+            os.chdir("/")
+        tell(stage=LAST_STAGE)
+        os.close(report)
+        live(listener, ticket.app_settings)
+        code = 0
+    except Refused as refusal:
+        tell(refused=str(refusal))
+    except (NotTheUser, OSError) as error:
+        os.write(2, f"cannot become {ticket.name}: {error}\n".encode())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # Not sys.exit(): what the parent registered for its own end must not run here.
+        os._exit(code)
 
 
 if __name__ == "__main__":

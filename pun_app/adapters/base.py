@@ -57,6 +57,10 @@ class Adapter:
         """The commands that it runs, by name, for ``punway check``."""
         return []
 
+    def command_path(self, name: str) -> str:
+        """Where one of them is. Raises Unavailable when it is not found."""
+        raise self._lacking(f"run {name}")
+
     def _lacking(self, what: str) -> NotSupported:
         name = self.config.get("adapter")
         return NotSupported(f"The adapter {name} of cluster {self.cluster_id} cannot {what}")

@@ -7,6 +7,7 @@ what it may print, and a place among the few that one PUN runs at once.
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import shlex
 import shutil
@@ -158,7 +159,8 @@ def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, 
             with process:
                 try:
                     out, err = _collect(process, deadline, name, timeout)
-                    code = process.wait(max(0.1, deadline - time.monotonic()))
+                    _wait(process, deadline)
+                    code = process.wait(0)
                 except subprocess.TimeoutExpired as error:
                     raise CommandFailed(f"{name} did not answer within {timeout:.0f} s") from error
                 finally:
@@ -183,6 +185,22 @@ def _memory_file(content: bytes) -> Iterator[int]:
             file.write(content)
         os.lseek(descriptor, 0, os.SEEK_SET)
         yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Until the process has ended, or the deadline. Popen.wait() with a time-out would sleep in steps."""
+    left = max(0.0, deadline - time.monotonic())
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        # A kernel before 5.3, as RHEL 8 has.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(left)
+        return
+    try:
+        select.select([descriptor], [], [], left)
     finally:
         os.close(descriptor)
 

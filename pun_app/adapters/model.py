@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 QUEUED = "queued"
 QUEUED_HELD = "queued_held"
 RUNNING = "running"
@@ -29,12 +31,11 @@ class JobRequest:
     native: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One job, or one task of an array. ``None`` is what the scheduler does not tell.
 
     ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
-    set once it has ended: succeeded, failed, cancelled, timed_out, out_of_memory, node_failed, preempted.
+    set once it has ended: succeeded, failed, cancelled, timed_out, out_of_memory, node_failed, preempted. A Struct, as a list may hold ten thousand.
     """
 
     id: str

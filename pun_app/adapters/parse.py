@@ -19,7 +19,8 @@ def duration(text: str) -> int | None:
 
 def number(text: str) -> int | None:
     """A whole number, or None for anything else (N/A, Unknown, None)."""
-    return int(text) if re.fullmatch(r"\d{1,18}", text.strip()) else None
+    text = text.strip()
+    return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
 
 
 def word(text: str) -> str | None:

@@ -311,6 +311,9 @@ class SlurmAdapter(Adapter):
     def commands(self) -> list[str]:
         return ["sbatch", "squeue", "scancel", "scontrol", "sacct"]
 
+    def command_path(self, name: str) -> str:
+        return self._commands.path(name)
+
     def submit(self, request: JobRequest) -> Job:
         mark = f"punway:{secrets.token_hex(8)}"
         argv = submit_command(request, mark)

@@ -1,0 +1,99 @@
+"""What a request costs beside the scheduler's own command, from one run: two ratios.
+
+    python bench/ratios.py --url URL --token-file FILE --cluster ID [--rounds 100] [--bin DIR] [--conf FILE]
+
+Run it on a host with a portal and a Slurm cluster, as the token's owner: it times squeue as the PUN runs
+it, GET /api/v1/jobs asked anew (Cache-Control: no-cache), sbatch, and POST /api/v1/jobs, in turn, so that
+whatever else the machine does meets all four. It prints medians and the two ratios. Nothing is asserted.
+What it submits is held, so that no job starts while something is timed, and is cancelled at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import pwd
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pun_app.adapters.model import JobRequest
+from pun_app.adapters.slurm import queue_command, submit_command
+
+NAME = "punway-bench"
+SCRIPT = "#!/bin/sh\ntrue\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--token-file", required=True, type=Path)
+    parser.add_argument("--cluster", required=True)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--bin", default="/usr/bin")
+    parser.add_argument("--conf", help="SLURM_CONF")
+    given = parser.parse_args()
+
+    account = pwd.getpwuid(os.geteuid())
+    environment = {"HOME": account.pw_dir, "PATH": "/usr/bin:/bin", "SLURM_TIME_FORMAT": "%s"}
+    if given.conf:
+        environment["SLURM_CONF"] = given.conf
+    address = urlsplit(given.url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port or 80)
+    headers = {
+        "Authorization": f"Bearer {given.token_file.read_text().strip()}",
+        "Cache-Control": "no-cache",
+        "Content-Type": "application/json",
+    }
+
+    def command(argv: list[str], stdin: str = "") -> Callable[[], None]:
+        argv = [f"{given.bin}/{argv[0]}", *argv[1:]]
+
+        def run() -> None:
+            subprocess.run(argv, input=stdin.encode(), env=environment, stdout=subprocess.DEVNULL, check=True)
+
+        return run
+
+    def request(method: str, path: str, body: object = None) -> Callable[[], None]:
+        def run() -> None:
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            response = connection.getresponse()
+            content = response.read()
+            if response.status >= 300:
+                raise SystemExit(f"{method} {path}: {response.status} {content.decode()}")
+
+        return run
+
+    submit = {"cluster": given.cluster, "script": {"content": SCRIPT, "workdir": "/tmp"}, "options": {"output_path": "/dev/null", "job_name": NAME, "native": ["--hold"]}}
+    batch = JobRequest(SCRIPT, "/tmp", output_path="/dev/null", job_name=NAME, native=("--hold",))
+    timed = {
+        "squeue": command(queue_command("|bench|", user=account.pw_name)),
+        "GET /api/v1/jobs": request("GET", f"/api/v1/jobs?cluster={given.cluster}"),
+        "sbatch": command(submit_command(batch, "punway:bench"), SCRIPT),
+        "POST /api/v1/jobs": request("POST", "/api/v1/jobs", submit),
+    }
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for name in ("GET /api/v1/jobs", "squeue"):
+        timed[name]()  # warm
+    for _ in range(given.rounds):
+        for name, run in timed.items():
+            if name.startswith(("sbatch", "POST")) and len(times[name]) >= given.rounds // 5:
+                continue
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    command(["scancel", f"--name={NAME}"])()
+    medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
+    for name, median in medians.items():
+        print(f"{name:<18} {median:7.2f} ms (median of {len(times[name])})")
+    print(f"GET / squeue       {medians['GET /api/v1/jobs'] / medians['squeue']:.2f}")
+    print(f"POST / sbatch      {medians['POST /api/v1/jobs'] / medians['sbatch']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

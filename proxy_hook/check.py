@@ -1,0 +1,150 @@
+"""``punway check``: what is wrong, before anything is started. Reads, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxy_hook import nginx_config
+from proxy_hook.config import Config, ConfigError, interpreter, load
+from proxy_hook.folders import trouble_with
+from proxy_hook.serve import CannotServe, find_nginx
+
+Finding = tuple[bool, str]
+
+
+def check(path: Path) -> int:
+    """Print each finding; 1 when something is wrong, else 0."""
+    try:
+        config = load(path)
+    except ConfigError as error:
+        print(f"WRONG  {error}")
+        return 1
+    print(f"ok     {path} is well-formed")
+    wrong = 0
+    for find in (_interpreter, _users, _folders, _tls, _nginx, _clusters):
+        for ok, text in find(config):
+            print(f"{'ok   ' if ok else 'WRONG'}  {text}")
+            wrong += not ok
+    print("Nothing is wrong." if not wrong else f"{wrong} thing(s) to put right.")
+    return 1 if wrong else 0
+
+
+def _interpreter(config: Config) -> Iterator[Finding]:
+    """A process that has become another user still imports from here."""
+    python = Path(interpreter())
+    if config.single_user:
+        yield True, f"single-user mode: everything runs as {pwd.getpwuid(os.geteuid()).pw_name}"
+        return
+    places = {python, Path(os.path.realpath(python)), Path(__file__), Path(sys.prefix), Path(sys.base_prefix)}
+    closed = sorted({str(barrier) for place in places if (barrier := _barrier(place))})
+    if closed:
+        yield False, (
+            f"ordinary users cannot read {', '.join(closed)}, so no PUN can run {python}; install Punway into a "
+            "virtual environment of the system's python3, such as /opt/punway"
+        )
+    else:
+        yield True, f"ordinary users can read {python}"
+    writable = sorted({str(p) for place in places for p in (place, *place.parents) if _open_to_others(p)})
+    if writable:
+        yield False, f"others than root can write {', '.join(writable)}, and root runs code from there"
+
+
+def _barrier(place: Path) -> Path | None:
+    """The first part of a path that others may not enter (or, at its end, read)."""
+    for part in (*reversed(place.parents), place):
+        mode = part.stat().st_mode
+        needed = 0o001 if part.is_dir() else 0o004
+        if not mode & needed:
+            return part
+    return None
+
+
+def _open_to_others(part: Path) -> bool:
+    status = part.stat()
+    sticky = part.is_dir() and status.st_mode & 0o1000
+    return bool(status.st_uid != 0 or (status.st_mode & 0o022 and not sticky))
+
+
+def _users(config: Config) -> Iterator[Finding]:
+    if config.single_user:
+        return
+    for key, name in (("hook_user", config.portal.hook_user), ("nginx_user", config.portal.nginx_user)):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            advice = (
+                f"make one: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+                if key == "hook_user"
+                else "install nginx, or name its workers' user"
+            )
+            yield False, f"portal.{key}: there is no user {name}; {advice}"
+            continue
+        if entry.pw_uid == 0:
+            yield False, f"portal.{key} must not be root"
+        else:
+            yield True, f"portal.{key}: {name}"
+    if config.portal.hook_user == config.portal.nginx_user:
+        yield False, "portal.hook_user and portal.nginx_user must be two users"
+
+
+def _folders(config: Config) -> Iterator[Finding]:
+    hook_uid = os.geteuid()
+    if not config.single_user:
+        try:
+            hook_uid = pwd.getpwnam(config.portal.hook_user).pw_uid
+        except KeyError:
+            return  # Said already.
+    for key, folder, owner in (
+        ("run_dir", config.run_dir, os.geteuid()),
+        ("state_dir", Path(config.portal.state_dir), hook_uid),
+    ):
+        if not folder.exists():
+            yield True, f"portal.{key}: {folder} is made at start"
+            continue
+        trouble = trouble_with(folder, owner)
+        yield (False, f"portal.{key}: {trouble}") if trouble else (True, f"portal.{key}: {folder}")
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    for key in ("tls_certificate", "tls_key"):
+        file = getattr(config.portal, key)
+        if file and not os.access(file, os.R_OK):
+            yield False, f"portal.{key}: {file} cannot be read"
+        elif file and key == "tls_key" and Path(file).stat().st_mode & 0o044:
+            yield False, f"portal.tls_key: {file} can be read by others; run: chmod 600 {file}"
+
+
+def _nginx(config: Config) -> Iterator[Finding]:
+    try:
+        nginx = find_nginx()
+    except CannotServe as error:
+        yield False, str(error)
+        return
+    built = subprocess.run([nginx, "-V"], capture_output=True, text=True, check=False).stderr
+    if "http_auth_request_module" not in built:
+        yield False, f"{nginx} is built without auth_request; use the distribution's nginx"
+        return
+    with tempfile.TemporaryDirectory(prefix="punway-check-") as folder:
+        whole = f"events {{}} pid {folder}/pid; error_log stderr; http {{ include {folder}/portal.conf; }}"
+        Path(folder, "portal.conf").write_text(nginx_config.portal_config(config, "off"))
+        Path(folder, "nginx.conf").write_text(whole)
+        argv = [nginx, "-t", "-q", "-e", "stderr", "-p", folder, "-c", f"{folder}/nginx.conf"]
+        tried = subprocess.run(argv, capture_output=True, text=True, check=False)
+    yield (True, f"{nginx} takes the portal's configuration") if tried.returncode == 0 else (False, tried.stderr.strip())
+
+
+def _clusters(config: Config) -> Iterator[Finding]:
+    argv = [interpreter(), "-I", "-m", "pun_app.check", config.clusters.path]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        yield False, f"the cluster files could not be checked: {done.stderr.strip()}"
+    for line in done.stdout.splitlines():
+        finding = json.loads(line)
+        yield finding["ok"], finding["text"]

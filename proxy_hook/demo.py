@@ -1,0 +1,215 @@
+"""``punway demo``: the whole portal in single-user mode on loopback, for whoever runs it.
+
+Everything is in one directory, the home that the demo's jobs see included; it is named, and stays when the
+demo ends. Root runs it as a throw-away user, who is removed at the end; the directory is root's then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from proxy_hook.config import interpreter
+from proxy_hook.serve import CannotServe, find_nginx
+from tokens import scopes
+from tokens.register import Registrar
+from tokens.store import TokenStore
+from tokens.token import issue, lifetime_from
+
+START_TIME, END_TIME = 30.0, 10.0
+_CONFIG = """[portal]
+listen = "127.0.0.1:{port}"
+public_url = "http://127.0.0.1:{port}"
+run_dir = "{folder}/run"
+state_dir = "{folder}/state"
+
+[clusters]
+path = "{folder}/clusters.d"
+
+[pun.environment]
+HOME = "{folder}/home"
+"""
+_CLUSTER = """v2:
+  metadata: {title: "This machine"}
+  job: {adapter: local}
+"""
+_SCREEN = """
+Punway is running at {url}, for {user} alone. Your token, for a day:
+
+    {secret}
+
+Paste these into another terminal: list the clusters, submit a job, watch it.
+
+    curl -H 'Authorization: Bearer {secret}' {url}/api/v1/clusters
+    curl -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' -d '{body}' {url}/api/v1/jobs
+    curl -H 'Authorization: Bearer {secret}' '{url}/api/v1/jobs/1?cluster=demo'
+
+Ctrl-C ends it. Everything of it is in {folder}
+"""
+_BODY = r'{"cluster": "demo", "script": {"content": "#!/bin/bash\necho Hello from $(id -un)\nsleep 20"}}'
+
+
+def demo(port: int) -> int:
+    """Run the demo until it is interrupted."""
+    find_nginx()
+    if not _is_free(port):
+        raise CannotServe(f"port {port} is in use; try: punway demo --port {port + 1}")
+    if os.geteuid() == 0:
+        return _as_throw_away_user(port)
+    return _run(port)
+
+
+def _run(port: int) -> int:
+    # Short, as a socket's path has at most 107 bytes; below /tmp, as a home may be long or on a slow disk.
+    folder = Path(f"/tmp/punway-demo-{pwd.getpwuid(os.geteuid()).pw_name}-{secrets.token_hex(3)}")
+    folder.mkdir(mode=0o700)
+    (folder / "home").mkdir()
+    (folder / "clusters.d").mkdir()
+    (folder / "clusters.d" / "demo.yml").write_text(_CLUSTER)
+    config = folder / "punway.toml"
+    config.write_text(_CONFIG.format(port=port, folder=folder))
+    log = (folder / "log").open("wb")
+    argv = [interpreter(), "-I", "-m", "proxy_hook.cli", "serve", "-c", str(config)]
+    portal = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    token, secret = issue("punway demo", scopes.ALL, lifetime_from("1d"))
+    url = f"http://127.0.0.1:{port}"
+    try:
+        print("Starting …", flush=True)
+        _await(url, portal, folder)
+        TokenStore(folder / "home").add(token)
+        Registrar(folder / "run" / "register.sock").add([token.sha256])
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        print(_SCREEN.format(url=url, user=user, secret=secret, body=_BODY, folder=folder), flush=True)
+        portal.wait()
+        raise CannotServe(f"the portal has ended; see {folder}/log")
+    except KeyboardInterrupt:
+        print("\nEnding …", flush=True)
+        return 0
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end_jobs(url, secret)
+        portal.terminate()
+        portal.wait()
+        print(f"The demo's directory stays: {folder}")
+
+
+def _end_jobs(url: str, secret: str) -> None:
+    """Cancel what still runs, as jobs outlive the portal by design, and wait until it has ended."""
+
+    def ask(path: str, method: str = "GET") -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {secret}", "Cache-Control": "no-cache"}
+        request = urllib.request.Request(f"{url}/api/v1/jobs{path}?cluster=demo", method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            said: dict[str, Any] = json.load(answer)
+            return said
+
+    deadline = time.monotonic() + END_TIME
+    try:
+        while time.monotonic() < deadline:
+            alive = [job for job in ask("")["data"] if job["status"] != "completed"]
+            if not alive:
+                return
+            for job in alive:
+                ask(f"/{job['job_id']}", "DELETE")
+            time.sleep(0.2)
+    except OSError as error:
+        # The portal itself has gone, or never came: there is nobody to ask.
+        print(f"Whether jobs still run could not be seen: {error}")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _await(url: str, portal: subprocess.Popen[bytes], folder: Path) -> None:
+    """Until the portal answers. Raises CannotServe."""
+    deadline = time.monotonic() + START_TIME
+    while time.monotonic() < deadline and portal.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise CannotServe(f"the portal does not start; see {folder}/log")
+
+
+def _as_throw_away_user(port: int) -> int:
+    """Root's demo: the same, as a user who is made for it and removed after it."""
+    python = Path(interpreter())
+    name = f"punway-demo-{secrets.token_hex(2)}"
+    try:
+        subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CannotServe(f"no throw-away user can be made ({error}); run the demo as an ordinary user") from error
+    print(f"You are root, so the demo runs as a throw-away user, {name}.", flush=True)
+    child: subprocess.Popen[bytes] | None = None
+    try:
+        home = pwd.getpwnam(name).pw_dir
+        environment = {"HOME": home, "USER": name, "LOGNAME": name, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+        argv = [str(python), "-I", "-m", "proxy_hook.cli", "demo", "--port", str(port)]
+        child = subprocess.Popen(
+            argv,
+            user=name,
+            group=pwd.getpwnam(name).pw_gid,
+            extra_groups=[],
+            env=environment,
+            cwd=home,
+            # An interrupt at the terminal is passed on once, by us.
+            start_new_session=True,
+        )
+        signal.signal(signal.SIGTERM, _interrupt)
+        return child.wait()
+    except PermissionError as error:
+        raise CannotServe(
+            f"{name} cannot run {python}: it lies where ordinary users may not read; install Punway into a virtual "
+            "environment of the system's python3, such as /opt/punway"
+        ) from error
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if child:
+            child.send_signal(signal.SIGINT)
+            child.wait()
+        _remove_user(name)
+
+
+def _remove_user(name: str) -> None:
+    """The user goes, with whatever still runs as it; the demo's directory becomes root's."""
+    uid = pwd.getpwnam(name).pw_uid
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if entry.stat().st_uid == uid:
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    for folder in Path("/tmp").glob(f"punway-demo-{name}-*"):
+        if folder.lstat().st_uid == uid:
+            for place, _, files in os.walk(folder):
+                for path in (place, *(os.path.join(place, file) for file in files)):
+                    os.chown(path, 0, 0, follow_symlinks=False)
+    subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
+    print(f"The throw-away user {name} is removed.")
