@@ -36,7 +36,7 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken:
             "More than one credential: send exactly one Authorization header",
             'Bearer realm="punway", error="invalid_request"',
         )
-    scheme, _, value = given[0].decode("latin-1").strip().partition(" ")
+    scheme, value, *_ = [*given[0].decode("latin-1").split(None, 1), ""]
     value = value.strip()
     if scheme.lower() != "bearer" or not value:
         raise unauthorized(f"{_MISSING}: the scheme must be Bearer, as in Authorization: Bearer TOKEN")

@@ -26,6 +26,8 @@ FILE_SIZE = 1024 * 1024
 """Greatest size of tokens.json, in bytes; a larger one is refused unread."""
 ENTRIES = 200
 """Greatest number of tokens of one user."""
+ATTEMPTS = 5
+"""How often a change is tried on a file that another program changes without the lock."""
 LOCK_WAIT = 10.0
 """How long a writer waits for another one, in seconds."""
 
@@ -161,6 +163,9 @@ class TokenStore:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise StoreRefused(f"{self.path} is a symbolic link; put the file itself there") from error
+            if error.errno == errno.EACCES:
+                self._check_file(self.path.lstat())
+                raise StoreRefused(f"{self.path} is closed to yourself; run: chmod 600 {self.path}") from error
             raise
         try:
             self._check_file(os.fstat(descriptor))
@@ -205,19 +210,30 @@ class TokenStore:
         return entries
 
     def _rewrite(self, change: Callable[[list[Entry]], list[Entry]]) -> None:
-        """Read, change and replace the file under the lock, so that no writer's entry is lost."""
+        """Read, change and replace the file under the lock, so that no writer's entry is lost.
+
+        Whoever edits or removes the file by hand takes no lock: a file that is another one by the time
+        that ours is written is read and changed anew.
+        """
         try:
             for directory in (self.directory.parent, self.directory):
                 directory.mkdir(mode=0o700, exist_ok=True)
             with self._lock():
-                descriptor = self._open()
-                entries: list[Entry] = []
-                if descriptor is not None:
-                    with os.fdopen(descriptor, "rb") as file:
-                        entries = self._parse(file.read(FILE_SIZE + 1))
-                changed = change(entries)
-                if changed != entries or descriptor is None:
-                    self._replace(json.dumps(changed, indent=2, ensure_ascii=False).encode() + b"\n")
+                for _ in range(ATTEMPTS):
+                    descriptor = self._open()
+                    entries: list[Entry] = []
+                    seen = None
+                    if descriptor is not None:
+                        with os.fdopen(descriptor, "rb") as file:
+                            seen = self._identity(os.fstat(file.fileno()))
+                            entries = self._parse(file.read(FILE_SIZE + 1))
+                    changed = change(entries)
+                    if changed == entries:
+                        return
+                    text = json.dumps(changed, indent=2, ensure_ascii=False)
+                    if self._replace(text.encode("utf-8", "surrogatepass") + b"\n", seen):
+                        return
+            raise StoreUnavailable(f"another program keeps changing {self.path}; try again")
         except OSError as error:
             raise StoreUnavailable(self._trouble("write", error)) from error
 
@@ -241,8 +257,11 @@ class TokenStore:
         finally:
             os.close(descriptor)
 
-    def _replace(self, content: bytes) -> None:
-        """Put a new file in the old one's place, whole or not at all, 0600 from its first byte."""
+    def _replace(self, content: bytes, seen: tuple[int, ...] | None) -> bool:
+        """Put a new file in the place of the one that was ``seen``, whole or not at all.
+
+        False when another one is there by now, which stays. The new file is 0600 from its first byte.
+        """
         temporary = self.directory / f".tokens.json.{os.getpid()}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
@@ -252,6 +271,9 @@ class TokenStore:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            if self._seen() != seen:
+                temporary.unlink()
+                return False
             temporary.rename(self.path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -261,6 +283,13 @@ class TokenStore:
             os.fsync(directory)
         finally:
             os.close(directory)
+        return True
+
+    def _seen(self) -> tuple[int, ...] | None:
+        try:
+            return self._identity(self.path.lstat())
+        except FileNotFoundError:
+            return None
 
     def _trouble(self, verb: str, error: OSError) -> str:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

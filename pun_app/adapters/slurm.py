@@ -234,8 +234,8 @@ def _ended_job(
 
 
 def _exit_code(outcome: str | None, code: int | None) -> int | None:
-    """Slurm prints 0 for what never ended by itself: alive, cancelled in the queue, past its limit."""
-    return code if outcome in ("succeeded", "failed") or (outcome and code) else None
+    """A job that Slurm ended has none of its own; squeue and sacct print other numbers for it."""
+    return code if outcome in ("succeeded", "failed") else None
 
 
 def one_job(job_id: str, jobs: list[Job]) -> Job:

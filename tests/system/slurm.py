@@ -14,6 +14,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CLUSTER = "punwaytest"
@@ -25,10 +27,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: str, ready: object, seconds: float = 60.0) -> None:
+def wait_for(what: str, ready: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until ``ready()`` is true; fail with the name of what did not come."""
     deadline = time.monotonic() + seconds
-    while not ready():  # type: ignore[operator]
+    while not ready():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not come within {seconds} s")
         time.sleep(0.05)
@@ -74,6 +76,18 @@ class SlurmCluster:
 
     def stop_controller(self) -> None:
         self._stop("slurmctld")
+
+    @contextmanager
+    def forgetful(self) -> Iterator[None]:
+        """While this lasts, ended jobs leave the queue after 2 s, at slurmctld's next sweep (each 60 s)."""
+        text = self.conf.read_text()
+        self.conf.write_text(text + "MinJobAge=2\n")
+        self.run("scontrol", "reconfigure")
+        try:
+            yield
+        finally:
+            self.conf.write_text(text)
+            self.run("scontrol", "reconfigure")
 
     def stop(self) -> None:
         """End all of it, jobs first."""

@@ -1,0 +1,110 @@
+"""Slurm, the users and the portal: each comes up once for the run, and is ended by its own pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.portal import Client, Portal, User, unique
+from tests.system.slurm import SlurmCluster
+
+NEEDED = ("nginx", "slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "curl", "jq")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        skip = pytest.mark.skip(reason="needs root: it makes users, and processes that become them")
+        for item in items:
+            if "tests/system" in str(item.path):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A short path that ordinary users can enter: sockets lie below it."""
+    missing = [name for name in NEEDED if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+    if missing:
+        pytest.fail(f"not installed: {', '.join(missing)}; run make test, or install Debian's packages")
+    path = Path(tempfile.mkdtemp(prefix="pw-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def hook_user() -> Iterator[str]:
+    name = unique("pwhook")
+    subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=True)
+    yield name
+    subprocess.run(["userdel", name], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def alice() -> Iterator[User]:
+    user = User(unique("pwalice"))
+    yield user
+    user.remove()
+
+
+@pytest.fixture(scope="session")
+def bob() -> Iterator[User]:
+    user = User(unique("pwbob"))
+    yield user
+    user.remove()
+
+
+@pytest.fixture(scope="session")
+def slurm(folder: Path, alice: User, bob: User) -> Iterator[SlurmCluster]:
+    (folder / "slurm").mkdir()
+    cluster = SlurmCluster(folder / "slurm", [alice.name, bob.name])
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def cluster_files(slurm: SlurmCluster) -> dict[str, str]:
+    return {
+        "owens": "v2:\n  metadata: {title: Owens Cluster}\n  login: {host: owens.example.org}\n"
+        f"  job: {{adapter: slurm, bin: /usr/bin, conf: {slurm.conf}}}\n",
+        "box": "v2:\n  job: {adapter: local, slots: 2}\n",
+        "login-only": "v2:\n  login: {host: login.example.org}\n",
+        "broken": "v2: [\n",
+        "shut": f"v2:\n  acls: [{{adapter: group, groups: [root]}}]\n  job: {{adapter: slurm, conf: {slurm.conf}}}\n",
+        "cloud": "v2:\n  job: {adapter: kubernetes}\n",
+    }
+
+
+@pytest.fixture(scope="session")
+def portal(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[Portal]:
+    """The portal as root, with PUNs by fork."""
+    portal = Portal(folder / "p", hook_user, cluster_files(slurm))
+    try:
+        yield portal.start()
+    finally:
+        portal.stop()
+
+
+@pytest.fixture
+def as_alice(portal: Portal, alice: User) -> Client:
+    return portal.client(alice)
+
+
+@pytest.fixture
+def as_bob(portal: Portal, bob: User) -> Client:
+    return portal.client(bob)
+
+
+@pytest.fixture(autouse=True)
+def _few_tokens(alice: User, bob: User) -> Iterator[None]:
+    """Each test starts with no token of an earlier one: a user may have 200."""
+    yield
+    for user in (alice, bob):
+        shutil.rmtree(user.home / ".config", ignore_errors=True)

@@ -1,0 +1,244 @@
+"""A whole portal run by ``punway serve``, and the users who call it. Nothing here is pretended."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.system.slurm import free_port, wait_for
+
+PUNWAY = [sys.executable, "-I", "-m", "proxy_hook.cli"]
+
+
+@dataclass
+class User:
+    """An ordinary Unix user, made for the tests."""
+
+    name: str
+    shell: str = "/bin/bash"
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        subprocess.run(
+            ["useradd", "--create-home", "--shell", self.shell, *self.options, self.name], check=True, capture_output=True
+        )
+        self.account = pwd.getpwnam(self.name)
+        self.uid, self.gid, self.home = self.account.pw_uid, self.account.pw_gid, Path(self.account.pw_dir)
+        self.token_file = self.home / ".config" / "ondemand" / "tokens.json"
+
+    def run(self, *argv: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
+        """A command as this user, with a login's environment."""
+        environment = {"HOME": str(self.home), "USER": self.name, "LOGNAME": self.name, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        environment.update(more.pop("environment", {}))
+        done = subprocess.run(
+            argv, user=self.name, group=self.gid, extra_groups=os.getgrouplist(self.name, self.gid), env=environment,
+            cwd=more.pop("cwd", "/"), capture_output=True, text=True, check=False, timeout=120, **more,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"{argv}: {done.returncode}: {done.stdout} {done.stderr}")
+        return done
+
+    def remove(self) -> None:
+        for pid in processes_of(self.uid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        subprocess.run(["userdel", "--remove", "--force", self.name], check=False, capture_output=True)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+def processes_of(uid: int) -> list[int]:
+    """The pids of a uid's processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if entry.stat().st_uid == uid or f"Uid:\t{uid}\t" in (entry / "status").read_text():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+class Client:
+    """Calls the portal with one token, from a fresh connection each time."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        self.token = token
+
+    def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.token}", **more.pop("headers", {})}
+        return requests.request(method, self.url + path, json=body, headers=headers, timeout=150, **more)
+
+    def data(self, method: str, path: str, body: Any = None, status: int = 200, **more: Any) -> Any:
+        """What ``data`` holds in an answer of that status."""
+        answer = self(method, path, body, **more)
+        assert answer.status_code == status, answer.text
+        return answer.json()["data"]
+
+    def error(self, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, str, str]:
+        """Status, error and message of a refusal, which has the contract's form and no other."""
+        answer = self(method, path, body, **more)
+        return refusal(answer)
+
+    def submit(self, content: str, cluster: str = "owens", **options: Any) -> Any:
+        script = {"content": content}
+        if "workdir" in options:
+            script["workdir"] = options.pop("workdir")
+        return self.data("POST", "/api/v1/jobs", {"cluster": cluster, "script": script, "options": options}, 201)
+
+    def job(self, job_id: str, cluster: str = "owens") -> Any:
+        return self.data("GET", f"/api/v1/jobs/{job_id}?cluster={cluster}", headers={"Cache-Control": "no-cache"})
+
+    def wait(self, job_id: str, until: Callable[[Any], bool], cluster: str = "owens", seconds: float = 60) -> Any:
+        """The job, once it is as ``until`` wants it."""
+        wait_for(f"job {job_id}", lambda: until(self.job(job_id, cluster)), seconds)
+        return self.job(job_id, cluster)
+
+
+def refusal(answer: requests.Response) -> tuple[int, str, str]:
+    """Status, error and message, after a look at the form."""
+    assert answer.headers["Content-Type"].split(";")[0] == "application/json", answer.text
+    body = answer.json()
+    assert set(body) == {"error", "message"}, body
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    return answer.status_code, body["error"], body["message"]
+
+
+@dataclass
+class Portal:
+    """``punway serve`` on a free port of loopback, with a directory of its own."""
+
+    folder: Path
+    hook_user: str
+    clusters: dict[str, str]
+    rules: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    run_as: User | None = None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(mode=0o755, exist_ok=True)
+        self.folder.chmod(0o755)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.run_dir = self.folder / "run"
+        self.config = self.folder / "punway.toml"
+        self.log_file = self.folder / "log"
+        clusters = self.folder / "clusters.d"
+        clusters.mkdir(exist_ok=True)
+        for name, text in self.clusters.items():
+            (clusters / f"{name}.yml").write_text(text)
+        self.write_config()
+        self.process: subprocess.Popen[bytes] | None = None
+        if self.run_as:
+            os.chown(self.folder, self.run_as.uid, self.run_as.gid)
+
+    def write_config(self) -> None:
+        portal = {
+            "listen": f"127.0.0.1:{self.port}", "public_url": self.url, "run_dir": str(self.run_dir),
+            "state_dir": str(self.folder / "state"), "hook_user": self.hook_user, **self.more,
+        }  # fmt: skip
+        lines = ["[portal]", *(f"{key} = {json.dumps(value)}" for key, value in portal.items())]
+        lines += ["[clusters]", f'path = "{self.folder}/clusters.d"', "[pun]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in self.rules.items()]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def start(self) -> Portal:
+        argv = [*PUNWAY, "serve", "-c", str(self.config)]
+        as_user = {"user": self.run_as.name, "group": self.run_as.gid, "extra_groups": []} if self.run_as else {}
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ROOTS_SECRET": "of-root"}, **as_user,
+            )  # fmt: skip
+        wait_for("the portal", self.is_well)
+        return self
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(60)
+            self.process = None
+
+    def is_well(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=10).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def punway(self, *argv: str, user: User | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A ``punway`` command with this portal's configuration, as root or as a user."""
+        command = [*PUNWAY, *argv, "-c", str(self.config)]
+        if user:
+            return user.run(*command, check=check)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=60)
+        if check and done.returncode:
+            raise AssertionError(f"{argv}: {done.stdout} {done.stderr}")
+        return done
+
+    def token(self, user: User, *options: str) -> str:
+        """A new token of a user, by the command."""
+        return self.punway("token", "create", "test", *options, user=user).stdout.splitlines()[-1]
+
+    def client(self, user: User, *options: str) -> Client:
+        return Client(self.url, self.token(user, *options))
+
+    def part(self, name: str) -> int:
+        """The pid of one of the supervisor's children: spawner, hook, nginx."""
+        assert self.process
+        words = {"spawner": "proxy_hook.spawner", "hook": "hook", "nginx": "nginx: master"}[name]
+        for pid in children_of(self.process.pid):
+            line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+            if f"{words} " in f"{line} " or line.startswith(words):
+                return pid
+        raise AssertionError(f"no {name}")
+
+    def pid_of(self, user: User) -> int:
+        """The pid of a user's PUN; 0 when there is none."""
+        for line in self.punway("admin", "ps").stdout.splitlines()[1:]:
+            name, _uid, pid, *_ = line.split()
+            if name == user.name:
+                return int(pid)
+        return 0
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def raw(port: int, request: bytes) -> bytes:
+    """What the portal says to bytes that no HTTP library would send."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+        return answer
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}{secrets.token_hex(2)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)

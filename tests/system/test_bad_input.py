@@ -1,0 +1,286 @@
+"""What a client may send and should not: a clear 4xx in the contract's form, and nothing submitted."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+
+import pytest
+import requests
+
+from tests.system.portal import Client, Portal, User, raw, refusal
+from tests.system.slurm import SlurmCluster, wait_for
+
+GOOD = {"cluster": "owens", "script": {"content": "#!/bin/bash\ntrue\n"}}
+
+
+def with_options(**options: object) -> str:
+    return json.dumps({**GOOD, "options": options})
+
+
+BODIES = {
+    "empty": (b"", 400, "not valid JSON"),
+    "not-json": (b"{", 400, "not valid JSON"),
+    "not-utf8": (b'{"cluster": "\xff\xfe"}', 400, ""),
+    "array": (b"[]", 400, "expected object"),
+    "text": (b'"text"', 400, "expected object"),
+    "null": (b"null", 400, "expected object"),
+    "deep": (b"[" * 100_000, 400, ""),
+    "unknown-field": (json.dumps({**GOOD, "scirpt": 1}), 400, "scirpt"),
+    "unknown-option": (with_options(job_nmae="x"), 400, "job_nmae"),
+    "no-script": (b'{"cluster": "owens"}', 400, "script"),
+    "no-cluster": (json.dumps({"script": GOOD["script"]}), 400, "cluster"),
+    "blank-cluster": (json.dumps({**GOOD, "cluster": " "}), 400, "Missing cluster in request body"),
+    "cluster-number": (json.dumps({**GOOD, "cluster": 5}), 400, "cluster: expected str, got int"),
+    "content-null": (json.dumps({**GOOD, "script": {"content": None}}), 400, "script.content: expected str, got null"),
+    "content-blank": (json.dumps({**GOOD, "script": {"content": " \n"}}), 400, "blank"),
+    "content-nul": (json.dumps({**GOOD, "script": {"content": "#!/bin/sh\n\0"}}), 400, "NUL"),
+    "content-surrogate": (b'{"cluster": "owens", "script": {"content": "#!/bin/sh\\n\\ud800"}}', 400, ""),
+    "name-null": (with_options(job_name=None), 400, "options.job_name: expected str, got null"),
+    "name-newline": (with_options(job_name="a\nb"), 400, "options.job_name"),
+    "name-nul": (with_options(job_name="a\0b"), 400, "options.job_name"),
+    "name-empty": (with_options(job_name=""), 400, "options.job_name"),
+    "wall-time-text": (with_options(wall_time="60"), 400, "options.wall_time: expected int, got str"),
+    "wall-time-float": (with_options(wall_time=1.5), 400, "options.wall_time: expected int, got float"),
+    "wall-time-bool": (with_options(wall_time=True), 400, "options.wall_time: expected int, got bool"),
+    "wall-time-zero": (with_options(wall_time=0), 400, "options.wall_time"),
+    "wall-time-minus": (with_options(wall_time=-5), 400, "options.wall_time"),
+    "wall-time-huge": (b'{"cluster": "owens", "script": {"content": "#!/bin/sh\\n"}, "options": {"wall_time": 1e400}}', 400, ""),
+    "wall-time-long": (with_options(wall_time=10**30), 400, ""),
+    "native-text": (with_options(native="-N 2"), 400, "options.native: expected array, got str"),
+    "native-nested": (with_options(native=[["-N", "2"]]), 400, "options.native[0]: expected str, got array"),
+    "native-number": (with_options(native=["-N", 2]), 400, "options.native[1]: expected str, got int"),
+    "native-object": (with_options(native={"-N": "2"}), 400, "options.native: expected array, got object"),
+    "workdir-null": (json.dumps({**GOOD, "script": {"content": "#!/bin/sh\n", "workdir": None}}), 400, "script.workdir"),
+    "workdir-nul": (json.dumps({**GOOD, "script": {"content": "#!/bin/sh\n", "workdir": "/tmp\0"}}), 400, "script.workdir"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_that_is_not_right(as_alice: Client, alice: User, slurm: SlurmCluster, name: str) -> None:
+    """400 that names the field, and no job."""
+    body, expected, said = BODIES[name]
+    before = slurm.run("squeue", "-h", "--states=all", "-u", alice.name, "-o", "%i")
+    answer = as_alice("POST", "/api/v1/jobs", data=body, headers={"Content-Type": "application/json"})
+    status, error, message = refusal(answer)
+    assert (status, error) == (expected, "bad_request"), message
+    assert said in message
+    assert slurm.run("squeue", "-h", "--states=all", "-u", alice.name, "-o", "%i") == before
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/json-patch+json"])
+def test_a_body_of_another_type(as_alice: Client, kind: str | None) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    answer = as_alice("POST", "/api/v1/jobs", data=json.dumps(GOOD).encode(), headers=headers)
+    assert refusal(answer)[:2] == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_a_body_that_is_too_large(as_alice: Client, chunked: bool) -> None:
+    """51 MB is 413, whether its length is said before or not; 49 MB is read (and is no JSON)."""
+    large = b"x" * (51 * 2**20)
+    data = iter([large[:2**20]] * 51) if chunked else large
+    answer = as_alice("POST", "/api/v1/jobs", data=data, headers={"Content-Type": "application/json"})
+    assert refusal(answer)[:2] == (413, "payload_too_large")
+    answer = as_alice("POST", "/api/v1/jobs", data=large[: 49 * 2**20], headers={"Content-Type": "application/json"})
+    assert refusal(answer)[:2] == (400, "bad_request")
+
+
+JOB_IDS = ["a b", "-1", "--help", "--user=root", "1/2", "1%2F2", "..%2F1", "../1", "1%0A2", "1%00", "x" * 10_240,
+           "0", "01", "1,2", "*", "%FF%FE", "1;2", "69_[1-2]", "%2e%2e"]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+@pytest.mark.parametrize("job_id", JOB_IDS, ids=[str(i) for i in range(len(JOB_IDS))])
+def test_a_job_id_that_is_none(portal: Portal, as_alice: Client, job_id: str, method: str) -> None:
+    """400 or 404, before anything gets near a command."""
+    path = f"/api/v1/jobs/{job_id}" + ("/hold" if method == "POST" else "")
+    if any(character in job_id for character in " ;*[") or ".." in job_id:
+        # As a client without manners sends it; requests would encode it first.
+        line = f"{method} {path}?cluster=owens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\n"
+        said = raw(portal.port, f"{line}Connection: close\r\n\r\n".encode())
+        status = int(said.split(b" ")[1])
+        assert json.loads(said.partition(b"\r\n\r\n")[2])["error"] in ("bad_request", "not_found", "method_not_allowed")
+    else:
+        status = refusal(as_alice(method, f"{path}?cluster=owens"))[0]
+    assert status in (400, 404, 405)
+
+
+@pytest.mark.parametrize("cluster", ["", "%20", "a b", "--help", "../etc", "..%2Fetc", "x%0Ay", "x" * 10_240, "%00", "%FF"])
+def test_a_cluster_that_is_none(as_alice: Client, cluster: str) -> None:
+    """400 where none is given, else 404."""
+    status, error, _ = as_alice.error("GET", f"/api/v1/jobs?cluster={cluster}")
+    assert (status, error) in ((400, "bad_request"), (404, "not_found"))
+
+
+def test_no_cluster_or_two(as_alice: Client) -> None:
+    for query in ("", "?cluster=owens&cluster=box", "?Cluster=owens"):
+        status, error, message = as_alice.error("GET", f"/api/v1/jobs{query}")
+        assert (status, error) == (400, "bad_request")
+        assert "cluster" in message
+
+
+TOKENS = {
+    "none": None,
+    "empty": "",
+    "bearer-alone": "Bearer",
+    "bearer-blank": "Bearer  ",
+    "basic": "Basic YTpi",
+    "short": "Bearer " + "a" * 63,
+    "long": "Bearer " + "a" * 65,
+    "upper": "Bearer " + "A" * 64,
+    "words": "Bearer " + "a" * 64 + " " + "b" * 64,
+    "comma": "Bearer " + "a" * 64 + ",Bearer " + "b" * 64,
+    "unknown": "Bearer " + "a" * 64,
+    "jwt": "Bearer eyJhbGciOiJub25lIn0.e30.",
+    "binary": b"Bearer \xff\xfe",
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_credential_that_is_none(portal: Portal, name: str) -> None:
+    """401 (two in one header: 400), and what was sent is not in the log."""
+    value = TOKENS[name]
+    headers = {} if value is None else {"Authorization": value}
+    answer = requests.get(f"{portal.url}/api/v1/clusters", headers=headers, timeout=30)
+    expected = (400, "bad_request") if name == "comma" else (401, "unauthorized")
+    assert refusal(answer)[:2] == expected
+    assert "a" * 60 not in portal.log()
+
+
+def test_two_authorization_headers(portal: Portal, as_alice: Client) -> None:
+    """Two credentials are an answer too: 400, even where both are good."""
+    line = f"Authorization: Bearer {as_alice.token}\r\n"
+    said = raw(portal.port, f"GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{line}{line}Connection: close\r\n\r\n".encode())
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["error"] == "bad_request"
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer\t"], ids=["lower", "upper", "tab"])
+def test_a_scheme_in_another_spelling(portal: Portal, as_alice: Client, scheme: str) -> None:
+    """The scheme is case-insensitive (RFC 7235)."""
+    headers = {"Authorization": f"{scheme} {as_alice.token}"}
+    assert requests.get(f"{portal.url}/api/v1/clusters", headers=headers, timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["access_token", "token", "x"])
+def test_a_token_in_the_address(portal: Portal, as_alice: Client, name: str) -> None:
+    """400, with a good header too; and no log has it."""
+    for headers in ({}, {"Authorization": f"Bearer {as_alice.token}"}):
+        url = f"{portal.url}/api/v1/clusters?{name}={as_alice.token}"
+        assert refusal(requests.get(url, headers=headers, timeout=30))[:2] == (400, "bad_request")
+    requests.get(f"{portal.url}/api/v1/jobs/{as_alice.token}", timeout=30)
+    requests.get(f"{portal.url}/{as_alice.token}", timeout=30)
+    assert as_alice.token not in portal.log()
+
+
+def test_an_expired_token(portal: Portal, alice: User) -> None:
+    """At its second a token is over."""
+    client = portal.client(alice)
+    entries = json.loads(alice.token_file.read_text())
+    entries[-1]["expires_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 1))
+    alice.token_file.write_text(json.dumps(entries))
+    status, error, message = client.error("GET", "/api/v1/clusters")
+    assert (status, error) == (401, "unauthorized")
+    assert "expired" in message
+
+
+def test_a_revoked_token_is_refused_at_once(portal: Portal, alice: User) -> None:
+    """The very next request after punway token revoke, and one after the entry is taken out by hand."""
+    client, other = portal.client(alice), portal.client(alice)
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    assert other("GET", "/api/v1/clusters").status_code == 200
+    entries = json.loads(alice.token_file.read_text())
+    portal.punway("token", "revoke", entries[0]["id"], user=alice)
+    assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
+    assert other("GET", "/api/v1/clusters").status_code == 200
+    alice.token_file.write_text("[]")
+    assert other.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
+    alice.token_file.write_text(json.dumps(entries))
+    assert other("GET", "/api/v1/clusters").status_code == 200
+    # The front has barred the first for good: an old copy of the file brings it not back.
+    assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
+    alice.token_file.unlink()
+    assert other.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
+
+
+def spoil_group_readable(user: User, bob: User) -> None:
+    user.token_file.chmod(0o640)
+
+
+def spoil_owner(user: User, bob: User) -> None:
+    os.chown(user.token_file, bob.uid, bob.gid)
+
+
+def spoil_not_json(user: User, bob: User) -> None:
+    user.token_file.write_text("[{")
+
+
+def spoil_object(user: User, bob: User) -> None:
+    user.token_file.write_text(json.dumps({"tokens": json.loads(user.token_file.read_text())}))
+
+
+def spoil_number(user: User, bob: User) -> None:
+    user.token_file.write_text('[{"id": "x", "name": "n", "token": 12345}]')
+
+
+def spoil_directory(user: User, bob: User) -> None:
+    user.token_file.parent.chmod(0o777)
+
+
+def spoil_symlink(user: User, bob: User) -> None:
+    real = user.token_file.with_name("real.json")
+    user.token_file.rename(real)
+    user.token_file.symlink_to(real)
+
+
+def spoil_fifo(user: User, bob: User) -> None:
+    user.token_file.unlink()
+    os.mkfifo(user.token_file, 0o600)
+    os.chown(user.token_file, user.uid, user.gid)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(spoil_group_readable, "chmod 600"), (spoil_owner, "belongs to another user"), (spoil_not_json, "not JSON"),
+     (spoil_object, "not an array of objects"), (spoil_number, ""), (spoil_directory, "chmod go-w"),
+     (spoil_symlink, "symbolic link"), (spoil_fifo, "not a regular file")],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_a_token_file_that_will_not_do(portal: Portal, alice: User, bob: User, spoil: object, said: str) -> None:
+    """401 that says what to do, to the token that was good until then; and the file stays as it is."""
+    client = portal.client(alice)
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    wait_for("the note of the last use", lambda: json.loads(alice.token_file.read_text())[0]["last_used_at"])
+    spoil(alice, bob)  # type: ignore[operator]
+    before = alice.token_file.read_bytes() if alice.token_file.is_file() else b""
+    try:
+        status, error, message = client.error("GET", "/api/v1/clusters")
+        assert (status, error) == (401, "unauthorized")
+        assert said in message
+        assert before == (alice.token_file.read_bytes() if alice.token_file.is_file() else b"")
+    finally:
+        alice.token_file.parent.chmod(0o700)
+
+
+def test_no_secret_is_in_a_log_a_title_or_a_file(portal: Portal, alice: User) -> None:
+    """The token is with the client alone: not on disk, not in a log, an argv or an environment."""
+    client = portal.client(alice)
+    client("GET", "/api/v1/clusters")
+    client("GET", f"/api/v1/jobs/{secrets.token_hex(4)}?cluster=owens")
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        for name in ("cmdline", "environ"):
+            try:
+                with open(f"/proc/{pid}/{name}", "rb") as file:
+                    assert client.token.encode() not in file.read()
+            except OSError:
+                continue
+    for top in (portal.folder, alice.home):
+        for folder, _, files in os.walk(top):
+            for name in files:
+                path = os.path.join(folder, name)
+                if os.path.isfile(path):
+                    with open(path, "rb") as file:
+                        assert client.token.encode() not in file.read(), path

@@ -1,0 +1,197 @@
+"""Jobs of two real users on a real Slurm, through nginx, hook and PUN."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.system.portal import Client, User
+from tests.system.slurm import SlurmCluster, wait_for
+
+JOB_FIELDS = {
+    "job_id", "cluster", "job_name", "job_owner", "status", "queue_name", "accounting_id", "submitted_at",
+    "started_at", "wallclock_time", "wallclock_limit",
+}  # fmt: skip
+SLEEP = "#!/bin/bash\nsleep 300\n"
+
+
+def test_a_job_runs_as_the_tokens_owner(as_alice: Client, alice: User) -> None:
+    """id -un in the job is the token's owner, who owns the output file, in the home unless said otherwise."""
+    job = as_alice.submit("#!/bin/bash\nid -un\npwd\n", job_name="whoami", wall_time=300)
+    assert JOB_FIELDS <= set(job)
+    assert (job["status"], job["job_name"], job["job_owner"], job["wallclock_limit"]) == ("queued", "whoami", alice.name, 300)
+    done = as_alice.wait(job["job_id"], lambda j: j["status"] == "completed")
+    assert (done["outcome"], done["exit_code"], done["native_state"]) == ("succeeded", 0, "COMPLETED")
+    output = alice.home / f"slurm-{job['job_id']}.out"
+    assert output.read_text().split() == [alice.name, str(alice.home)]
+    assert output.stat().st_uid == alice.uid
+
+
+def test_a_job_has_the_login_environment_and_can_run_srun(as_alice: Client, alice: User) -> None:
+    """The user's profile is read, and no SLURM_EXPORT_ENV=NONE breaks the steps of the job."""
+    profile = alice.home / ".profile"
+    kept = profile.read_text()
+    profile.write_text("export FROM_PROFILE=yes\n")
+    try:
+        job = as_alice.submit('#!/bin/bash\necho "$FROM_PROFILE $SLURM_EXPORT_ENV."\nsrun echo step "$FROM_PROFILE"\n')
+        as_alice.wait(job["job_id"], lambda j: j["status"] == "completed")
+        assert (alice.home / f"slurm-{job['job_id']}.out").read_text().splitlines() == ["yes .", "step yes"]
+    finally:
+        profile.write_text(kept)
+
+
+def test_options_reach_slurm(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
+    """Each field of the contract's table is what Slurm then has."""
+    (alice.home / "work").mkdir(exist_ok=True)
+    (alice.home / "work").chmod(0o755)
+    job = as_alice.submit(
+        SLEEP, job_name="all of them", queue_name="short", accounting_id="chem", wall_time=60,
+        output_path="out-%j.txt", error_path="err-%j.txt", native=["-n", "2", "--hold"], workdir=f"{alice.home}",
+    )  # fmt: skip
+    shown = slurm.run("scontrol", "show", "job", job["job_id"])
+    for part in ("JobName=all of them", "Partition=short", "Account=chem", "TimeLimit=00:01:00", f"WorkDir={alice.home}",
+                 f"StdOut={alice.home}/out-{job['job_id']}.txt", f"StdErr={alice.home}/err-{job['job_id']}.txt",
+                 "NumTasks=2", "Comment=punway:"):  # fmt: skip
+        assert part in shown
+    got = as_alice.job(job["job_id"])
+    assert (got["queue_name"], got["accounting_id"], got["wallclock_limit"]) == ("short", "chem", 60)
+    as_alice.data("DELETE", f"/api/v1/jobs/{job['job_id']}?cluster=owens")
+
+
+@pytest.mark.parametrize(
+    ("content", "native"),
+    [(SLEEP, ["--hold", "--comment=mine"]), (SLEEP, ["--hold", "--comment", "mine"]),
+     ("#!/bin/bash\n#SBATCH --hold --comment='mine'\nsleep 9\n", [])],
+    ids=["native", "native-two-words", "directive"],
+)  # fmt: skip
+def test_a_users_own_comment_stays(as_alice: Client, slurm: SlurmCluster, content: str, native: list[str]) -> None:
+    """The mark that Punway gives a job stands beside the user's comment, not in its place."""
+    job = as_alice.submit(content, native=native)
+    assert "Comment=mine punway:" in slurm.run("scontrol", "show", "job", job["job_id"])
+    as_alice.data("DELETE", f"/api/v1/jobs/{job['job_id']}?cluster=owens")
+
+
+def test_hold_release_and_cancel(as_alice: Client) -> None:
+    """A held job is queued_held, a released one queued again, a cancelled one completed as cancelled."""
+    where = "?cluster=owens"
+    blocker = as_alice.submit(SLEEP, native=["--exclusive"])["job_id"]
+    as_alice.wait(blocker, lambda j: j["status"] == "running")
+    job = as_alice.submit(SLEEP)["job_id"]
+    assert as_alice.data("POST", f"/api/v1/jobs/{job}/hold{where}") == {"job_id": job, "status": "queued_held"}
+    held = as_alice.job(job)
+    assert (held["status"], held["native_state"], held["native_reason"]) == ("queued_held", "PENDING", "JobHeldUser")
+    assert as_alice.data("POST", f"/api/v1/jobs/{job}/release{where}") == {"job_id": job, "status": "queued"}
+    as_alice.wait(job, lambda j: j["status"] == "queued" and j["started_at"] is None)
+    assert as_alice.error("POST", f"/api/v1/jobs/{blocker}/hold{where}")[:2] == (422, "unprocessable_entity")
+    for one in (job, blocker):
+        assert as_alice.data("DELETE", f"/api/v1/jobs/{one}{where}") == {"job_id": one, "status": "cancelled"}
+    gone = as_alice.wait(job, lambda j: j["status"] == "completed")
+    assert (gone["outcome"], gone["exit_code"], gone["native_state"]) == ("cancelled", None, "CANCELLED")
+    for method, path in (("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
+        status, error, message = as_alice.error(method, f"/api/v1/jobs/{job}{path}{where}")
+        assert (status, error) == (422, "unprocessable_entity")
+        assert "completed" in message
+
+
+def test_a_failed_job_tells_its_exit_code(as_alice: Client) -> None:
+    """exit 3 is completed, failed, 3: in the list, and alone."""
+    job = as_alice.submit("#!/bin/bash\nexit 3\n")["job_id"]
+    done = as_alice.wait(job, lambda j: j["status"] == "completed")
+    assert (done["outcome"], done["exit_code"], done["native_state"]) == ("failed", 3, "FAILED")
+    listed = {j["job_id"]: j for j in as_alice.data("GET", "/api/v1/jobs?cluster=owens")}
+    assert (listed[job]["outcome"], listed[job]["exit_code"]) == ("failed", 3)
+
+
+def test_a_running_job_has_times(as_alice: Client) -> None:
+    """started_at is null while it waits and an RFC 3339 time in UTC while it runs."""
+    job = as_alice.submit(SLEEP, wall_time=3600)["job_id"]
+    running = as_alice.wait(job, lambda j: j["status"] == "running")
+    assert running["started_at"].endswith("Z") and running["submitted_at"].endswith("Z")
+    assert (running["outcome"], running["exit_code"], running["ended_at"]) == (None, None, None)
+    assert running["wallclock_limit"] == 3600
+    as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_an_array_and_its_tasks(as_alice: Client) -> None:
+    """Each task is listed; the array by its id is all of them in one."""
+    array = as_alice.submit("#!/bin/bash\nexit $SLURM_ARRAY_TASK_ID\n", native=["--array=0-2"])["job_id"]
+    whole = as_alice.wait(array, lambda j: j["status"] == "completed")
+    assert (whole["job_id"], whole["outcome"], whole["exit_code"]) == (array, "failed", 2)
+    assert as_alice.job(f"{array}_0")["outcome"] == "succeeded"
+    assert as_alice.job(f"{array}_2")["exit_code"] == 2
+    listed = [j["job_id"] for j in as_alice.data("GET", "/api/v1/jobs?cluster=owens")]
+    assert {f"{array}_{task}" for task in range(3)} <= set(listed)
+    assert as_alice.error("GET", f"/api/v1/jobs/{array}_7?cluster=owens")[0] == 404
+
+
+def test_a_dependency_by_native(as_alice: Client) -> None:
+    """afterok waits for the first job, and runs after it."""
+    first = as_alice.submit("#!/bin/bash\nsleep 2\n")["job_id"]
+    second = as_alice.submit("#!/bin/bash\ntrue\n", native=[f"--dependency=afterok:{first}"])["job_id"]
+    waiting = as_alice.job(second)
+    assert (waiting["status"], waiting["native_reason"]) == ("queued", "Dependency")
+    assert as_alice.wait(second, lambda j: j["status"] == "completed")["outcome"] == "succeeded"
+
+
+def test_a_job_past_its_limit(as_alice: Client) -> None:
+    """A job that runs into its wall time is completed, timed_out."""
+    job = as_alice.submit(SLEEP, wall_time=1)["job_id"]
+    done = as_alice.wait(job, lambda j: j["status"] == "completed", seconds=150)
+    assert (done["outcome"], done["native_state"], done["exit_code"]) == ("timed_out", "TIMEOUT", None)
+
+
+def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: SlurmCluster) -> None:
+    """After MinJobAge squeue forgets a job; it still answers, from sacct."""
+    job = as_alice.submit("#!/bin/bash\nexit 4\n", job_name="a|b\\c")["job_id"]
+    as_alice.wait(job, lambda j: j["status"] == "completed")
+    in_queue = as_alice.job(job)
+    with slurm.forgetful():
+        queue = ("squeue", "-h", "--states=all", "-o", "%i")
+        wait_for("the queue to forget", lambda: job not in slurm.run(*queue).split(), 150)
+    from_accounting = as_alice.job(job)
+    same = ("job_id", "job_name", "job_owner", "status", "outcome", "exit_code", "queue_name", "accounting_id",
+            "submitted_at", "started_at", "ended_at")  # fmt: skip
+    assert {k: from_accounting[k] for k in same} == {k: in_queue[k] for k in same}
+    assert as_alice.error("DELETE", f"/api/v1/jobs/{job}?cluster=owens")[0] == 422
+
+
+@pytest.mark.parametrize("call", ["GET ", "DELETE ", "POST /hold", "POST /release"])
+def test_another_users_job_is_not_there(as_alice: Client, as_bob: Client, call: str) -> None:
+    """Bob's job is 404 for alice in every way, stays out of her list, and stays as it was."""
+    job = as_bob.submit(SLEEP, native=["--hold"])["job_id"]
+    method, _, path = call.partition(" ")
+    status, error, message = as_alice.error(method, f"/api/v1/jobs/{job}{path}?cluster=owens")
+    assert (status, error, message) == (404, "not_found", "Job not found")
+    assert job not in [j["job_id"] for j in as_alice.data("GET", "/api/v1/jobs?cluster=owens")]
+    assert as_bob.job(job)["status"] == "queued_held"
+    as_bob.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_names_that_would_break_a_parser(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
+    """Newlines, separators and quotes in a job's name change no other field and hide no other job."""
+    name = "a\nb|c\x1fd;e 'f' \"g\" $(id) JobState=RUNNING"
+    made = alice.run(
+        "sbatch", "--parsable", "--hold", f"--job-name={name}", "--wrap=true", environment=slurm.environment
+    ).stdout.strip()
+    after = as_alice.submit(SLEEP, native=["--hold"], job_name="after")["job_id"]
+    listed = {j["job_id"]: j for j in as_alice.data("GET", "/api/v1/jobs?cluster=owens")}
+    assert (listed[made]["job_name"], listed[made]["status"]) == (name, "queued_held")
+    assert listed[after]["job_name"] == "after"
+    for job in (made, after):
+        as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_a_hundred_readers_are_one_command_a_second(as_alice: Client) -> None:
+    """An answer within the second is used again and says its age; no-cache asks anew."""
+    path = "/api/v1/jobs?cluster=owens"
+    as_alice("GET", path)
+    assert "Age" in as_alice("GET", path).headers
+    fresh = as_alice("GET", path, headers={"Cache-Control": "no-cache"})
+    assert fresh.headers["Age"] == "0"
+
+
+def test_a_submitted_job_is_in_the_list_at_once(as_alice: Client) -> None:
+    """A submit drops what was remembered before it."""
+    as_alice.data("GET", "/api/v1/jobs?cluster=owens")
+    job = as_alice.submit(SLEEP, native=["--hold"])["job_id"]
+    assert job in [j["job_id"] for j in as_alice.data("GET", "/api/v1/jobs?cluster=owens")]
+    as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
