@@ -50,7 +50,9 @@ def _answer(error: str, message: str) -> str:
     return "'" + body.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-ANSWERS: dict[int, str] = {
+ANSWERS: dict[int | str, str] = {
+    "ambiguous": _answer("bad_request", "The address is ambiguous: it has //, .., ; or an encoded slash or dot in it"),
+    "token": _answer("bad_request", "Send the token in the Authorization header, never in the address"),
     400: _answer("bad_request", "The request is not well-formed HTTP, or names its sender twice"),
     404: _answer("not_found", "No such address; the API is under /api/v1/"),
     405: _answer("method_not_allowed", "The portal does not take this method"),
@@ -60,7 +62,7 @@ ANSWERS: dict[int, str] = {
     431: _answer("headers_too_large", "The request's headers are too large"),
     503: _answer("service_unavailable", "The portal did not answer in time. If this was a submit, look for the job before you send it again"),
 }
-"""The bodies of the answers that nginx gives by itself, in the contract's form, quoted for its configuration."""
+"""The bodies of the answers that nginx gives by itself, by status or by reason, in the contract's form, quoted for its configuration."""
 
 
 def _render(name: str, **values: object) -> str:

@@ -1,0 +1,271 @@
+"""nginx: the traps of the HTTP front, and what it says when a part behind it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.system.portal import Client, Portal, User, raw, refusal
+from tests.system.slurm import free_port, wait_for
+
+
+def ask(portal: Portal, request: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of a raw request; the connection is to be closed by the portal."""
+    said = raw(portal.port, request.encode())
+    head, _, body = said.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    return int(lines[0].split()[1]), dict(line.split(": ", 1) for line in lines[1:]), body
+
+
+MALFORMED = {
+    "length-and-chunked": "POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two-lengths": "POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "two-hosts": "GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\nHost: y\r\n{auth}\r\n",
+    "no-host": "GET /api/v1/clusters HTTP/1.1\r\n{auth}\r\n",
+    "space-before-colon": "GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{auth}X-A : b\r\n\r\n",
+    "nul": "GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{auth}X-A: b\0c\r\n\r\n",
+    "nul-in-address": "GET /api/v1/jobs/1%00 HTTP/1.1\r\nHost: x\r\n{auth}\r\n",
+    "no-http": "hello\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_http_is_400_in_the_contracts_form(portal: Portal, as_alice: Client, name: str) -> None:
+    """And not nginx's own page, even where the request could not be parsed."""
+    request = MALFORMED[name].format(auth=f"Authorization: Bearer {as_alice.token}\r\n")
+    status, headers, body = ask(portal, request)
+    assert status == 400
+    assert headers["Content-Type"] == "application/json"
+    assert json.loads(body)["error"] == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/public/../api/v1/clusters", "/health/..%2fapi/v1/clusters", "/api/v1/..%2f..%2fhealth", "/api/../health",
+     "//api/v1/clusters", "/api//v1/clusters", "/api/v1/./clusters", "/api/v1/%2e%2e/v1/clusters", "/api/v1/clusters;x=1",
+     "/api/v1/jobs/%5c", "http://x/api/v1/clusters/../clusters"],
+)  # fmt: skip
+def test_an_ambiguous_address_opens_nothing(portal: Portal, as_alice: Client, path: str) -> None:
+    """Whatever nginx matches and the PUN sees, no such address is answered as another one."""
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\nConnection: close\r\n\r\n"
+    status, _, body = ask(portal, request)
+    assert (status, json.loads(body)["error"]) == (400, "bad_request")
+    assert ask(portal, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")[0] == 400
+
+
+class FakePun(threading.Thread):
+    """Stands behind a user's socket in a PUN's place: tells what it was sent, and says what it likes."""
+
+    def __init__(self, portal: Portal, user: User, answer: bytes) -> None:
+        super().__init__(daemon=True)
+        path = portal.run_dir / "puns" / user.name / "pun.sock"
+        self.kept = path.with_name("kept.sock")
+        path.rename(self.kept)
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        os.chmod(path, 0o666)
+        self.listener.listen()
+        self.answer = answer
+        self.got = b""
+
+    def run(self) -> None:
+        connection, _ = self.listener.accept()
+        self.got = connection.recv(65_536)
+        with suppress(OSError):  # nginx may have hung up, as its client did
+            connection.sendall(self.answer)
+        connection.close()
+
+    def end(self) -> None:
+        self.listener.close()
+        self.path.unlink()
+        self.kept.rename(self.path)
+
+
+@contextmanager
+def fake_pun(portal: Portal, user: User, client: Client, headers: str = "", body: str = "{}") -> Iterator[FakePun]:
+    client("GET", "/api/v1/clusters")
+    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{headers}Connection: close\r\n\r\n{body}"
+    pun = FakePun(portal, user, answer.encode())
+    pun.start()
+    try:
+        yield pun
+    finally:
+        pun.end()
+
+
+def test_what_reaches_a_pun(portal: Portal, alice: User, as_alice: Client) -> None:
+    """The hook's note, and none of what a client sent as if it were; no credential, no cookie."""
+    sent = {
+        "X-Pun-Assertion": "forged", "X-Pun-Socket": "/forged", "X-OOD-User": "root", "X-Forwarded-User": "root",
+        "X-Forwarded-For": "10.0.0.1", "Cookie": "session=1", "X-Punway-Status": "200", "Connection": "X-Pun-Assertion",
+        "X_Pun_Assertion": "forged", "Accept": "application/json", "Proxy": "x", "X-Accel-Redirect": "/",
+        "Authorization-Copy": as_alice.token,
+    }  # fmt: skip
+    with fake_pun(portal, alice, as_alice) as pun:
+        assert as_alice("GET", "/api/v1/clusters?a=b", headers=sent).status_code == 200
+    lines = pun.got.decode().split("\r\n")
+    assert lines[0] == "GET /api/v1/clusters?a=b HTTP/1.1"
+    got = {}
+    for line in filter(None, lines[1:]):
+        name, _, value = line.partition(": ")
+        assert name.lower() not in got, f"{name} twice"
+        got[name.lower()] = value
+    assert set(got) == {
+        "host", "connection", "x-pun-assertion", "x-request-id", "x-forwarded-for", "x-forwarded-proto", "accept", "user-agent"
+    }  # fmt: skip
+    assert got["x-pun-assertion"].count(".") == 2
+    assert got["x-forwarded-for"] == "127.0.0.1"
+    assert got["host"] == f"127.0.0.1:{portal.port}"
+    assert as_alice.token.encode() not in pun.got
+
+
+def test_what_a_pun_may_not_say(portal: Portal, alice: User, as_alice: Client) -> None:
+    """X-Accel-* reads no file; no cookie and no policy is set for the portal's origin."""
+    forbidden = {
+        "X-Accel-Redirect": "/health", "X-Accel-Buffering": "no", "X-Accel-Limit-Rate": "1", "X-Accel-Expires": "9",
+        "X-Accel-Charset": "x", "Set-Cookie": "session=stolen", "Strict-Transport-Security": "max-age=0",
+        "Content-Security-Policy": "default-src *", "Access-Control-Allow-Origin": "*", "Clear-Site-Data": '"*"',
+        "Service-Worker-Allowed": "/", "Refresh": "0; url=http://evil.example", "Link": "<x>", "Alt-Svc": "x",
+        "X-Frame-Options": "ALLOWALL", "Report-To": "x", "NEL": "x", "Referrer-Policy": "unsafe-url",
+    }  # fmt: skip
+    headers = "".join(f"{name}: {value}\r\n" for name, value in forbidden.items())
+    body = "<script>1</script>"
+    with fake_pun(portal, alice, as_alice, f"{headers}Content-Type: text/html\r\n", body):
+        answer = as_alice("GET", "/api/v1/clusters")
+    assert answer.text == body
+    for name, value in forbidden.items():
+        assert answer.headers.get(name) != value, name
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+
+
+def test_a_body_is_streamed(portal: Portal, alice: User, as_alice: Client) -> None:
+    """The first bytes of an upload are at the PUN before the last are sent; nginx's folder stays empty."""
+    with fake_pun(portal, alice, as_alice) as pun, socket.create_connection(("127.0.0.1", portal.port)) as connection:
+        head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\n"
+        connection.sendall(f"{head}Content-Length: 5000000\r\n\r\n".encode() + b"x" * 1000)
+        wait_for("the first bytes", lambda: pun.got, 10)
+    bodies = portal.run_dir / "nginx" / "body"
+    assert not [path for path in bodies.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "slow"])
+def test_without_the_hook_the_door_is_shut(portal: Portal, as_alice: Client, number: int) -> None:
+    """503 in the contract's form, and 200 again when it is back; never an open door, never nginx's page."""
+    hook = portal.part("hook")
+    os.kill(hook, number)
+    try:
+        answer = as_alice("GET", "/api/v1/clusters")
+        assert refusal(answer)[:2] == (503, "service_unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert refusal(requests.get(f"{portal.url}/api/v1/clusters", timeout=30))[0] == 503
+        assert refusal(requests.get(f"{portal.url}/health", timeout=30))[0] == 503
+    finally:
+        if number == signal.SIGSTOP:
+            os.kill(hook, signal.SIGCONT)
+    wait_for("the hook", portal.is_well)
+    assert as_alice("GET", "/api/v1/clusters").status_code == 200
+
+
+def test_without_the_spawner(portal: Portal, as_alice: Client) -> None:
+    """503, also from /health, which says which part; and 200 again when it is back."""
+    assert as_alice("GET", "/api/v1/clusters").status_code == 200
+    os.kill(portal.part("spawner"), signal.SIGKILL)
+    wait_for("a no", lambda: as_alice("GET", "/api/v1/clusters").status_code == 503)
+    answer = requests.get(f"{portal.url}/health", timeout=30)
+    assert refusal(answer)[:2] == (503, "service_unavailable")
+    assert "spawner" in answer.json()["message"]
+    wait_for("the spawner", portal.is_well)
+    assert as_alice("GET", "/api/v1/clusters").status_code == 200
+
+
+def test_health_needs_no_credential_and_says_little(portal: Portal) -> None:
+    answer = requests.get(f"{portal.url}/health", timeout=30)
+    assert answer.json() == {"data": {"status": "ok", "hook": "ok", "spawner": "ok"}}
+
+
+def test_the_auth_address_is_not_to_be_called(portal: Portal, as_alice: Client) -> None:
+    """nginx's inner addresses are nobody's."""
+    for path in ("/.punway/auth/api", "/.punway/answer/503", "/auth/api"):
+        assert as_alice.error("GET", path)[:2] == (404, "not_found")
+
+
+def test_a_long_address_and_large_headers(portal: Portal, as_alice: Client) -> None:
+    answer = as_alice("GET", "/api/v1/clusters/" + "x" * 20_000)
+    assert refusal(answer)[:2] == (414, "uri_too_long")
+    answer = as_alice("GET", "/api/v1/clusters", headers={"X-Large": "x" * 70_000})
+    assert refusal(answer)[0] in (400, 431)
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PATCH", "OPTIONS", "FOO"])
+def test_other_methods(portal: Portal, as_alice: Client, method: str) -> None:
+    status, headers, body = ask(
+        portal,
+        f"{method} /api/v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\nConnection: close\r\n\r\n",
+    )
+    assert status in (400, 405)
+    assert json.loads(body)["error"] in ("method_not_allowed", "bad_request")
+
+
+def test_head_has_no_body(as_alice: Client) -> None:
+    answer = as_alice("HEAD", "/api/v1/clusters")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_tls(folder: Path, slurm: object, hook_user: str, alice: User) -> None:
+    """With a certificate the portal speaks TLS on any address, with HSTS; plain HTTP there is a 400."""
+    key, certificate = folder / "tls.key", folder / "tls.crt"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out",
+         str(certificate), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    more = {"listen": f"0.0.0.0:{free_port()}", "tls_certificate": str(certificate), "tls_key": str(key)}
+    portal = Portal(folder / "tls", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, more=more)
+    portal.port = int(more["listen"].split(":")[1])
+    portal.url = f"https://localhost:{portal.port}"
+    portal.more["public_url"] = portal.url
+    portal.write_config()
+    portal.is_well = lambda: _tls_well(portal, certificate)  # type: ignore[method-assign]
+    try:
+        portal.start()
+        client = Client(portal.url, portal.token(alice))
+        answer = client("GET", "/api/v1/clusters", verify=str(certificate))
+        assert answer.status_code == 200
+        assert "max-age" in answer.headers["Strict-Transport-Security"]
+        plain = requests.get(f"http://localhost:{portal.port}/api/v1/clusters", timeout=30)
+        assert plain.status_code == 400 and plain.json()["error"] == "bad_request"
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(OSError), socket.create_connection(("localhost", portal.port)) as connection:
+            old.wrap_socket(connection)
+    finally:
+        portal.stop()
+
+
+def _tls_well(portal: Portal, certificate: Path) -> bool:
+    try:
+        return requests.get(f"{portal.url}/health", timeout=10, verify=str(certificate)).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+def test_the_access_log_has_no_query(portal: Portal, as_alice: Client) -> None:
+    as_alice("GET", "/api/v1/jobs?cluster=owens&secretive=yes")
+    wait_for("the log", lambda: re.search(r'"GET /api/v1/jobs" 200', portal.log()))
+    assert "secretive" not in portal.log()
