@@ -15,8 +15,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
+from typing import IO
 
 from proxy_hook import nginx_config
 from proxy_hook.config import Config, interpreter
@@ -162,7 +164,10 @@ class Supervisor:
                 part.process, part.start_at = None, now + AGAIN_AFTER
             if part.process is None and now >= part.start_at:
                 # In a session of its own: an interrupt at the terminal is for the supervisor to pass on.
-                part.process = subprocess.Popen(part.argv, stdin=subprocess.DEVNULL, start_new_session=True)
+                part.process = subprocess.Popen(
+                    part.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+                )
+                threading.Thread(target=_pass_on, args=(part.process.stdout,), daemon=True).start()
 
     def _end(self) -> None:
         """nginx first, so that no request comes in any more."""
@@ -176,6 +181,13 @@ class Supervisor:
                 log.error("%s does not end; it is killed", part.name)
                 part.process.kill()
                 part.process.wait()
+
+
+def _pass_on(output: IO[bytes]) -> None:
+    """A child's output to ours. A pipe of our own: nginx opens /dev/stdout anew, and may not open ours."""
+    while data := os.read(output.fileno(), 64 * 1024):
+        os.write(1, data)
+    output.close()
 
 
 def serve(config: Config) -> None:

@@ -117,9 +117,11 @@ class Server:
             entry = pwd.getpwuid(os.geteuid())
             current = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
         except KeyError:
-            current = set()
-        if current != {os.getegid(), *os.getgroups()}:
-            log.info("the user's groups have changed (now %s); leaving", _names(current))
+            log.info("the user has no account any more; leaving")
+            self._leave()
+            return
+        if current != {os.getegid(), *os.getgroups()} or entry.pw_name != os.environ["USER"]:
+            log.info("the user's account or groups have changed (now %s); leaving", _names(current))
             self._leave()
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from proxy_hook.spawner import launch, wire
 from proxy_hook.spawner.eligible import Refused, check_name
-from proxy_hook.spawner.launch import LAST_STAGE, Preloader, Settings
+from proxy_hook.spawner.launch import LAST_STAGE, STOP_TIME, Preloader, Settings
 
 START_TIME = 10.0
 """Seconds in which a PUN must have become its user; a name service or a home that hangs takes longer."""
@@ -29,8 +29,6 @@ REFUSAL_TIME, LONGEST_WAIT = 2.0, 60.0
 """Seconds for which a refusal, and at most a failure, is repeated without another try."""
 SHORT_LIFE, SHORT_LIVES = 1.0, 5
 """A PUN that ends in so many seconds has failed; so many failures in a row make the next one wait."""
-STOP_TIME = 15.0
-"""Seconds that a PUN has for what is in flight when it is told to leave."""
 LOG_BYTES, LOG_TIME = 64 * 1024, 60.0
 """What a PUN may write to the portal's log in so many seconds."""
 WAITS_FOR = {"look-up": "the name service", "user": "the home directory"}
@@ -85,14 +83,16 @@ class Children:
         """See to it that the user's socket answers, and ``reply`` with its path or with a refusal."""
         now = time.monotonic()
         pun = self.puns.get(uid)
-        if pun and pun.state == "refused" and now < pun.refused_until:
+        if pun and pun.state == "refused" and pun.name == name and now < pun.refused_until:
             return reply(self._refusal(pun))
         try:
             check_name(name, self.settings.rules)
             if any(p.name == name and p.uid != uid and p.listener for p in self.puns.values()):
                 raise Refused(f"{name} is another user's name by now")
             if pun and pun.listener and pun.name != name:
-                raise Refused(f"uid {uid} is served here as {pun.name}, not as {name}")
+                if pun.state != "resting":
+                    raise Refused(f"uid {uid} is served here as {pun.name}, not as {name}")
+                self._close_listener(pun)  # The account may have another name by now; the child will see.
             if pun is None or pun.listener is None:
                 failures = pun.failures if pun else 0
                 pun = self.puns[uid] = Pun(uid, name, launch.bind(self.settings, name), failures=failures)
@@ -123,7 +123,6 @@ class Children:
     def end(self) -> None:
         """At the spawner's end: no PUN stays, no socket."""
         for pun in self.puns.values():
-            self._signal(pun, signal.SIGTERM)
             self._close_listener(pun)
         for preloader in filter(None, [*self._retired, self._preloader]):
             preloader.close()

@@ -23,6 +23,8 @@ BACKLOG = 1024
 """Connections that wait in the kernel while a user's PUN starts."""
 LISTENER = 3
 """The descriptor on which a fresh interpreter finds its listener."""
+STOP_TIME = 10.0
+"""Seconds that a PUN has for what is in flight when it is told to leave."""
 LAST_STAGE = "home"
 """What a child reports last (preloader.py)."""
 
@@ -142,6 +144,6 @@ class Preloader:
         wire.send(self.channel, {"signal": pid, "number": number})
 
     def close(self) -> None:
-        """Let it go: it ends when it reads the end of the channel."""
+        """Let it go: it ends its PUNs, and itself, when it reads the end of the channel."""
         self.channel.close()
-        self.process.wait(timeout=10)
+        self.process.wait()

@@ -22,6 +22,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
@@ -29,7 +30,7 @@ from typing import NoReturn
 from proxy_hook.spawner import wire
 from proxy_hook.spawner.become import NotTheUser, become, close_descriptors, new_session
 from proxy_hook.spawner.eligible import Refused, find_account
-from proxy_hook.spawner.launch import LAST_STAGE, LISTENER, Ticket
+from proxy_hook.spawner.launch import LAST_STAGE, LISTENER, STOP_TIME, Ticket
 
 Live = Callable[[int, str], None]
 
@@ -56,13 +57,25 @@ def main() -> None:
                 continue
             received = wire.receive(channel)
             if received is None:
-                return  # The spawner has ended; the kernel tells the children.
+                return _end(children)  # The spawner has let go, or has ended.
             message, descriptors = received
             if "start" in message:
                 _fork(channel, children, message, descriptors, live)
             elif message["signal"] in children:
                 # A child that has not been waited for: its pid cannot have become another process's.
                 os.kill(message["signal"], message["number"])
+
+
+def _end(children: set[int]) -> None:
+    """Let the children finish what is in flight, for STOP_TIME; none is left behind."""
+    for number, patience in ((signal.SIGTERM, STOP_TIME), (signal.SIGKILL, 1.0)):
+        for pid in children:
+            os.kill(pid, number)
+        deadline = time.monotonic() + patience
+        while children and time.monotonic() < deadline:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            children.discard(pid)
+            time.sleep(0 if pid else 0.02)
 
 
 def _imported(app: str) -> Live:

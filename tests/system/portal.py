@@ -166,7 +166,10 @@ class Portal:
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ROOTS_SECRET": "of-root"}, **as_user,
             )  # fmt: skip
-        wait_for("the portal", self.is_well)
+        try:
+            wait_for("the portal", self.is_well, 20)
+        except TimeoutError as error:
+            raise AssertionError(self.log()) from error
         return self
 
     def stop(self) -> None:

@@ -1,0 +1,547 @@
+"""The process model: who a PUN is, what it holds, how it comes and goes. For both ways of spawning."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.system.portal import Client, Portal, User, children_of, processes_of, refusal, unique
+from tests.system.slurm import SlurmCluster, wait_for
+
+IDLE = 3
+
+
+@pytest.fixture(scope="module", params=["fork", "exec"])
+def short(folder: Path, slurm: SlurmCluster, hook_user: str, request: pytest.FixtureRequest) -> Iterator[Portal]:
+    """A portal whose PUNs leave soon, by each way of spawning."""
+    rules = {
+        "idle_timeout": IDLE, "spawn": request.param, "disabled_shells": ["/access/denied"],
+        "environment": {"SITE_SETTING": "of the site"},
+    }  # fmt: skip
+    portal = Portal(folder / request.param, hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, rules)
+    try:
+        yield portal.start()
+    finally:
+        portal.stop()
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def warm(portal: Portal, user: User) -> tuple[Client, int]:
+    client = portal.client(user)
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    return client, portal.pid_of(user)
+
+
+def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User) -> None:
+    """Every uid and gid, the groups, no capability, umask 077, not to be traced, in the home, in a session of its own."""
+    subprocess.run(["groupadd", "-f", "pwgroup"], check=True)
+    subprocess.run(["usermod", "-aG", "pwgroup", alice.name], check=True)
+    try:
+        _, pid = warm(short, alice)
+        status = status_of(pid)
+        assert status["Uid"].split() == [str(alice.uid)] * 4
+        assert status["Gid"].split() == [str(alice.gid)] * 4
+        assert set(map(int, status["Groups"].split())) == {alice.gid, grp.getgrnam("pwgroup").gr_gid}
+        assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+        assert status["Umask"] == "0077"
+        assert os.readlink(f"/proc/{pid}/cwd") == str(alice.home)
+        assert os.getsid(pid) == pid
+        # What is not dumpable belongs to root in /proc: no other process of the user reads it.
+        assert Path(f"/proc/{pid}/environ").stat().st_uid == 0
+        assert alice.run("cat", f"/proc/{pid}/environ", check=False).returncode != 0
+    finally:
+        subprocess.run(["gpasswd", "-d", alice.name, "pwgroup"], check=True, capture_output=True)
+        short.punway("admin", "stop", alice.name)
+
+
+def test_a_pun_has_the_title_of_its_user(short: Portal, alice: User) -> None:
+    _, pid = warm(short, alice)
+    assert Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0") == f"punway pun: {alice.name}"
+
+
+def test_a_pun_holds_no_descriptor_but_its_own(short: Portal, alice: User, bob: User) -> None:
+    """/dev/null, the log's pipe, its own listener, what waitress opened: nothing of root's, the hook's or bob's."""
+    warm(short, bob)
+    _, pid = warm(short, alice)
+    inodes = {row.split()[6]: row.split()[7] for row in Path("/proc/net/unix").read_text().splitlines()[1:] if len(row.split()) > 7}
+    listeners = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        target = os.readlink(entry)
+        if target.startswith("socket:["):
+            listeners.append(inodes.get(target[8:-1]))
+        else:
+            assert target == "/dev/null" or target.startswith("pipe:["), target
+    own = str(short.run_dir / "puns" / alice.name / "pun.sock")
+    assert set(listeners) == {own}
+    # Of the pipes, those that another process holds too are the log's alone.
+    ours = {os.readlink(e) for e in Path(f"/proc/{pid}/fd").iterdir()}
+    log = {os.readlink(f"/proc/{pid}/fd/1"), os.readlink(f"/proc/{pid}/fd/2")}
+    for other in [short.part("spawner"), *children_of(short.part("spawner")), short.part("hook")]:
+        if other != pid:
+            theirs = {os.readlink(e) for e in Path(f"/proc/{other}/fd").iterdir()}
+            assert {link for link in ours & theirs if link.startswith("pipe:")} <= log
+
+
+def test_a_pun_has_a_fresh_environment(short: Portal, alice: User) -> None:
+    """What a job sees is what the PUN has: a login's few, the site's, and nothing of root's."""
+    client, pid = warm(short, alice)
+    job = client.submit("#!/bin/sh\n/usr/bin/env\n", "box", output_path="env-%j.txt")["job_id"]
+    client.wait(job, lambda j: j["status"] == "completed", "box")
+    lines = (alice.home / f"env-{job}.txt").read_text().splitlines()
+    got = dict(line.partition("=")[::2] for line in lines)
+    expected = {
+        "HOME": str(alice.home), "USER": alice.name, "LOGNAME": alice.name, "SHELL": "/bin/bash",
+        "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "SITE_SETTING": "of the site",
+    }  # fmt: skip
+    assert {name: got.get(name) for name in expected} == expected
+    assert set(got) - set(expected) <= {"PWD", "OLDPWD", "SHLVL", "_", "PUNWAY_JOB_ID", "PUNWAY_JOB_NAME"}
+    assert b"of-root" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_nobody_else_reaches_a_puns_socket(short: Portal, alice: User, bob: User) -> None:
+    """Only nginx's group may enter the folder; not bob, and not alice's other processes either."""
+    warm(short, alice)
+    path = short.run_dir / "puns" / alice.name / "pun.sock"
+    status = path.parent.stat()
+    assert (status.st_uid, grp.getgrgid(status.st_gid).gr_name, status.st_mode & 0o777) == (0, "www-data", 0o750)
+    for user in (alice, bob):
+        said = user.run("curl", "-s", "--unix-socket", str(path), "http://x/api/v1/clusters", check=False)
+        assert said.returncode != 0 and not said.stdout
+
+
+def test_a_request_that_reaches_a_wrong_pun_is_refused(short: Portal, alice: User, bob: User) -> None:
+    """Even root, straight at the socket: without the hook's note, or with bob's, alice's PUN says 401."""
+    client, _ = warm(short, alice)
+    other, _ = warm(short, bob)
+    path = str(short.run_dir / "puns" / alice.name / "pun.sock")
+
+    def straight(*headers: str) -> str:
+        argv = ["curl", "-s", "-w", "%{http_code}", "--unix-socket", path, "http://x/api/v1/clusters"]
+        return subprocess.run([*argv, *headers], capture_output=True, text=True, check=True).stdout
+
+    bobs = note_of(short, other.token)
+    assert straight().endswith("401")
+    assert straight("-H", f"Authorization: Bearer {client.token}").endswith("401")
+    assert straight("-H", f"X-Pun-Assertion: {bobs}").endswith("401")
+    assert straight("-H", f"X-Pun-Assertion: {note_of(short, client.token)}").endswith("200")
+    head, payload, signature = note_of(short, client.token).split(".")
+    assert straight("-H", f"X-Pun-Assertion: {head}.{payload}.{signature[::-1]}").endswith("401")
+    unsigned = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"
+    assert straight("-H", f"X-Pun-Assertion: {unsigned}.{payload}.").endswith("401")
+
+
+def note_of(portal: Portal, token: str) -> str:
+    """The assertion that the hook gives nginx for a token."""
+    argv = ["curl", "-s", "-i", "--unix-socket", str(portal.run_dir / "hook.sock"), "http://hook/auth/api"]
+    said = subprocess.run([*argv, "-H", f"Authorization: Bearer {token}"], capture_output=True, text=True, check=True)
+    return next(line.split(": ")[1] for line in said.stdout.splitlines() if line.lower().startswith("x-pun-assertion"))
+
+
+def test_an_idle_pun_leaves_and_the_next_request_starts_another(short: Portal, alice: User) -> None:
+    client, first = warm(short, alice)
+    wait_for("the PUN to leave", lambda: not Path(f"/proc/{first}").exists(), IDLE + 10)
+    assert short.pid_of(alice) == 0
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    assert short.pid_of(alice) not in (0, first)
+
+
+def test_a_stopped_pun_leaves_after_what_is_in_flight(short: Portal, alice: User) -> None:
+    """punway admin stop: the process goes, and no request is lost to it."""
+    client, first = warm(short, alice)
+    seen: list[int] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            seen.append(client("GET", "/api/v1/clusters").status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        pid = short.pid_of(alice)
+        if pid:
+            short.punway("admin", "stop", alice.name)
+            wait_for("the PUN to leave", lambda pid=pid: not Path(f"/proc/{pid}").exists())
+    short.punway("admin", "reload")
+    time.sleep(0.5)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {200}
+    assert not Path(f"/proc/{first}").exists()
+
+
+def test_kill_9_loses_only_what_was_in_flight(short: Portal, alice: User) -> None:
+    """Under a stream from four clients, each killed process costs at most one request a client."""
+    client, _ = warm(short, alice)
+    seen: list[int] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            seen.append(client("GET", "/api/v1/clusters").status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    kills = 0
+    for _ in range(6):
+        time.sleep(1.2)
+        pid = short.pid_of(alice)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+    time.sleep(1)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert kills >= 5
+    lost = [status for status in seen if status != 200]
+    assert set(lost) <= {503}
+    assert len(lost) <= 4 * kills, f"{len(lost)} of {len(seen)} requests were lost in {kills} kills"
+    assert len(seen) > 10 * len(lost)
+
+
+def test_a_hundred_first_requests_make_one_pun(short: Portal, alice: User) -> None:
+    client = short.client(alice)
+    if short.pid_of(alice):
+        short.punway("admin", "stop", alice.name)
+        wait_for("no PUN", lambda: short.pid_of(alice) == 0)
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: client("GET", "/api/v1/clusters").status_code, range(100)))
+    assert set(answers) == {200}
+    mine = [pid for pid in processes_of(alice.uid) if "pun" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(mine) == 1
+
+
+def test_many_users_at_once_from_cold(short: Portal) -> None:
+    """Twenty users' first requests at the same moment all succeed, each by a process of that user."""
+    users = [User(unique(f"pwm{number}")) for number in range(20)]
+    try:
+        clients = [short.client(user) for user in users]
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda client: client("GET", "/api/v1/clusters").status_code, clients))
+        assert answers == [200] * 20
+        running = [line.split() for line in short.punway("admin", "ps").stdout.splitlines()[1:]]
+        pids = {name: int(pid) for name, _, pid, *_ in running}
+        for user in users:
+            assert status_of(pids[user.name])["Uid"].split() == [str(user.uid)] * 4
+    finally:
+        for user in users:
+            user.remove()
+
+
+@pytest.mark.parametrize(
+    ("shell", "options", "said"),
+    [("/bin/bash", ("--uid", "987"), "min_uid"), ("/access/denied", (), "disabled_shells"),
+     ("/bin/bash", ("--gid", "0"), "primary group")],
+    ids=["below-min-uid", "disabled-shell", "root's group"],
+)  # fmt: skip
+def test_a_user_whom_the_rules_refuse(short: Portal, shell: str, options: tuple[str, ...], said: str) -> None:
+    """403 that names the rule, and no process."""
+    user = User(unique("pwno"), shell, options)
+    try:
+        client = short.client(user)
+        for _ in range(2):
+            status, error, message = client.error("GET", "/api/v1/clusters")
+            assert (status, error) == (403, "forbidden")
+            assert said in message
+        assert short.pid_of(user) == 0
+        assert processes_of(user.uid) == []
+        assert not (short.run_dir / "puns" / user.name).exists()
+    finally:
+        user.remove()
+
+
+def test_a_user_who_is_gone_from_the_system(short: Portal) -> None:
+    """Their token is still routed; it gets a 403 that says so, and no process."""
+    user = User(unique("pwgone"))
+    client = short.client(user)
+    user.remove()
+    status, error, message = client.error("GET", "/api/v1/clusters")
+    assert (status, error) == (403, "forbidden")
+    assert "no account on this host" in message
+    assert processes_of(user.uid) == []
+
+
+def test_root_has_no_token_and_no_pun(short: Portal) -> None:
+    done = short.punway("token", "create", "x", check=False)
+    assert done.returncode == 1
+    assert "root" in done.stderr
+    with ask_spawner(short) as spawner:
+        spawner.sendall(json.dumps({"id": 1, "ask": "ensure", "uid": 0, "name": "root"}).encode())
+        assert "refused" in json.loads(spawner.recv(65_536))
+
+
+def ask_spawner(portal: Portal) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(15)
+    connection.connect(str(portal.run_dir / "spawner.sock"))
+    return connection
+
+
+def test_only_root_and_the_hook_are_heard_by_the_spawner(short: Portal, alice: User, hook_user: str) -> None:
+    """An ordinary user cannot connect; the hook's user may ask for a PUN, and not stop one."""
+    status = (short.run_dir / "spawner.sock").stat()
+    assert status.st_mode & 0o777 == 0o600
+    done = short.punway("admin", "ps", user=alice, check=False)
+    assert done.returncode == 1
+    assert "only root" in done.stderr
+    program = (
+        "import json,socket,sys\n"
+        "for ask in ({'ask': 'ping'}, {'ask': 'stop', 'name': 'x'}):\n"
+        "    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(sys.argv[1])\n"
+        "    s.sendall(json.dumps({'id': 1, **ask}).encode()); print(s.recv(65536))\n"
+    )
+    said = subprocess.run(
+        ["/usr/bin/python3", "-I", "-c", program, str(short.run_dir / "spawner.sock")],
+        user=hook_user, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert "pong" in said[0]
+    assert said[1] == "b''"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"{", b"[]", b"{}", b'{"id": 1, "ask": "open"}', b'{"id": 1, "ask": ["ping"]}', b'{"id": "1", "ask": "ping"}',
+     b'{"id": 1, "ask": "ensure"}', b'{"id": 1, "ask": "ensure", "uid": "1", "name": "x"}',
+     b'{"id": 1, "ask": "ensure", "uid": 1, "name": "x", "more": 1}', b"x" * 70_000, b"[" * 60_000],
+    ids=range(11),
+)  # fmt: skip
+def test_the_spawner_ends_a_conversation_that_it_does_not_know(short: Portal, message: bytes) -> None:
+    """An unknown or malformed request is no answer, and the spawner lives on."""
+    with ask_spawner(short) as spawner:
+        spawner.sendall(message)
+        assert spawner.recv(65_536) == b""
+    assert short.is_well()
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", ".", "..", "-x", "", "x" * 300, "a\nb", "a b"])
+def test_a_name_that_would_be_a_path(short: Portal, name: str) -> None:
+    """A name is checked before it becomes a folder's name."""
+    with ask_spawner(short) as spawner:
+        spawner.sendall(json.dumps({"id": 1, "ask": "ensure", "uid": 4321, "name": name}).encode())
+        assert "user_regex" in json.loads(spawner.recv(65_536))["refused"]
+
+
+def test_a_name_and_a_uid_that_are_not_one(short: Portal, alice: User, bob: User) -> None:
+    """Bob's name with alice's uid is refused, whoever asks; nobody's folder is taken."""
+    warm(short, bob)
+    with ask_spawner(short) as spawner:
+        for uid, name in ((4321, alice.name), (alice.uid, bob.name), (4321, bob.name)):
+            spawner.sendall(json.dumps({"id": 1, "ask": "ensure", "uid": uid, "name": name}).encode())
+            assert "refused" in json.loads(spawner.recv(65_536))
+    assert short.client(bob)("GET", "/api/v1/clusters").status_code == 200
+
+
+def test_a_user_registers_routes_of_their_own_alone(short: Portal, alice: User, bob: User) -> None:
+    """Nobody takes, drops or lists another's hash; a revoked one stays barred; root is not served."""
+    client, _ = warm(short, alice)
+    digest = json.loads(alice.token_file.read_text())[0]["sha256"]
+
+    def ask(user: User, do: str, hashes: list[str]) -> dict[str, object]:
+        program = (
+            "import socket,sys\n"
+            "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+            "s.sendall(sys.argv[2].encode() + b'\\n'); print(s.makefile().readline())\n"
+        )
+        message = json.dumps({"do": do, "hashes": hashes, "uid": alice.uid})
+        said = user.run("/usr/bin/python3", "-I", "-c", program, str(short.run_dir / "register.sock"), message).stdout
+        answer: dict[str, object] = json.loads(said)
+        return answer
+
+    assert digest in ask(alice, "list", [])["hashes"]  # type: ignore[operator]
+    assert digest not in ask(bob, "list", [])["hashes"]  # type: ignore[operator]
+    assert ask(bob, "add", [digest])["refused"]
+    assert digest[:12] in short.log() and "another user holds this token" in short.log()
+    assert ask(bob, "drop", [digest])["ok"]
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    assert ask(alice, "drop", [digest])["ok"]
+    assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
+    assert ask(alice, "add", [digest])["refused"]
+    assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
+
+
+def test_a_lost_route_table_heals_itself(short: Portal, alice: User) -> None:
+    """punway token sync, and a PUN that starts, tell the front of the file's tokens."""
+    client, _ = warm(short, alice)
+    for file in (short.folder / "state").iterdir():
+        file.unlink()
+    os.kill(short.part("hook"), signal.SIGTERM)
+    wait_for("another hook", lambda: client("GET", "/api/v1/clusters").status_code == 401)
+    short.punway("token", "sync", user=alice)
+    assert client("GET", "/api/v1/clusters").status_code == 200
+
+
+def test_a_dead_preloader_is_replaced(short: Portal, alice: User) -> None:
+    """Its PUNs leave with it (the kernel tells them), and the next request has a new one."""
+    client, pid = warm(short, alice)
+    (preloader,) = children_of(short.part("spawner"))
+    assert status_of(pid)["PPid"] == str(preloader)
+    os.kill(preloader, signal.SIGKILL)
+    wait_for("the PUN to leave", lambda: not Path(f"/proc/{pid}").exists())
+    wait_for("another PUN", lambda: client("GET", "/api/v1/clusters").status_code == 200)
+    assert children_of(short.part("spawner")) != [preloader]
+
+
+def test_the_preloader_holds_nothing(short: Portal) -> None:
+    """One thread; no socket but the spawner's pair; no variable but LANG."""
+    (preloader,) = children_of(short.part("spawner"))
+    assert status_of(preloader)["Threads"] == "1"
+    assert Path(f"/proc/{preloader}/environ").read_bytes().rstrip(b"\0") in (b"LANG=C.UTF-8", b"")
+    named = {row.split()[6] for row in Path("/proc/net/unix").read_text().splitlines()[1:] if len(row.split()) > 7}
+    sockets = [os.readlink(e) for e in Path(f"/proc/{preloader}/fd").iterdir()]
+    sockets = [link[8:-1] for link in sockets if link.startswith("socket:")]
+    assert len(sockets) == 1
+    assert not set(sockets) & named
+
+
+def test_the_spawner_is_one_thread_of_the_standard_library(short: Portal) -> None:
+    """No third-party code is mapped into root's spawner."""
+    spawner = short.part("spawner")
+    assert status_of(spawner)["Threads"] == "1"
+    assert "site-packages" not in Path(f"/proc/{spawner}/maps").read_text()
+
+
+def test_the_hook_is_nobody_in_particular(short: Portal, hook_user: str) -> None:
+    """The hook has its user's ids in all four places, no capability and no group of another's."""
+    status = status_of(short.part("hook"))
+    import pwd
+
+    entry = pwd.getpwnam(hook_user)
+    assert status["Uid"].split() == [str(entry.pw_uid)] * 4
+    assert status["Gid"].split() == [str(entry.pw_gid)] * 4
+    assert status["Groups"].split() == [str(entry.pw_gid)]
+    assert {status[name] for name in ("CapPrm", "CapEff")} == {"0" * 16}
+
+
+def test_one_users_hung_home_is_theirs_alone(short: Portal, bob: User) -> None:
+    """A home that does not answer: 503 for its user in time, and bob is served meanwhile."""
+    user = User(unique("pwhung"))
+    client, other = short.client(user), short.client(bob)
+    with hung_home(user), ThreadPoolExecutor(30) as pool:
+        stuck = [pool.submit(client, "GET", "/api/v1/clusters") for _ in range(20)]
+        for _ in range(10):
+            assert other("GET", "/api/v1/clusters").status_code == 200
+        assert not any(answer.done() for answer in stuck)
+        for answer in stuck:
+            assert refusal(answer.result())[:2] == (503, "service_unavailable")
+            assert "home directory does not answer" in answer.result().json()["message"]
+            assert int(answer.result().headers["Retry-After"]) > 0
+        again = time.monotonic()
+        assert refusal(client("GET", "/api/v1/clusters"))[0] == 503
+        assert time.monotonic() - again < 5  # said at once: nobody waits for it a second time
+    user.remove()
+
+
+class hung_home:
+    """A FUSE file system over a home whose server never answers."""
+
+    def __init__(self, user: User) -> None:
+        self.user = user
+
+    def __enter__(self) -> None:
+        self.fuse = os.open("/dev/fuse", os.O_RDWR)
+        options = f"fd={self.fuse},rootmode=40000,user_id=0,group_id=0,allow_other"
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        target = str(self.user.home).encode()
+        if libc.mount(b"hung", target, b"fuse", 0, options.encode()):
+            raise OSError(ctypes.get_errno(), "mount")
+
+    def __exit__(self, *_: object) -> None:
+        import ctypes
+
+        os.close(self.fuse)  # the kernel then fails what waits
+        ctypes.CDLL(None).umount2(str(self.user.home).encode(), 2)
+
+
+def test_a_missing_home_is_said(short: Portal) -> None:
+    """503 that says that the home is not there; it is not made by root."""
+    user = User(unique("pwhome"))
+    client = short.client(user)
+    subprocess.run(["rm", "-rf", str(user.home)], check=True)
+    status, error, message = client.error("GET", "/api/v1/clusters")
+    assert (status, error) == (503, "service_unavailable")
+    assert str(user.home) in message
+    assert not user.home.exists()
+    user.remove()
+
+
+def test_a_pun_that_is_told_other_groups_leaves(folder: Path, hook_user: str, alice: User) -> None:
+    """Tested through the deadline of a busy PUN in tests/pun_app/test_server.py; here: a new one has them."""
+    portal = Portal(folder / "g", hook_user, {"box": "v2:\n  job: {adapter: local}\n"})
+    try:
+        client, pid = warm(portal.start(), alice)
+        subprocess.run(["groupadd", "-f", "pwgroup"], check=True)
+        subprocess.run(["usermod", "-aG", "pwgroup", alice.name], check=True)
+        portal.punway("admin", "stop", alice.name)
+        wait_for("the PUN to leave", lambda: not Path(f"/proc/{pid}").exists())
+        assert client("GET", "/api/v1/clusters").status_code == 200
+        assert str(grp.getgrnam("pwgroup").gr_gid) in status_of(portal.pid_of(alice))["Groups"].split()
+    finally:
+        subprocess.run(["gpasswd", "-d", alice.name, "pwgroup"], check=False, capture_output=True)
+        portal.stop()
+
+
+def test_single_user_mode(folder: Path, alice: User) -> None:
+    """Nobody is root: the same processes, all as the user who started them, and the same API."""
+    portal = Portal(folder / "s", "nobody", {"box": "v2:\n  job: {adapter: local}\n"}, run_as=alice)
+    try:
+        portal.start()
+        client = portal.client(alice)
+        assert client("GET", "/api/v1/clusters").status_code == 200
+        assert portal.process
+        own = {portal.process.pid, *processes_of(alice.uid)}
+        assert {portal.part(name) for name in ("spawner", "hook", "nginx")} <= own
+        listed = portal.punway("admin", "ps", user=alice).stdout
+        assert alice.name in listed
+    finally:
+        portal.stop()
+
+
+def test_a_stopped_portal_leaves_nothing(folder: Path, hook_user: str, alice: User) -> None:
+    """SIGTERM ends every process and takes the sockets away."""
+    portal = Portal(folder / "e", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}).start()
+    _, pid = warm(portal, alice)
+    parts = [portal.part(name) for name in ("spawner", "hook", "nginx")]
+    parts += [child for part in parts for child in children_of(part)]
+    portal.stop()
+    for process in (pid, *parts):
+        assert not Path(f"/proc/{process}").exists()
+    assert not (portal.run_dir / "spawner.sock").exists()
+    assert list((portal.run_dir / "puns").iterdir()) == []
+    with pytest.raises(requests.ConnectionError):
+        requests.get(portal.url, timeout=5)
+
+
+def test_a_pun_ends_with_the_spawner(folder: Path, hook_user: str, alice: User) -> None:
+    """kill -9 of the spawner: no PUN and no preloader is left behind, and the next spawner serves on."""
+    portal = Portal(folder / "k", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}).start()
+    try:
+        client, pid = warm(portal, alice)
+        preloader = children_of(portal.part("spawner"))[0]
+        os.kill(portal.part("spawner"), signal.SIGKILL)
+        for process in (pid, preloader):
+            wait_for("the end", lambda process=process: not Path(f"/proc/{process}").exists())
+        wait_for("the next", lambda: client("GET", "/api/v1/clusters").status_code == 200)
+    finally:
+        portal.stop()
