@@ -69,7 +69,11 @@ def main() -> None:
 
         return run
 
-    submit = {"cluster": given.cluster, "script": {"content": SCRIPT, "workdir": "/tmp"}, "options": {"output_path": "/dev/null", "job_name": NAME, "native": ["--hold"]}}
+    submit = {
+        "cluster": given.cluster,
+        "script": {"content": SCRIPT, "workdir": "/tmp"},
+        "options": {"output_path": "/dev/null", "job_name": NAME, "native": ["--hold"]},
+    }
     batch = JobRequest(SCRIPT, "/tmp", output_path="/dev/null", job_name=NAME, native=("--hold",))
     timed = {
         "squeue": command(queue_command("|bench|", user=account.pw_name)),

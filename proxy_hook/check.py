@@ -45,9 +45,12 @@ def _interpreter(config: Config) -> Iterator[Finding]:
     places = {python, Path(os.path.realpath(python)), Path(__file__), Path(sys.prefix), Path(sys.base_prefix)}
     closed = sorted({str(barrier) for place in places if (barrier := _barrier(place))})
     if closed:
-        yield False, (
-            f"ordinary users cannot read {', '.join(closed)}, so no PUN can run {python}; install Punway into a "
-            "virtual environment of the system's python3, such as /opt/punway"
+        yield (
+            False,
+            (
+                f"ordinary users cannot read {', '.join(closed)}, so no PUN can run {python}; install Punway into a "
+                "virtual environment of the system's python3, such as /opt/punway"
+            ),
         )
     else:
         yield True, f"ordinary users can read {python}"
@@ -137,7 +140,9 @@ def _nginx(config: Config) -> Iterator[Finding]:
         Path(folder, "nginx.conf").write_text(whole)
         argv = [nginx, "-t", "-q", "-e", "stderr", "-p", folder, "-c", f"{folder}/nginx.conf"]
         tried = subprocess.run(argv, capture_output=True, text=True, check=False)
-    yield (True, f"{nginx} takes the portal's configuration") if tried.returncode == 0 else (False, tried.stderr.strip())
+    yield (
+        (True, f"{nginx} takes the portal's configuration") if tried.returncode == 0 else (False, tried.stderr.strip())
+    )
 
 
 def _clusters(config: Config) -> Iterator[Finding]:

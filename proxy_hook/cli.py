@@ -105,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=_port, default=8080, help="port on 127.0.0.1 (default: 8080)")
     demo.set_defaults(run=_demo, config=None, without_config=True)
 
-    token = commands.add_parser("token", help="make, list and revoke your own tokens", description=token_commands.__doc__)
+    token = commands.add_parser(
+        "token", help="make, list and revoke your own tokens", description=token_commands.__doc__
+    )
     token_commands.add_commands(token, common)
 
     check = commands.add_parser(
@@ -122,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
         ("hook", _hook, "run the hook alone (systemd)"),
         ("nginx-config", _nginx_config, "print the file for /etc/nginx/conf.d"),
     ):
-        commands.add_parser(name, parents=[common], help=what, description=f"{what[0].upper()}{what[1:]}.").set_defaults(run=run)
+        commands.add_parser(
+            name, parents=[common], help=what, description=f"{what[0].upper()}{what[1:]}."
+        ).set_defaults(run=run)
 
     admin = commands.add_parser("admin", help="see and end PUNs (root)", description="See and end PUNs. For root.")
     actions = admin.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -43,7 +43,10 @@ class Portal:
     public_url: str = _key("http://127.0.0.1:8080", "What clients call the portal, without a slash at the end.")
     tls_certificate: str = _key("", "The certificate chain's file, in PEM. Empty: plain HTTP, on loopback alone.")
     tls_key: str = _key("", "The certificate's key, in PEM; nginx's master process reads it as root.")
-    run_dir: str = _key("/run/punway", "Sockets and the hook's public key. Made by root at start; short (a socket's path has 107 bytes).")
+    run_dir: str = _key(
+        "/run/punway",
+        "Sockets and the hook's public key. Made by root at start; short (a socket's path has 107 bytes).",
+    )
     state_dir: str = _key("/var/lib/punway", "The route table. Made at start, for hook_user alone.")
     hook_user: str = _key("punway", "The unprivileged user that the hook runs as; nobody's login.")
     nginx_user: str = _key("www-data", "The user of nginx's workers: www-data on Debian, nginx on RHEL.")
@@ -65,11 +68,15 @@ class Pun:
     )
     deny_users: tuple[str, ...] = _key((), "Users that have no PUN.")
     allow_groups: tuple[str, ...] = _key((), "When set, only members of one of these groups have a PUN.")
-    spawn: str = _key("fork", "How a PUN starts: fork (20 ms, 5 MB) or exec (a fresh interpreter; see docs/spawning.md).")
+    spawn: str = _key(
+        "fork", "How a PUN starts: fork (20 ms, 5 MB) or exec (a fresh interpreter; see docs/spawning.md)."
+    )
     idle_timeout: int = _key(300, "Seconds after which a PUN with nothing to do leaves.")
     max_lifetime: int = _key(43_200, "Seconds after which a PUN leaves, once what is in flight is done.")
     threads: int = _key(8, "Requests that one user's PUN serves at once.")
-    environment: dict[str, str] = _key({}, "Variables that every PUN has besides HOME, USER, LOGNAME, SHELL, PATH, LANG.")
+    environment: dict[str, str] = _key(
+        {}, "Variables that every PUN has besides HOME, USER, LOGNAME, SHELL, PATH, LANG."
+    )
     no_new_privs: bool = _key(False, "Forbid setuid helpers. PBS, LSF and host-based ssh authenticate by such helpers.")
 
 
@@ -101,7 +108,9 @@ TABLES: dict[str, type] = {"portal": Portal, "clusters": Clusters, "pun": Pun}
 
 def default_of(key: Field[Any]) -> Any:
     """A key's default."""
-    return key.default if key.default is not MISSING else key.default_factory()  # type: ignore[misc]
+    if callable(key.default_factory):
+        return key.default_factory()
+    return key.default
 
 
 def size_of(text: str) -> int:
@@ -206,7 +215,12 @@ def _check(config: Config) -> None:
         raise wrong("pun.user_regex", f"is no regular expression: {error}") from error
     if pun.spawn not in SPAWN_WAYS:
         raise wrong("pun.spawn", f"must be fork or exec, not {pun.spawn!r}")
-    for key, least, most in (("min_uid", 1, 2**32), ("idle_timeout", 1, 10**7), ("max_lifetime", 1, 10**8), ("threads", 1, 64)):
+    for key, least, most in (
+        ("min_uid", 1, 2**32),
+        ("idle_timeout", 1, 10**7),
+        ("max_lifetime", 1, 10**8),
+        ("threads", 1, 64),
+    ):
         if not least <= getattr(pun, key) <= most:
             raise wrong(f"pun.{key}", f"must be from {least} to {most}, not {getattr(pun, key)}")
     for name, value in pun.environment.items():
@@ -217,7 +231,7 @@ def _check(config: Config) -> None:
 def listen_address(text: str) -> tuple[str, int]:
     """Host and port of ``127.0.0.1:8080``, ``[::1]:8080`` or ``443`` (all addresses). Raises ValueError."""
     host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if colon else "0.0.0.0"
+    host = host.removeprefix("[").removesuffix("]") if colon else "0.0.0.0"  # noqa: S104 - which TLS must then guard
     ip_address(host)
     number = int(port)
     if not 1 <= number <= 65_535:

@@ -13,7 +13,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -167,7 +166,13 @@ def _as_throw_away_user(port: int) -> int:
     child: subprocess.Popen[bytes] | None = None
     try:
         home = pwd.getpwnam(name).pw_dir
-        environment = {"HOME": home, "USER": name, "LOGNAME": name, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+        environment = {
+            "HOME": home,
+            "USER": name,
+            "LOGNAME": name,
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+        }
         argv = [str(python), "-I", "-m", "proxy_hook.cli", "demo", "--port", str(port)]
         child = subprocess.Popen(
             argv,

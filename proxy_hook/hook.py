@@ -37,9 +37,7 @@ class Assertions:
         signed = self._signed.get(key)
         if signed and signed[0] > time.monotonic() and signed[1] == principal.uid:
             return signed[2]
-        note = self._signer.sign(
-            principal.uid, principal.name, principal.via, principal.sha256, principal.scopes
-        )
+        note = self._signer.sign(principal.uid, principal.name, principal.via, principal.sha256, principal.scopes)
         if len(self._signed) > 10_000:
             self._signed.clear()
         self._signed[key] = (time.monotonic() + LIFETIME / 2, principal.uid, note)

@@ -60,9 +60,12 @@ ANSWERS: dict[int | str, str] = {
     413: _answer("payload_too_large", "The body is larger than this portal takes"),
     414: _answer("uri_too_long", "The address is too long"),
     431: _answer("headers_too_large", "The request's headers are too large"),
-    503: _answer("service_unavailable", "The portal did not answer in time. If this was a submit, look for the job before you send it again"),
+    503: _answer(
+        "service_unavailable",
+        "The portal did not answer in time. If this was a submit, look for the job before you send it again",
+    ),
 }
-"""The bodies of the answers that nginx gives by itself, by status or by reason, in the contract's form, quoted for its configuration."""
+"""What nginx answers by itself, by status or reason, in the contract's form and quoted for its configuration."""
 
 
 def _render(name: str, **values: object) -> str:

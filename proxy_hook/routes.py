@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -68,9 +81,7 @@ class RouteTable:
         """The route of a hash, unless it is unknown or revoked."""
         with self._lock, self._engine.connect() as connection:
             row = connection.execute(
-                select(_routes.c.uid, _routes.c.name).where(
-                    _routes.c.sha256 == sha256, _routes.c.revoked_at.is_(None)
-                )
+                select(_routes.c.uid, _routes.c.name).where(_routes.c.sha256 == sha256, _routes.c.revoked_at.is_(None))
             ).first()
             if row is None:
                 return None
@@ -91,7 +102,9 @@ class RouteTable:
                 elif row is None:
                     try:
                         with connection.begin_nested():
-                            connection.execute(insert(_routes).values(sha256=sha256, uid=uid, name=name, created_at=_now()))
+                            connection.execute(
+                                insert(_routes).values(sha256=sha256, uid=uid, name=name, created_at=_now())
+                            )
                         live += 1
                     except IntegrityError:
                         refused[sha256] = "another user holds this token"  # Another host was quicker.
@@ -106,19 +119,18 @@ class RouteTable:
 
     def drop(self, uid: int, hashes: Iterable[str]) -> None:
         """Revoke hashes of a uid, registered or not: none of them can be registered again."""
-        with self._lock:
-            with self._engine.begin() as connection:
-                for sha256 in hashes:
-                    row = connection.execute(select(_routes).where(_routes.c.sha256 == sha256)).first()
-                    if row is None:
-                        values = {"sha256": sha256, "uid": uid, "name": "", "created_at": _now(), "revoked_at": _now()}
-                        connection.execute(insert(_routes).values(values))
-                    elif row.uid == uid and row.revoked_at is None:
-                        connection.execute(update(_routes).where(_routes.c.sha256 == sha256).values(revoked_at=_now()))
-                    if row is None or row.uid == uid:
-                        self._remembered.pop(sha256, None)
-                        self.on_drop(sha256)
-                self._bury(connection, uid)
+        with self._lock, self._engine.begin() as connection:
+            for sha256 in hashes:
+                row = connection.execute(select(_routes).where(_routes.c.sha256 == sha256)).first()
+                if row is None:
+                    values = {"sha256": sha256, "uid": uid, "name": "", "created_at": _now(), "revoked_at": _now()}
+                    connection.execute(insert(_routes).values(values))
+                elif row.uid == uid and row.revoked_at is None:
+                    connection.execute(update(_routes).where(_routes.c.sha256 == sha256).values(revoked_at=_now()))
+                if row is None or row.uid == uid:
+                    self._remembered.pop(sha256, None)
+                    self.on_drop(sha256)
+            self._bury(connection, uid)
 
     def hashes(self, uid: int) -> list[str]:
         """The hashes that lead to a uid."""

@@ -61,25 +61,28 @@ def spawner_settings(config: Config) -> str:
     else:
         hook_uid = pwd.getpwnam(portal.hook_user).pw_uid
         nginx_gid = nginx_group(config)
+    rules = {
+        "min_uid": pun.min_uid,
+        "user_regex": pun.user_regex,
+        "disabled_shells": pun.disabled_shells,
+        "deny_users": pun.deny_users,
+        "allow_groups": pun.allow_groups,
+        "only_uid": os.geteuid() if config.single_user else None,
+    }
     return json.dumps(
         {
             "run_dir": portal.run_dir,
             "hook_uid": hook_uid,
             "nginx_gid": nginx_gid,
             "spawn": pun.spawn,
-            "rules": {
-                "min_uid": pun.min_uid,
-                "user_regex": pun.user_regex,
-                "disabled_shells": pun.disabled_shells,
-                "deny_users": pun.deny_users,
-                "allow_groups": pun.allow_groups,
-                "only_uid": os.geteuid() if config.single_user else None,
-            },
-            "no_new_privs": pun.no_new_privs,
-            "environment": pun.environment,
-            "single_user": config.single_user,
             "app": "pun_app.server:live" if pun.spawn == "fork" else "pun_app",
-            "app_settings": json.dumps(app_settings),
+            "birth": {
+                "rules": rules,
+                "change_ids": not config.single_user,
+                "no_new_privs": pun.no_new_privs,
+                "environment": pun.environment,
+                "app_settings": json.dumps(app_settings),
+            },
         }
     )
 
@@ -104,7 +107,7 @@ def run_spawner(config: Config) -> None:
     os.lseek(settings, 0, os.SEEK_SET)
     os.dup2(settings, 0)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-    os.execve(interpreter(), [interpreter(), "-I", "-m", "proxy_hook.spawner"], environment)
+    os.execve(interpreter(), [interpreter(), "-I", "-m", "proxy_hook.spawner.answers"], environment)
 
 
 def write_nginx_files(config: Config) -> str:
@@ -165,7 +168,11 @@ class Supervisor:
             if part.process is None and now >= part.start_at:
                 # In a session of its own: an interrupt at the terminal is for the supervisor to pass on.
                 part.process = subprocess.Popen(
-                    part.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+                    part.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )
                 threading.Thread(target=_pass_on, args=(part.process.stdout,), daemon=True).start()
 
@@ -184,9 +191,9 @@ class Supervisor:
 
 
 def _pass_on(output: IO[bytes]) -> None:
-    """A child's output to ours. A pipe of our own: nginx opens /dev/stdout anew, and may not open ours."""
+    """A child's output to ours, through a pipe: nginx opens /dev/stdout anew, and a PUN holds no file of root's."""
     while data := os.read(output.fileno(), 64 * 1024):
-        os.write(1, data)
+        os.write(2, data)
     output.close()
 
 

@@ -130,7 +130,9 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     except PermissionError as error:
         raise SpawnerError(f"only root may ask the spawner ({path})") from error
     except OSError as error:
-        raise SpawnerError(f"the spawner does not answer at {path} ({error.strerror}); is the portal running?") from error
+        raise SpawnerError(
+            f"the spawner does not answer at {path} ({error.strerror}); is the portal running?"
+        ) from error
     if not data:
         raise SpawnerError("the spawner ended the conversation; only root may ask this")
     answer: dict[str, Any] = json.loads(data)

@@ -117,7 +117,9 @@ def _when(time: object) -> str:
 def add_commands(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
     """``punway token …``."""
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    new = commands.add_parser("create", parents=[common], help="make a token and print it once", description=create.__doc__)
+    new = commands.add_parser(
+        "create", parents=[common], help="make a token and print it once", description=create.__doc__
+    )
     new.add_argument("name", metavar="NAME", help='what it is for, such as "CI pipeline"')
     new.add_argument(
         "--scopes", metavar="LIST", help=f"what it may do, separated by commas (default: all). {_scope_list()}"

@@ -50,9 +50,7 @@ class App:
         rules = [Rule(r.path, methods=[r.method], endpoint=r) for r in ROUTES]
         self._map = Map(rules, strict_slashes=True, merge_slashes=False, redirect_defaults=False)
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         http = HttpRequest(environ)
         try:
             response = self._answer(http)

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from setproctitle import getproctitle, setproctitle
 from waitress import wasyncore
@@ -31,6 +32,8 @@ from tokens.register import Registrar, RegistrarError
 from tokens.store import StoreError, TokenStore, hashes
 
 GROUPS_CHECKED_EVERY = 60.0
+LEAVE_TIME = 130
+"""Seconds for what is in flight when this process leaves: longer than nginx waits for an answer."""
 _PR_SET_DUMPABLE = 4
 
 log = logging.getLogger("punway.pun")
@@ -45,9 +48,8 @@ def live(listener: int, settings_text: str) -> None:
     # exec sets it again; while it is 0 no other process of this user can read this one's memory. prctl(2).
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     settings = settings_from(settings_text)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s", force=True)
-    logging.getLogger("waitress").setLevel(logging.ERROR)
     user = pwd.getpwuid(os.geteuid()).pw_name
+    _log_to_stderr(user)
     setproctitle(f"punway pun: {user}")
     store = TokenStore(os.environ["HOME"])
     app = App(
@@ -59,12 +61,37 @@ def live(listener: int, settings_text: str) -> None:
     Server(app, listener, settings).run()
 
 
+class Bounded(logging.Filter):
+    """Lets so many records a minute through: no user's PUN fills the portal's log."""
+
+    A_MINUTE = 200
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._minute, self._count = 0.0, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created > self._minute + 60:
+            self._minute, self._count = record.created, 0
+        self._count += 1
+        return self._count <= self.A_MINUTE
+
+
+def _log_to_stderr(user: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Bounded())
+    logging.basicConfig(
+        handlers=[handler], level=logging.INFO, format=f"punway pun {user}: %(levelname)s %(message)s", force=True
+    )
+    logging.getLogger("waitress").setLevel(logging.ERROR)
+
+
 class Server:
     """One waitress server and the question when it should leave."""
 
     def __init__(self, app: App, listener: int, settings: Settings) -> None:
         self._settings = settings
-        self._map: dict[int, wasyncore.dispatcher] = {}
+        self._map: Any = {}  # descriptor → waitress's dispatcher
         self._leaving = False
         self._born = self._busy = time.monotonic()
         self._groups_checked = self._born
@@ -94,6 +121,9 @@ class Server:
             self._consider()
 
     def _leave(self, *_: object) -> None:
+        if not self._leaving:
+            # By its default this signal ends the process, whatever its threads are stuck in.
+            signal.alarm(LEAVE_TIME)
         self._leaving = True
         self._server.accepting = False
         self._server.pull_trigger()

@@ -66,7 +66,7 @@ def utc_now() -> datetime:
 
 def to_text(when: datetime | None) -> str | None:
     """RFC 3339 in UTC, to the second: ``2026-11-22T18:00:00Z``."""
-    return when and when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if when else None
 
 
 def from_text(text: str) -> datetime:
@@ -90,9 +90,7 @@ def is_sha256(text: object) -> bool:
     return isinstance(text, str) and is_secret(text)
 
 
-def issue(
-    name: str, scope_names: tuple[str, ...] = scopes.ALL, lifetime: timedelta | None = None
-) -> tuple[Token, str]:
+def issue(name: str, scope_names: tuple[str, ...] = scopes.ALL, lifetime: timedelta | None = None) -> tuple[Token, str]:
     """A new token and its secret; the secret is nowhere else. Without a lifetime it never expires.
 
     Raises TokenError for a name that is empty, too long or has control characters.
@@ -166,5 +164,5 @@ def _time(entry: dict[str, Any], key: str) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError(f"{key} is no text")
+        raise ValueError(f"{key} is no text")  # noqa: TRY004 - a value of the file, not an argument
     return from_text(value)

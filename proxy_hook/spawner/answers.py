@@ -1,83 +1,50 @@
-"""Everything that root will do, who may ask it, and the function that answers: one table.
+"""The spawner: everything that root will do, who may ask it, and the function that answers, in one table.
 
-Runs as root. A conversation is messages over RUN/spawner.sock (wire.py): ``{"id": N, "ask": NAME, …}`` and
-``{"id": N, …}``. Whoever is neither root nor the hook is not heard; an unknown or malformed request
-ends the conversation.
+Runs as root, one thread, as ``python -I -m proxy_hook.spawner.answers`` with its Settings as JSON on standard
+input (``punway spawner`` starts it so). A conversation is messages over RUN/spawner.sock (wire.py): ``{"id":
+N, "ask": NAME, …}`` and ``{"id": N, …}``. Whoever is neither root nor the hook is not heard; an unknown or
+malformed request ends the conversation.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import selectors
 import signal
 import socket
-import time
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from proxy_hook.spawner import launch, wire
-from proxy_hook.spawner.children import Children, Reply
+from proxy_hook.spawner.children import Children
 from proxy_hook.spawner.launch import Settings
 
 CONVERSATIONS = 64
 """Greatest number of conversations at once."""
+TICK = 0.5
+"""Seconds after which what is due is looked at, when nothing happens."""
 
 log = logging.getLogger("punway.spawner")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A request that is answered: its fields with their types, whether the hook may ask it, by what."""
+class Answer(NamedTuple):
+    """A request's fields with their types, whether the hook may ask it, and what answers it."""
 
     fields: dict[str, type]
     for_hook: bool
     do: Callable[..., None]
 
 
-def ensure(children: Children, reply: Reply, uid: int, name: str) -> None:
-    """The path of the user's socket, behind which a PUN of that user is or will be; or why not."""
-    children.ensure(uid, name, reply)
-
-
-def ping(_children: Children, reply: Reply) -> None:
-    """That the spawner answers."""
-    reply({"pong": True})
-
-
-def ps(children: Children, reply: Reply) -> None:
-    """The PUNs that there are: name, uid, pid, state, and its seconds in that state."""
-    now = time.monotonic()
-    rows = [
-        {"name": p.name, "uid": p.uid, "pid": p.pid, "state": p.state, "seconds": round(now - p.since)}
-        for p in children.puns.values()
-        if p.pid
-    ]
-    # A message holds some 600 rows; the count tells when there are more.
-    reply({"puns": rows[:500], "count": len(rows)})
-
-
-def stop(children: Children, reply: Reply, name: str) -> None:
-    """End a user's PUN after what is in flight; whether there was one."""
-    found = [pun for pun in children.puns.values() if pun.name == name and pun.pid]
-    for pun in found:
-        children.stop(pun)
-    reply({"stopped": bool(found)})
-
-
-def reload(children: Children, reply: Reply) -> None:
-    """New code for every PUN, as each falls idle."""
-    children.reload()
-    reply({"reloaded": True})
-
-
 ANSWERS = {
-    "ensure": Answer({"uid": int, "name": str}, True, ensure),
-    "ping": Answer({}, True, ping),
-    "ps": Answer({}, False, ps),
-    "stop": Answer({"name": str}, False, stop),
-    "reload": Answer({}, False, reload),
+    "ensure": Answer({"uid": int, "name": str}, True, Children.ensure),
+    "ping": Answer({}, True, Children.ping),
+    "ps": Answer({}, False, Children.ps),
+    "stop": Answer({"name": str}, False, Children.stop),
+    "reload": Answer({}, False, Children.reload),
 }
 
 
@@ -90,7 +57,8 @@ class Spawner:
         self._conversations: set[socket.socket] = set()
         self._leaving = False
         launch.prepare_folder(settings)
-        self._socket = self._listen(Path(settings.run_dir) / "spawner.sock")
+        self._path = Path(settings.run_dir) / "spawner.sock"
+        self._socket = launch.listen(self._path, socket.SOCK_SEQPACKET, 0o600, settings.hook_uid, -1)
         self._children = Children(settings, self._selector)
 
     def run(self) -> None:
@@ -103,29 +71,16 @@ class Spawner:
         self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
         log.info("ready")
         while not self._leaving:
-            for key, _ in self._selector.select(self._children.tick()):
+            self._children.tick()
+            for key, _ in self._selector.select(TICK):
                 # A descriptor may have been closed by an answer earlier in this round.
                 if self._selector.get_map().get(key.fd) is key:
                     key.data()
         self._children.end()
-        (Path(self.settings.run_dir) / "spawner.sock").unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
 
     def _leave(self, *_: object) -> None:
         self._leaving = True
-
-    def _listen(self, path: Path) -> socket.socket:
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        umask = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(umask)
-        if not self.settings.single_user:
-            os.chown(path, self.settings.hook_uid, -1, follow_symlinks=False)
-        listener.listen(CONVERSATIONS)
-        listener.setblocking(False)
-        return listener
 
     def _accept(self) -> None:
         connection, _ = self._socket.accept()
@@ -142,19 +97,15 @@ class Spawner:
         try:
             received = wire.receive(connection)
             if received is None:
-                self._close(connection)
-                return
-            message, descriptors = received
-            if descriptors:
-                for descriptor in descriptors:
-                    os.close(descriptor)
-                raise wire.Malformed("descriptors are not taken")
-            self._answer(connection, uid, message)
+                return self._close(connection)
+            self._answer(connection, uid, *received)
         except (wire.Malformed, OSError) as error:
             log.warning("a conversation with uid %d ended: %s", uid, error)
             self._close(connection)
 
-    def _answer(self, connection: socket.socket, uid: int, message: wire.Message) -> None:
+    def _answer(self, connection: socket.socket, uid: int, message: wire.Message, descriptors: list[int]) -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)  # Nothing that is asked comes with one.
         number, asked = message.pop("id", None), message.pop("ask", None)
         answer = ANSWERS.get(asked) if isinstance(asked, str) else None
         if answer is None or type(number) is not int:
@@ -178,3 +129,8 @@ class Spawner:
             self._conversations.remove(connection)
             self._selector.unregister(connection)
             connection.close()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway spawner: %(message)s")
+    Spawner(Settings(**json.load(sys.stdin))).run()

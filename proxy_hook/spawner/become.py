@@ -1,9 +1,8 @@
 """The one function that turns root into a user, and proves that there is no way back.
 
 Runs as root when it begins, in a child with one thread, and as the user when it returns. Any step that
-fails ends the child: a process that is half a user must not live.
-
-Sources: credentials(7), prctl(2), setresuid(2), initgroups(3); the order is sshd's and OpenSMTPD's.
+fails ends the child: a process that is half a user must not live. Sources: credentials(7), prctl(2),
+capset(2), setresuid(2), initgroups(3); the order is sshd's and OpenSMTPD's.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ import ctypes
 import os
 import resource
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 
 from proxy_hook.spawner.eligible import Account
-from proxy_hook.spawner.launch import Ticket
+from proxy_hook.spawner.launch import Birth
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
 SOFT_LIMITS = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 1024}
@@ -31,31 +30,25 @@ class NotTheUser(Exception):
 
 
 def close_descriptors(keep: tuple[int, ...]) -> None:
-    """Close every descriptor but those in ``keep``; 0, 1 and 2 are the caller's to set."""
-    for name in os.listdir("/proc/self/fd"):
-        descriptor = int(name)
+    """Close every descriptor but those in ``keep``."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
         if descriptor not in keep:
-            try:
+            with suppress(OSError):  # The one that listed the folder is closed already.
                 os.close(descriptor)
-            except OSError:
-                continue  # The one that listed the folder is closed already.
 
 
 def new_session() -> None:
     """Away from root's terminal, signal handlers and exit handlers."""
     os.setsid()
     for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except OSError:
-                continue  # glibc keeps two real-time signals to itself.
+        with suppress(OSError):  # KILL and STOP have no handler, and glibc keeps two signals to itself.
+            signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     atexit._clear()
 
 
-def become(account: Account, parent: int, ticket: Ticket, keep: tuple[int, ...]) -> None:
+def become(account: Account, parent: int, birth: Birth, keep: tuple[int, ...]) -> None:
     """Become the user, for good. ``parent`` is the pid whose death ends this process too.
 
     What the name service opened meanwhile is closed, but for ``keep``. In single-user mode the ids stay,
@@ -64,29 +57,27 @@ def become(account: Account, parent: int, ticket: Ticket, keep: tuple[int, ...])
     for limit, soft in SOFT_LIMITS.items():
         _, hard = resource.getrlimit(limit)
         resource.setrlimit(limit, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-    if ticket.change_ids:
+    if birth.change_ids:
         _change_ids(account)
     close_descriptors(keep)
     # The kernel clears both when the uid changes, so they come after it.
-    _prctl(_PR_SET_DUMPABLE, 0)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != parent:
         raise NotTheUser("the parent ended before the child was ready")
-    if ticket.no_new_privs:
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if birth.no_new_privs:
+        _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     os.umask(0o077)
     os.environ.clear()
     os.environ.update(
-        {
-            "HOME": account.home,
-            "USER": account.name,
-            "LOGNAME": account.name,
-            "SHELL": account.shell or "/bin/sh",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "LANG": "C.UTF-8",
-            **ticket.environment,
-        }
+        HOME=account.home,
+        USER=account.name,
+        LOGNAME=account.name,
+        SHELL=account.shell or "/bin/sh",
+        PATH="/usr/local/bin:/usr/bin:/bin",
+        LANG="C.UTF-8",
     )
+    os.environ.update(birth.environment)
 
 
 def _change_ids(account: Account) -> None:
@@ -95,16 +86,9 @@ def _change_ids(account: Account) -> None:
     os.initgroups(account.name, account.gid)
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
-    _drop_inheritable()
+    # The inheritable set, which setresuid leaves, and which some container engines fill.
+    _call("capset", (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
     _prove(account)
-
-
-def _drop_inheritable() -> None:
-    """Empty the inheritable set, which setresuid leaves and some container engines fill (capset(2))."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    if _libc().capset(header, nothing):
-        raise NotTheUser(f"capset: {os.strerror(ctypes.get_errno())}")
 
 
 def _prove(account: Account) -> None:
@@ -115,27 +99,23 @@ def _prove(account: Account) -> None:
         # The directory may put a user into root's group; no PUN has it all the same.
         raise NotTheUser("the user is in root's group")
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        for line in status:
-            key, _, value = line.partition(":")
+        for key, _, value in (line.partition(":") for line in status):
             if key in ("CapInh", "CapPrm", "CapEff", "CapAmb") and int(value, 16):
                 raise NotTheUser(f"capabilities are left ({key})")
-    for way_back in (
-        lambda: os.setresuid(0, 0, 0),
-        lambda: os.seteuid(0),
-        lambda: os.setresgid(0, 0, 0),
-        lambda: os.setgroups([0]),
-    ):
+    ways_back: list[tuple[Callable[..., None], tuple[object, ...]]] = [
+        (os.setresuid, (0, 0, 0)), (os.seteuid, (0,)), (os.setresgid, (0, 0, 0)), (os.setgroups, ([0],))
+    ]  # fmt: skip
+    for change, to_root in ways_back:
         try:
-            way_back()
+            change(*to_root)
         except PermissionError:
             continue
         raise NotTheUser("root can be had again")
 
 
-def _prctl(option: int, value: int) -> None:
-    if _libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0):
-        raise NotTheUser(f"prctl({option}): {os.strerror(ctypes.get_errno())}")
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _call(function: str, *arguments: object) -> None:
+    """A function of the C library. Raises NotTheUser when it fails."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = [ctypes.c_ulong(word) if isinstance(word, int) else word for word in arguments]
+    if getattr(libc, function)(*words):
+        raise NotTheUser(f"{function}: {os.strerror(ctypes.get_errno())}")

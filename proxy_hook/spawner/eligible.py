@@ -10,6 +10,7 @@ import grp
 import os
 import pwd
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\$?")
@@ -54,7 +55,7 @@ def find_account(name: str, uid: int, rules: Rules) -> Account:
     check_name(name, rules)
     if uid == 0:
         raise Refused("root is not served")
-    if rules.only_uid is not None and uid != rules.only_uid:
+    if rules.only_uid not in (None, uid):
         raise Refused("this portal runs in single-user mode and serves only the user who started it")
     try:
         entry = pwd.getpwuid(uid)
@@ -70,18 +71,16 @@ def find_account(name: str, uid: int, rules: Rules) -> Account:
 
 
 def _check_site_rules(entry: pwd.struct_passwd, rules: Rules) -> None:
+    name = entry.pw_name
     if entry.pw_uid < rules.min_uid:
-        raise Refused(f"uids below {rules.min_uid} are not served (min_uid); {entry.pw_name} has {entry.pw_uid}")
+        raise Refused(f"uids below {rules.min_uid} are not served (min_uid); {name} has {entry.pw_uid}")
     if entry.pw_gid == 0:
         raise Refused("users whose primary group is root's are not served")
     if entry.pw_shell in rules.disabled_shells:
-        raise Refused(f"{entry.pw_name} has a disabled shell, {entry.pw_shell} (disabled_shells)")
-    if rules.allow_groups:
-        groups = set()
-        for gid in os.getgrouplist(entry.pw_name, entry.pw_gid):
-            try:
-                groups.add(grp.getgrgid(gid).gr_name)
-            except KeyError:
-                continue  # A number that no group has (any more) cannot be on the list.
-        if not groups & set(rules.allow_groups):
-            raise Refused(f"{entry.pw_name} is in none of the groups that this portal serves (allow_groups)")
+        raise Refused(f"{name} has a disabled shell, {entry.pw_shell} (disabled_shells)")
+    groups = set()
+    for gid in os.getgrouplist(name, entry.pw_gid) if rules.allow_groups else ():
+        with suppress(KeyError):  # A number that no group has (any more) cannot be on the list.
+            groups.add(grp.getgrgid(gid).gr_name)
+    if rules.allow_groups and not groups & set(rules.allow_groups):
+        raise Refused(f"{name} is in none of the groups that this portal serves (allow_groups)")

@@ -12,29 +12,20 @@ import socket
 import stat
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy_hook.spawner import wire
 from proxy_hook.spawner.eligible import Rules
 
 BACKLOG = 1024
 """Connections that wait in the kernel while a user's PUN starts."""
-LISTENER = 3
-"""The descriptor on which a fresh interpreter finds its listener."""
-STOP_TIME = 10.0
-"""Seconds that a PUN has for what is in flight when it is told to leave."""
-LAST_STAGE = "home"
-"""What a child reports last (preloader.py)."""
 
 
 @dataclass(frozen=True)
-class Ticket:
-    """All that is needed to start one PUN; ``app_settings`` is JSON for the app alone, opaque here."""
+class Birth:
+    """How every PUN starts; ``app_settings`` is JSON for the app alone, opaque here."""
 
-    name: str
-    uid: int
     rules: Rules
     change_ids: bool
     no_new_privs: bool
@@ -42,7 +33,7 @@ class Ticket:
     app_settings: str
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Ticket:
+    def from_json(cls, data: dict[str, Any]) -> Birth:
         return cls(**{**data, "rules": Rules(**data["rules"])})
 
 
@@ -51,6 +42,7 @@ class Settings:
     """What ``punway spawner`` hands over, checked there. ``hook_uid`` may ask, ``nginx_gid`` may connect.
 
     ``app`` names the app by a string: MODULE:FUNCTION where ``spawn`` is fork, a module to run for exec.
+    ``birth`` is the JSON of a Birth, which the preloader is given with each name.
     """
 
     run_dir: str
@@ -58,24 +50,15 @@ class Settings:
     nginx_gid: int
     spawn: str
     app: str
-    single_user: bool
-    rules: Rules
-    no_new_privs: bool
-    environment: dict[str, str]
-    app_settings: str
+    birth: dict[str, Any]
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Settings:
-        return cls(**{**data, "rules": Rules(**data["rules"])})
+    @property
+    def rules(self) -> Rules:
+        return Rules(**self.birth["rules"])
 
     def folder(self, name: str = "") -> Path:
         """RUN/puns, or a user's folder in it."""
         return Path(self.run_dir) / "puns" / name
-
-    def ticket(self, name: str, uid: int) -> Ticket:
-        return Ticket(
-            name, uid, self.rules, not self.single_user, self.no_new_privs, self.environment, self.app_settings
-        )
 
 
 def prepare_folder(settings: Settings) -> None:
@@ -87,15 +70,22 @@ def prepare_folder(settings: Settings) -> None:
 
 def bind(settings: Settings, name: str) -> socket.socket:
     """The listener of one user, in a folder that only nginx's group may enter. Raises OSError."""
-    folder = settings.folder(name)
-    _own_folder(folder, settings)
-    path = folder / "pun.sock"
+    _own_folder(settings.folder(name), settings)
+    path = settings.folder(name) / "pun.sock"
+    return listen(path, socket.SOCK_STREAM, 0o660, os.geteuid(), settings.nginx_gid)
+
+
+def listen(path: Path, kind: int, mode: int, uid: int, gid: int) -> socket.socket:
+    """A listener of this mode and owner from its first moment on."""
     path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    listener.bind(str(path))
-    if not settings.single_user:
-        os.chown(path, 0, settings.nginx_gid, follow_symlinks=False)
-    path.chmod(0o660)
+    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
+    umask = os.umask(0o777)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(umask)
+    os.chown(path, uid, gid, follow_symlinks=False)
+    path.chmod(mode)
     listener.listen(BACKLOG)
     return listener
 
@@ -112,18 +102,16 @@ def _own_folder(folder: Path, settings: Settings) -> None:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise NotADirectoryError(f"{folder} is not the spawner's own directory")
-    if not settings.single_user:
-        os.chown(folder, 0, settings.nginx_gid, follow_symlinks=False)
+    os.chown(folder, -1, settings.nginx_gid, follow_symlinks=False)
     folder.chmod(0o750)
 
 
 class Preloader:
-    """The spawner's end of one preloader process. ``pids`` are its PUNs that live."""
+    """The spawner's end of one preloader process; it ends with its PUNs when ``channel`` is closed."""
 
     def __init__(self, settings: Settings) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
-        self.pids: set[int] = set()
         module = "proxy_hook.spawner.preloader"
         with theirs:
             self.process = subprocess.Popen(
@@ -134,16 +122,3 @@ class Preloader:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-
-    def start(self, number: int, ticket: Ticket, descriptors: tuple[int, int, int]) -> None:
-        """Ask for a PUN, with its listener, log and report. Raises OSError when nobody reads."""
-        wire.send(self.channel, {"start": number, "ticket": asdict(ticket)}, descriptors)
-
-    def signal(self, pid: int, number: int) -> None:
-        """Raises OSError when nobody reads; the kernel then ends the PUNs (PR_SET_PDEATHSIG)."""
-        wire.send(self.channel, {"signal": pid, "number": number})
-
-    def close(self) -> None:
-        """Let it go: it ends its PUNs, and itself, when it reads the end of the channel."""
-        self.channel.close()
-        self.process.wait()

@@ -6,21 +6,21 @@ and each PUN is a fresh interpreter that runs the module APP. CHANNEL is its soc
 all that it holds; it reads no configuration and asks no name service, so that a PUN inherits nothing that
 it should not have: there was nothing.
 
-It is told ``{"start": NUMBER, "ticket": {…}}``, with the listener and the pipes for the log and the report,
-and ``{"signal": PID, "number": N}``. It tells ``{"started": NUMBER, "pid": PID}`` and ``{"ended": PID,
-"status": WAIT_STATUS}``. The child reports over its own pipe, a JSON object a line: ``{"stage": …}`` as it
-gets on, or ``{"refused": RULE}``; end of file after the last stage means that the user's process is there.
+It is told ``{"start": UID, "name": …, "birth": {…}}``, with the listener and a pipe for the
+child's report, and ``{"signal": PID, "number": N}``. It tells ``{"started": UID, "pid": PID}`` and
+``{"ended": PID, "status": WAIT_STATUS}``. The child reports LOOK_UP, USER and READY, a byte each as it gets
+on, or REFUSED and the rule.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 import traceback
@@ -28,9 +28,13 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from proxy_hook.spawner import wire
-from proxy_hook.spawner.become import NotTheUser, become, close_descriptors, new_session
+from proxy_hook.spawner.become import become, close_descriptors, new_session
 from proxy_hook.spawner.eligible import Refused, find_account
-from proxy_hook.spawner.launch import LAST_STAGE, LISTENER, STOP_TIME, Ticket
+from proxy_hook.spawner.launch import Birth
+
+STOP_TIME = 15.0
+"""Seconds after which a PUN that was told to leave is killed; it has a shorter patience with itself."""
+LOOK_UP, USER, READY, REFUSED = b"L", b"U", b"R", b"!"
 
 Live = Callable[[int, str], None]
 
@@ -66,18 +70,6 @@ def main() -> None:
                 os.kill(message["signal"], message["number"])
 
 
-def _end(children: set[int]) -> None:
-    """Let the children finish what is in flight, for STOP_TIME; none is left behind."""
-    for number, patience in ((signal.SIGTERM, STOP_TIME), (signal.SIGKILL, 1.0)):
-        for pid in children:
-            os.kill(pid, number)
-        deadline = time.monotonic() + patience
-        while children and time.monotonic() < deadline:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-            children.discard(pid)
-            time.sleep(0 if pid else 0.02)
-
-
 def _imported(app: str) -> Live:
     module, _, function = app.partition(":")
     live: Live = getattr(importlib.import_module(module), function)
@@ -86,10 +78,8 @@ def _imported(app: str) -> Live:
 
 def _fresh_interpreter(module: str) -> Live:
     def live(listener: int, settings: str) -> None:
-        if listener != LISTENER:
-            os.dup2(listener, LISTENER)
-        os.set_inheritable(LISTENER, True)
-        os.execv(sys.executable, [sys.executable, "-I", "-m", module, str(LISTENER), settings])
+        os.set_inheritable(listener, True)
+        os.execv(sys.executable, [sys.executable, "-I", "-m", module, str(listener), settings])
 
     return live
 
@@ -99,11 +89,10 @@ def _fork(
 ) -> None:
     if len(os.listdir("/proc/self/task")) != 1:
         raise SystemExit("the preloader has more than one thread; it must not fork")
-    ticket = Ticket.from_json(message["ticket"])
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _be_born(ticket, parent, *descriptors, live)
+        _be_born(message, parent, descriptors[0], descriptors[1], live)
     for descriptor in descriptors:
         os.close(descriptor)
     children.add(pid)
@@ -119,37 +108,46 @@ def _reap(channel: socket.socket, children: set[int]) -> None:
         wire.send(channel, {"ended": pid, "status": status})
 
 
-def _be_born(ticket: Ticket, parent: int, listener: int, log: int, report: int, live: Live) -> NoReturn:
-    """In the child: become the ticket's user and ``live`` on the listener. Never returns."""
+def _end(children: set[int]) -> None:
+    """Let the children finish what is in flight, for STOP_TIME; none is left behind."""
+    for number, patience in ((signal.SIGTERM, STOP_TIME), (signal.SIGKILL, 1.0)):
+        for pid in children:
+            os.kill(pid, number)
+        deadline = time.monotonic() + patience
+        while children and time.monotonic() < deadline:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            children.discard(pid)
+            time.sleep(0 if pid else 0.02)
 
-    def tell(**news: str) -> None:
-        os.write(report, json.dumps(news).encode() + b"\n")
 
+def _be_born(message: wire.Message, parent: int, listener: int, report: int, live: Live) -> NoReturn:
+    """In the child: become the user and ``live`` on the listener. Never returns."""
     code = 1
     keep = (0, 1, 2, listener, report)
     try:
         new_session()
-        os.dup2(os.open("/dev/null", os.O_RDWR), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        null = os.open("/dev/null", os.O_RDWR)
+        # The log is a pipe or the journal's socket; a file of root's, a user could empty.
+        os.dup2(null if stat.S_ISREG(os.fstat(2).st_mode) else 2, 1)
+        os.dup2(1, 2)
+        os.dup2(null, 0)
         close_descriptors(keep)
-        tell(stage="look-up")
-        account = find_account(ticket.name, ticket.uid, ticket.rules)
-        become(account, parent, ticket, keep)
-        tell(stage="user")
+        os.write(report, LOOK_UP)
+        birth = Birth.from_json(message["birth"])
+        account = find_account(message["name"], message["start"], birth.rules)
+        become(account, parent, birth, keep)
+        os.write(report, USER)
         # As the user, since root may not be able to (root_squash); it may hang, and only this child does.
         try:
             os.chdir(account.home)
         except OSError:
             os.chdir("/")
-        tell(stage=LAST_STAGE)
+        os.write(report, READY)
         os.close(report)
-        live(listener, ticket.app_settings)
+        live(listener, birth.app_settings)
         code = 0
     except Refused as refusal:
-        tell(refused=str(refusal))
-    except (NotTheUser, OSError) as error:
-        os.write(2, f"cannot become {ticket.name}: {error}\n".encode())
+        os.write(report, REFUSED + str(refusal).encode())
     except BaseException:
         traceback.print_exc()
     finally:

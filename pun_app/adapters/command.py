@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,9 +93,7 @@ class Commands:
             raise NotStarted(f"The scheduler's command {name} is not found on this host", 60)
         return found
 
-    def run(
-        self, argv: Sequence[str], stdin: str = "", *, login: bool = True, timeout: float = TIMEOUT
-    ) -> Output:
+    def run(self, argv: Sequence[str], stdin: str = "", *, login: bool = True, timeout: float = TIMEOUT) -> Output:
         """Run ``argv``, whose first word is the command's plain name.
 
         Without ``login`` the variables that a login sets are left out, for commands that hand their
@@ -205,9 +202,7 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
         os.close(descriptor)
 
 
-def _collect(
-    process: subprocess.Popen[bytes], deadline: float, name: str, timeout: float
-) -> tuple[bytes, bytes]:
+def _collect(process: subprocess.Popen[bytes], deadline: float, name: str, timeout: float) -> tuple[bytes, bytes]:
     """Both streams to their ends. Raises CommandFailed past the deadline or OUTPUT_SIZE."""
     assert process.stdout and process.stderr
     parts: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pun_app.adapters import model
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import start_session
 from pun_app.adapters.local_queue import DONE, HELD, QUEUED, RUNNING, LocalJob, LocalQueue
 from pun_app.adapters.model import COMPLETED, Job, JobRequest
-from pun_app.adapters import model
 from pun_app.errors import NotFound, Refused, Unavailable
 
 STATUS = {QUEUED: model.QUEUED, HELD: model.QUEUED_HELD, RUNNING: model.RUNNING, DONE: COMPLETED}

@@ -69,9 +69,7 @@ class Runner:
                 stderr=err,
             )
         except OSError as error:
-            self._queue.put(
-                replace(job, state=DONE, started_at=now, ended_at=now, outcome="failed", end=str(error))
-            )
+            self._queue.put(replace(job, state=DONE, started_at=now, ended_at=now, outcome="failed", end=str(error)))
             return
         for descriptor in {out, err}:
             os.close(descriptor)
@@ -108,10 +106,7 @@ class Runner:
             code: int | None = int(self._queue.exit_file(job).read_text())
         except (OSError, ValueError):
             code = None
-        if job.end:
-            outcome = job.end
-        else:
-            outcome = "succeeded" if code == 0 else "failed"
+        outcome = job.end or ("succeeded" if code == 0 else "failed")
         job = replace(job, state=DONE, ended_at=int(time.time()), outcome=outcome, exit_code=code)
         self._queue.put(job)
         return job

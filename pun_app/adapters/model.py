@@ -35,7 +35,8 @@ class Job(msgspec.Struct, frozen=True):
     """One job, or one task of an array. ``None`` is what the scheduler does not tell.
 
     ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
-    set once it has ended: succeeded, failed, cancelled, timed_out, out_of_memory, node_failed, preempted. A Struct, as a list may hold ten thousand.
+    set once it has ended: succeeded, failed, cancelled, timed_out, out_of_memory, node_failed, preempted.
+    A Struct, as a list may hold ten thousand.
     """
 
     id: str

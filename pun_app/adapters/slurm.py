@@ -97,9 +97,7 @@ def submit_command(request: JobRequest, mark: str) -> list[str]:
     argv.append(f"--comment={comment + ' ' if comment else ''}{mark}")
     # What comes last wins, so a comment of the user's own goes on in ours.
     for index, given in enumerate(native):
-        if given.startswith("--comment="):
-            native[index] = f"{given} {mark}"
-        elif index and native[index - 1] == "--comment":
+        if given.startswith("--comment=") or (index and native[index - 1] == "--comment"):
             native[index] = f"{given} {mark}"
     return argv + native
 
@@ -272,9 +270,7 @@ def one_job(job_id: str, jobs: list[Job]) -> Job:
 
 def words_of(output: Output) -> str:
     """What a command said of its failure, without its own name before each line."""
-    lines = [
-        re.sub(r"^(\w+: )?(error|fatal): ", "", line.strip()) for line in (output.err or output.out).splitlines()
-    ]
+    lines = [re.sub(r"^(\w+: )?(error|fatal): ", "", line.strip()) for line in (output.err or output.out).splitlines()]
     return "; ".join(line for line in lines if line) or f"it ended with status {output.code}"
 
 
@@ -322,10 +318,10 @@ class SlurmAdapter(Adapter):
         except CommandFailed as error:
             return self._taken_after_all(mark, error)
         if output.code:
-            error = failure(output)
-            if isinstance(error, Unavailable) and not _NEVER_SENT.search(error.message):
-                return self._taken_after_all(mark, error)
-            raise error
+            trouble = failure(output)
+            if isinstance(trouble, Unavailable) and not _NEVER_SENT.search(trouble.message):
+                return self._taken_after_all(mark, trouble)
+            raise trouble
         return Job(
             id=parse_submit(output, self._cluster),
             name=request.job_name,

@@ -33,7 +33,9 @@ class User:
 
     def __post_init__(self) -> None:
         subprocess.run(
-            ["useradd", "--create-home", "--shell", self.shell, *self.options, self.name], check=True, capture_output=True
+            ["useradd", "--create-home", "--shell", self.shell, *self.options, self.name],
+            check=True,
+            capture_output=True,
         )
         self.account = pwd.getpwnam(self.name)
         self.uid, self.gid, self.home = self.account.pw_uid, self.account.pw_gid, Path(self.account.pw_dir)
@@ -41,7 +43,13 @@ class User:
 
     def run(self, *argv: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
         """A command as this user, with a login's environment."""
-        environment = {"HOME": str(self.home), "USER": self.name, "LOGNAME": self.name, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        environment = {
+            "HOME": str(self.home),
+            "USER": self.name,
+            "LOGNAME": self.name,
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+        }
         environment.update(more.pop("environment", {}))
         done = subprocess.run(
             argv, user=self.name, group=self.gid, extra_groups=os.getgrouplist(self.name, self.gid), env=environment,
@@ -160,7 +168,9 @@ class Portal:
 
     def start(self) -> Portal:
         argv = [*PUNWAY, "serve", "-c", str(self.config)]
-        as_user = {"user": self.run_as.name, "group": self.run_as.gid, "extra_groups": []} if self.run_as else {}
+        as_user: dict[str, Any] = (
+            {"user": self.run_as.name, "group": self.run_as.gid, "extra_groups": []} if self.run_as else {}
+        )
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
@@ -207,7 +217,7 @@ class Portal:
     def part(self, name: str) -> int:
         """The pid of one of the supervisor's children: spawner, hook, nginx."""
         assert self.process
-        words = {"spawner": "proxy_hook.spawner", "hook": "hook", "nginx": "nginx: master"}[name]
+        words = {"spawner": "proxy_hook.spawner.answers", "hook": "hook", "nginx": "nginx: master"}[name]
         for pid in children_of(self.process.pid):
             line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
             if f"{words} " in f"{line} " or line.startswith(words):

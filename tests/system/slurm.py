@@ -107,16 +107,22 @@ class SlurmCluster:
             if not entry.name.isdigit():
                 continue
             try:
-                if "slurmstepd" in (entry / "comm").read_text() and str(self.conf) in (
-                    entry / "environ"
-                ).read_text(errors="replace"):
+                if "slurmstepd" in (entry / "comm").read_text() and str(self.conf) in (entry / "environ").read_text(
+                    errors="replace"
+                ):
                     found.append(int(entry.name))
             except OSError:
                 continue
         return found
 
     def _write_files(self) -> None:
-        for name, owner in (("munge", "munge"), ("mysql", "mysql"), ("ctld", "slurm"), ("slurmd", "root"), ("log", "slurm")):
+        for name, owner in (
+            ("munge", "munge"),
+            ("mysql", "mysql"),
+            ("ctld", "slurm"),
+            ("slurmd", "root"),
+            ("log", "slurm"),
+        ):
             path = self.folder / name
             path.mkdir()
             shutil.chown(path, owner, pwd.getpwnam(owner).pw_gid)
@@ -129,8 +135,8 @@ class SlurmCluster:
         self.conf.write_text(
             f"""ClusterName={CLUSTER}
 SlurmctldHost={self.host}(127.0.0.1)
-SlurmctldPort={self.ports['ctld']}
-SlurmdPort={self.ports['slurmd']}
+SlurmctldPort={self.ports["ctld"]}
+SlurmdPort={self.ports["slurmd"]}
 SlurmUser=slurm
 AuthType=auth/munge
 AuthInfo=socket={munge}
@@ -148,7 +154,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,bf_interval=2
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
-AccountingStoragePort={self.ports['dbd']}
+AccountingStoragePort={self.ports["dbd"]}
 AccountingStoragePass={munge}
 AccountingStorageEnforce=associations,limits
 AccountingStoreFlags=job_comment
@@ -171,7 +177,7 @@ PartitionName=short Nodes={self.host} MaxTime=1 State=UP
 AuthInfo=socket={munge}
 DbdHost=localhost
 DbdAddr=127.0.0.1
-DbdPort={self.ports['dbd']}
+DbdPort={self.ports["dbd"]}
 SlurmUser=slurm
 StorageType=accounting_storage/mysql
 StorageLoc=slurm_acct_db
@@ -241,9 +247,7 @@ PidFile={self.folder}/log/slurmdbd.pid
         for user in self.users:
             self.run("sacctmgr", "-i", "add", "user", user, "Account=physics,chem", "DefaultAccount=physics")
 
-    def _spawn(
-        self, name: str, argv: list[str], more: dict[str, str] | None = None, user: str | None = None
-    ) -> None:
+    def _spawn(self, name: str, argv: list[str], more: dict[str, str] | None = None, user: str | None = None) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
             self.processes[name] = subprocess.Popen(
                 argv,

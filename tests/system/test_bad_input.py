@@ -70,7 +70,9 @@ def test_a_body_that_is_not_right(as_alice: Client, alice: User, slurm: SlurmClu
     assert slurm.run("squeue", "-h", "--states=all", "-u", alice.name, "-o", "%i") == before
 
 
-@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/json-patch+json"])
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/json-patch+json"]
+)
 def test_a_body_of_another_type(as_alice: Client, kind: str | None) -> None:
     headers = {"Content-Type": kind} if kind else {}
     answer = as_alice("POST", "/api/v1/jobs", data=json.dumps(GOOD).encode(), headers=headers)
@@ -81,7 +83,7 @@ def test_a_body_of_another_type(as_alice: Client, kind: str | None) -> None:
 def test_a_body_that_is_too_large(as_alice: Client, chunked: bool) -> None:
     """51 MB is 413, whether its length is said before or not; 49 MB is read (and is no JSON)."""
     large = b"x" * (51 * 2**20)
-    data = iter([large[:2**20]] * 51) if chunked else large
+    data = iter([large[: 2**20]] * 51) if chunked else large
     answer = as_alice("POST", "/api/v1/jobs", data=data, headers={"Content-Type": "application/json"})
     assert refusal(answer)[:2] == (413, "payload_too_large")
     answer = as_alice("POST", "/api/v1/jobs", data=large[: 49 * 2**20], headers={"Content-Type": "application/json"})
@@ -108,7 +110,9 @@ def test_a_job_id_that_is_none(portal: Portal, as_alice: Client, job_id: str, me
     assert status in (400, 404, 405)
 
 
-@pytest.mark.parametrize("cluster", ["", "%20", "a b", "--help", "../etc", "..%2Fetc", "x%0Ay", "x" * 10_240, "%00", "%FF"])
+@pytest.mark.parametrize(
+    "cluster", ["", "%20", "a b", "--help", "../etc", "..%2Fetc", "x%0Ay", "x" * 10_240, "%00", "%FF"]
+)
 def test_a_cluster_that_is_none(as_alice: Client, cluster: str) -> None:
     """400 where none is given, else 404."""
     status, error, _ = as_alice.error("GET", f"/api/v1/jobs?cluster={cluster}")
@@ -153,7 +157,9 @@ def test_a_credential_that_is_none(portal: Portal, name: str) -> None:
 def test_two_authorization_headers(portal: Portal, as_alice: Client) -> None:
     """Two credentials are an answer too: 400, even where both are good."""
     line = f"Authorization: Bearer {as_alice.token}\r\n"
-    said = raw(portal.port, f"GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{line}{line}Connection: close\r\n\r\n".encode())
+    said = raw(
+        portal.port, f"GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{line}{line}Connection: close\r\n\r\n".encode()
+    )
     assert said.startswith(b"HTTP/1.1 400 ")
     assert json.loads(said.partition(b"\r\n\r\n")[2])["error"] == "bad_request"
 

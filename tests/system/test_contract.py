@@ -86,7 +86,19 @@ def test_clusters(as_alice: Client) -> None:
         ({"script": {"content": SCRIPT, "workdir": "/etc/passwd"}}, "not a directory"),
         ({"script": {"content": SCRIPT, "workdir": "/root"}}, "cannot be entered"),
     ],
-    ids=["partition", "account", "limit", "time", "nodes", "help", "interpreter", "relative", "missing", "file", "closed"],
+    ids=[
+        "partition",
+        "account",
+        "limit",
+        "time",
+        "nodes",
+        "help",
+        "interpreter",
+        "relative",
+        "missing",
+        "file",
+        "closed",
+    ],
 )
 def test_422_with_the_schedulers_own_sentence(
     as_alice: Client, alice: User, slurm: SlurmCluster, change: dict[str, object], said: str

@@ -213,7 +213,7 @@ def test_a_long_address_and_large_headers(portal: Portal, as_alice: Client) -> N
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PATCH", "OPTIONS", "FOO"])
 def test_other_methods(portal: Portal, as_alice: Client, method: str) -> None:
-    status, headers, body = ask(
+    status, _, body = ask(
         portal,
         f"{method} /api/v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\nConnection: close\r\n\r\n",
     )

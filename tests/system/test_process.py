@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,10 @@ def status_of(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
 def warm(portal: Portal, user: User) -> tuple[Client, int]:
     client = portal.client(user)
     assert client("GET", "/api/v1/clusters").status_code == 200
@@ -49,7 +54,7 @@ def warm(portal: Portal, user: User) -> tuple[Client, int]:
 
 
 def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User) -> None:
-    """Every uid and gid, the groups, no capability, umask 077, not to be traced, in the home, in a session of its own."""
+    """Every uid and gid, the groups, no capability, umask 077, not to be traced, in the home, a session leader."""
     subprocess.run(["groupadd", "-f", "pwgroup"], check=True)
     subprocess.run(["usermod", "-aG", "pwgroup", alice.name], check=True)
     try:
@@ -79,7 +84,11 @@ def test_a_pun_holds_no_descriptor_but_its_own(short: Portal, alice: User, bob: 
     """/dev/null, the log's pipe, its own listener, what waitress opened: nothing of root's, the hook's or bob's."""
     warm(short, bob)
     _, pid = warm(short, alice)
-    inodes = {row.split()[6]: row.split()[7] for row in Path("/proc/net/unix").read_text().splitlines()[1:] if len(row.split()) > 7}
+    inodes = {
+        row.split()[6]: row.split()[7]
+        for row in Path("/proc/net/unix").read_text().splitlines()[1:]
+        if len(row.split()) > 7
+    }
     listeners = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         target = os.readlink(entry)
@@ -178,7 +187,7 @@ def test_a_stopped_pun_leaves_after_what_is_in_flight(short: Portal, alice: User
         pid = short.pid_of(alice)
         if pid:
             short.punway("admin", "stop", alice.name)
-            wait_for("the PUN to leave", lambda pid=pid: not Path(f"/proc/{pid}").exists())
+            wait_for("the PUN to leave", partial(is_gone, pid))
     short.punway("admin", "reload")
     time.sleep(0.5)
     done.set()
@@ -541,7 +550,7 @@ def test_a_pun_ends_with_the_spawner(folder: Path, hook_user: str, alice: User) 
         preloader = children_of(portal.part("spawner"))[0]
         os.kill(portal.part("spawner"), signal.SIGKILL)
         for process in (pid, preloader):
-            wait_for("the end", lambda process=process: not Path(f"/proc/{process}").exists())
+            wait_for("the end", partial(is_gone, process))
         wait_for("the next", lambda: client("GET", "/api/v1/clusters").status_code == 200)
     finally:
         portal.stop()
