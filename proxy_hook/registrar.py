@@ -13,6 +13,7 @@ import pwd
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,15 @@ class Registrar:
 
     def _accept(self) -> None:
         while True:
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if self._listener.fileno() < 0:
+                    return
+                # Out of descriptors, say: that passes, and nobody else would start this thread again.
+                logging.getLogger("punway.hook").error("the registrar could not accept: %s", error)
+                time.sleep(0.1)
+                continue
             uid = _peer_uid(connection)
             with self._lock:
                 free = self._busy[uid] < EACH

@@ -21,7 +21,7 @@ LIFETIME = 60
 
 _ISSUER = "punway-hook"
 _ALGORITHM = "EdDSA"
-_REQUIRED = ["iss", "aud", "sub", "via", "sha256", "scopes", "iat", "exp"]
+_REQUIRED = ["iss", "aud", "sub", "via", "scopes", "iat", "exp"]
 
 
 class InvalidAssertion(Exception):
@@ -93,7 +93,7 @@ class Verifier:
             uid=uid,
             user=claims["sub"],
             via=claims["via"],
-            sha256=claims["sha256"],
+            sha256=claims.get("sha256"),
             scopes=tuple(claims["scopes"]),
             expires=claims["exp"],
         )

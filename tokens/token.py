@@ -19,7 +19,7 @@ NAME_LENGTH = 100
 """A name's greatest length, in characters."""
 
 _SECRET = re.compile(r"[0-9a-f]{64}")
-_LIFETIME = re.compile(r"(\d{1,5})([mhdwy])")
+_LIFETIME = re.compile(r"([0-9]{1,5})([mhdwy])")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 
 

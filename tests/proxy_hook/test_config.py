@@ -1,0 +1,108 @@
+"""proxy_hook/config.py: every error names the key and the file; the example lists every key."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import tomli
+
+from proxy_hook.config import TABLES, Config, ConfigError, default_of, from_data, load, path_to_use, size_of
+
+FILE = Path("/etc/punway/punway.toml")
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ({"portl": {}}, "[portl]"),
+        ({"portal": 5}, "portal"),
+        ({"portal": {"lisen": "x"}}, "portal.lisen"),
+        ({"portal": {"listen": 8080}}, "portal.listen"),
+        ({"portal": {"listen": "nowhere"}}, "portal.listen"),
+        ({"portal": {"listen": "127.0.0.1:0"}}, "portal.listen"),
+        ({"portal": {"listen": "127.0.0.1:99999"}}, "portal.listen"),
+        ({"portal": {"listen": "0.0.0.0:80"}}, "portal.listen"),
+        ({"portal": {"listen": "8080"}}, "portal.listen"),
+        ({"portal": {"tls_key": "/x"}}, "portal.tls_key"),
+        ({"portal": {"public_url": "portal.example.org"}}, "portal.public_url"),
+        ({"portal": {"public_url": 'http://x";evil'}}, "portal.public_url"),
+        ({"portal": {"run_dir": "run"}}, "portal.run_dir"),
+        ({"portal": {"run_dir": "/run/a;b"}}, "portal.run_dir"),
+        ({"portal": {"run_dir": "/" + "x" * 90}}, "portal.run_dir"),
+        ({"portal": {"state_dir": ""}}, "portal.state_dir"),
+        ({"portal": {"hook_user": "a b"}}, "portal.hook_user"),
+        ({"portal": {"max_body": "50 MB"}}, "portal.max_body"),
+        ({"clusters": {"path": "clusters.d"}}, "clusters.path"),
+        ({"pun": {"min_uid": "1000"}}, "pun.min_uid"),
+        ({"pun": {"min_uid": 0}}, "pun.min_uid"),
+        ({"pun": {"min_uid": True}}, "pun.min_uid"),
+        ({"pun": {"user_regex": "("}}, "pun.user_regex"),
+        ({"pun": {"disabled_shells": "/bin/false"}}, "pun.disabled_shells"),
+        ({"pun": {"deny_users": [1]}}, "pun.deny_users"),
+        ({"pun": {"spawn": "thread"}}, "pun.spawn"),
+        ({"pun": {"threads": 0}}, "pun.threads"),
+        ({"pun": {"no_new_privs": "yes"}}, "pun.no_new_privs"),
+        ({"pun": {"environment": {"A": 1}}}, "pun.environment"),
+        ({"pun": {"environment": {"A=B": "1"}}}, "pun.environment.A=B"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_error_names_key_and_file(data: dict[str, object], key: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        from_data(data, FILE)
+    assert str(FILE) in str(error.value)
+    assert key in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, b"[portal", b"\xff\xfe"], ids=["missing", "no-toml", "no-utf8"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "punway.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=str(path)):
+        load(path)
+
+
+def test_an_empty_file_is_the_defaults() -> None:
+    assert from_data({}, FILE) == Config(source=FILE)
+
+
+def test_the_example_lists_every_key_with_its_default() -> None:
+    """Commented out, so that the file says what holds already; and nothing that is no key."""
+    text = (files("nginx") / "punway.example.toml").read_text(encoding="utf-8")
+    live = "\n".join(
+        line.removeprefix("#") if line.startswith("#") and " = " in line else line for line in text.splitlines()
+    )
+    example = tomli.loads(live)
+    assert set(example) == set(TABLES)
+    for name, table in TABLES.items():
+        assert {key.name for key in fields(table)} == set(example[name])
+        for key in fields(table):
+            default = default_of(key)
+            assert example[name][key.name] == (list(default) if isinstance(default, tuple) else default), key.name
+    from_data(example, FILE)
+
+
+def test_every_key_has_its_reason_and_its_place_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name, table in TABLES.items():
+        for key in fields(table):
+            assert key.metadata["why"]
+            assert f"`{name}.{key.name}`" in text
+
+
+@pytest.mark.parametrize(("text", "size"), [("0", 0), ("50M", 50 * 2**20), ("1k", 1024), ("2G", 2 * 2**30)])
+def test_sizes(text: str, size: int) -> None:
+    assert size_of(text) == size
+
+
+def test_which_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """-c, else $PUNWAY_CONFIG, else /etc/punway/punway.toml."""
+    monkeypatch.delenv("PUNWAY_CONFIG", raising=False)
+    assert path_to_use(None) == FILE
+    monkeypatch.setenv("PUNWAY_CONFIG", "/a")
+    assert path_to_use(None) == Path("/a")
+    assert path_to_use("/b") == Path("/b")

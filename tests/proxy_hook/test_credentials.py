@@ -1,0 +1,46 @@
+"""proxy_hook/credentials.py: exactly one credential."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy_hook.credentials import BearerToken, credential
+from proxy_hook.denied import Denied
+
+GOOD = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    "value", [f"Bearer {GOOD}", f"bearer {GOOD}", f"BEARER   {GOOD} ", f"\tBearer {GOOD}", f"Bearer\t{GOOD}"]
+)
+def test_a_token_in_each_spelling_of_the_scheme(value: str) -> None:
+    assert credential([(b"Host", b"x"), (b"Authorization", value.encode())]) == BearerToken(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ([], 401, ""),
+        ([b""], 401, ""),
+        ([b"Bearer"], 401, ""),
+        ([b"Basic abc"], 401, ""),
+        ([f"Bearer {GOOD[1:]}".encode()], 401, "invalid_token"),
+        ([f"Bearer {GOOD.upper()}".encode()], 401, "invalid_token"),
+        ([b"Bearer \xff\xfe"], 401, "invalid_token"),
+        ([f"Bearer {GOOD} {GOOD}".encode()], 401, "invalid_token"),
+        ([f"Bearer {GOOD}".encode()] * 2, 400, "invalid_request"),
+        ([f"Bearer {GOOD}, Bearer {GOOD}".encode()], 400, "invalid_request"),
+    ],
+)
+def test_what_is_not_one_token(headers: list[bytes], status: int, code: str) -> None:
+    """401 with the codes of RFC 6750, and 400 for two; never with what was sent."""
+    with pytest.raises(Denied) as denied:
+        credential([(b"authorization", value) for value in headers])
+    assert denied.value.status == status
+    assert (f'error="{code}"' in denied.value.challenge) if code else ("error" not in denied.value.challenge)
+    assert GOOD[1:] not in denied.value.message
+
+
+def test_a_token_has_no_readable_form() -> None:
+    assert GOOD not in repr(BearerToken(GOOD))
+    assert GOOD not in f"{BearerToken(GOOD)}"

@@ -1,0 +1,27 @@
+"""tokens/scopes.py: what a scope allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from tokens.scopes import ALL, UnknownScope, allows, parse
+
+
+@pytest.mark.parametrize(
+    ("held", "needed", "allowed"),
+    [(["jobs:read"], "jobs:read", True), (["jobs:write"], "jobs:read", True), (["jobs:read"], "jobs:write", False),
+     (["files:write"], "jobs:read", False), ([], "jobs:read", False), (["clusters:read"], "clusters:write", False)],
+)  # fmt: skip
+def test_a_write_holds_its_read_and_nothing_else(held: list[str], needed: str, allowed: bool) -> None:
+    assert allows(held, needed) is allowed
+
+
+def test_a_list_in_any_order() -> None:
+    assert parse("jobs:write, clusters:read") == ("clusters:read", "jobs:write")
+    assert parse(" ".join(ALL)) == ALL
+
+
+@pytest.mark.parametrize("text", ["", " ", "jobs", "jobs:*", "all", "jobs:read,admin"])
+def test_a_scope_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(UnknownScope, match="the scopes are"):
+        parse(text)
