@@ -111,6 +111,10 @@ class Registrar:
         self._routes.drop(uid, hashes)
         return {}
 
+    def _keep(self, uid: int, hashes: list[str]) -> dict[str, Any]:
+        self._routes.keep(uid, hashes)
+        return {}
+
     def _list(self, uid: int, _hashes: list[str]) -> dict[str, Any]:
         return {"hashes": self._routes.hashes(uid)}
 
@@ -118,6 +122,7 @@ class Registrar:
 DO: dict[str, Callable[[Registrar, int, list[str]], dict[str, Any]]] = {
     "add": Registrar._add,
     "drop": Registrar._drop,
+    "keep": Registrar._keep,
     "list": Registrar._list,
 }
 

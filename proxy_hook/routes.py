@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from sqlalchemy import (
@@ -34,6 +34,8 @@ ROWS = 200
 """Greatest number of live rows of one uid."""
 TOMBSTONES = 10_000
 """Tombstones kept for one uid; beyond it the oldest go, so that no user can fill the disk."""
+SETTLED = timedelta(minutes=1)
+"""How old a route must be before it is let go because no token of its user has it."""
 REMEMBERED = 10_000
 """Rows remembered in memory."""
 
@@ -131,6 +133,17 @@ class RouteTable:
                     self._remembered.pop(sha256, None)
                     self.on_drop(sha256)
             self._bury(connection, uid)
+
+    def keep(self, uid: int, hashes: Iterable[str]) -> None:
+        """Let go of a uid's routes to tokens that are not among ``hashes``; they may be registered again.
+
+        One that is younger than SETTLED stays: its token may be about to be written.
+        """
+        settled = (datetime.now(timezone.utc) - SETTLED).isoformat(timespec="seconds")
+        with self._lock, self._engine.begin() as connection:
+            mine = (_routes.c.uid == uid) & _routes.c.revoked_at.is_(None) & (_routes.c.created_at < settled)
+            connection.execute(delete(_routes).where(mine, _routes.c.sha256.not_in(list(hashes))))
+            self._remembered.clear()
 
     def hashes(self, uid: int) -> list[str]:
         """The hashes that lead to a uid."""

@@ -27,8 +27,12 @@ def create(config: Config, arguments: argparse.Namespace) -> int:
     held = scopes.parse(arguments.scopes) if arguments.scopes else scopes.ALL
     token, secret = issue(arguments.name, held, lifetime_from(arguments.expires))
     store, registrar = _store(config), _registrar(config)
-    store.tokens()  # A file that will not do is told before anything is made.
+    tokens = store.tokens()  # A file that will not do is told before anything is made.
     refused = registrar.add([token.sha256])
+    if refused:
+        # Routes of tokens that are gone from the file may have used the user's places up.
+        registrar.keep(hashes(tokens))
+        refused = registrar.add([token.sha256])
     if refused:
         raise RegistrarRefused(f"the portal did not take the token: {refused[0]}")
     try:
@@ -103,7 +107,9 @@ def secure(config: Config, _arguments: argparse.Namespace) -> int:
 def sync(config: Config, _arguments: argparse.Namespace) -> int:
     """Tell the portal of every token in the file, after another program wrote it."""
     known = hashes(_store(config).tokens())
-    refused = _registrar(config).add(known)
+    registrar = _registrar(config)
+    registrar.keep(known)
+    refused = registrar.add(known)
     for reason in refused:
         print(f"not taken: {reason}")
     print(f"The portal knows {len(known) - len(refused)} of your {len(known)} token(s).")

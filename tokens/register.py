@@ -52,6 +52,10 @@ class Registrar:
         """Forget hashes of the calling uid for good: they can never be registered again."""
         self._ask("drop", hashes)
 
+    def keep(self, hashes: list[str]) -> None:
+        """Let go of the calling uid's other routes: tokens that were deleted by hand, or have expired."""
+        self._ask("keep", hashes)
+
     def registered(self) -> list[str]:
         """The hashes that lead to the calling uid."""
         hashes: list[str] = self._ask("list", [])["hashes"]

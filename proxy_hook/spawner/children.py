@@ -127,7 +127,9 @@ class Children:
             self._preloader.process.wait()
 
     def tick(self) -> None:
-        """Give up on those who take too long to start."""
+        """Give up on those who take too long to start, and wait for preloaders that were let go."""
+        with suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
         for pun in self.puns.values():
             if pun.state == "starting" and time.monotonic() > pun.since + START_TIME:
                 self._signal(pun, signal.SIGKILL)

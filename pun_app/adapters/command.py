@@ -133,6 +133,16 @@ def start_session(
     )
 
 
+def start_detached(argv: Sequence[str]) -> None:
+    """Start a process that is nobody's child, so that nobody need wait for it. Raises OSError.
+
+    The shell's text is fixed; the words of ``argv`` reach it as arguments alone.
+    """
+    with open(os.devnull, "r+b") as null:
+        shell = ["/bin/sh", "-c", '"$@" &', "sh", *argv]
+        start_session(shell, cwd="/", environment=os.environ, stdout=null.fileno(), stderr=null.fileno()).wait()
+
+
 def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, timeout: float) -> Output:
     deadline = time.monotonic() + timeout
     if not _places.acquire(timeout=timeout):

@@ -19,7 +19,7 @@ from typing import Any
 
 from pun_app.adapters import model
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.command import start_session
+from pun_app.adapters.command import start_detached
 from pun_app.adapters.local_queue import DONE, HELD, QUEUED, RUNNING, LocalJob, LocalQueue
 from pun_app.adapters.model import COMPLETED, Job, JobRequest
 from pun_app.errors import NotFound, Refused, Unavailable
@@ -130,18 +130,8 @@ class LocalAdapter(Adapter):
             if place is None:
                 return
             os.close(place)
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            module = "pun_app.adapters.local_runner"
-            start_session(
-                [sys.executable, "-I", "-m", module, str(self._queue.folder), str(self._slots)],
-                cwd="/",
-                environment=os.environ,
-                stdout=null,
-                stderr=null,
-            )
-        finally:
-            os.close(null)
+        runner = [sys.executable, "-I", "-m", "pun_app.adapters.local_runner"]
+        start_detached([*runner, str(self._queue.folder), str(self._slots)])
 
     def _job(self, job: LocalJob) -> Job:
         until = job.ended_at or int(time.time())

@@ -82,6 +82,20 @@ def test_a_user_has_so_many_tombstones(table: RouteTable, monkeypatch: pytest.Mo
         assert table._count(connection, 1001, revoked=True) == 5
 
 
+def test_routes_of_tokens_that_are_gone_are_let_go(table: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this uid, not of another, and not of a token that is just being made; a revoked one stays barred."""
+    table.add(1001, "alice", [sha(1), sha(2), sha(3)])
+    table.add(1002, "bob", [sha(4)])
+    table.drop(1001, [sha(3)])
+    table.keep(1001, [sha(1)])
+    assert table.find(sha(2))
+    monkeypatch.setattr(module, "SETTLED", module.timedelta(seconds=-5))
+    table.keep(1001, [sha(1)])
+    assert [table.find(sha(n)) is not None for n in (1, 2, 3, 4)] == [True, False, False, True]
+    assert table.add(1001, "alice", [sha(2)]) == {}
+    assert "revoked" in table.add(1001, "alice", [sha(3)])[sha(3)]
+
+
 def test_a_user_who_was_renamed(table: RouteTable) -> None:
     table.add(1001, "alice", [sha(1)])
     table.find(sha(1))

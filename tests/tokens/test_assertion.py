@@ -90,7 +90,7 @@ def test_forgeries_are_refused(signer: Signer, verifier: Verifier, tmp_path: Pat
     notes = [
         "",
         "x.y.z",
-        jwt.encode(forge(), None, algorithm="none"),
+        jwt.encode(forge(), "", algorithm="none"),
         jwt.encode(forge(), Ed25519PrivateKey.generate(), algorithm="EdDSA"),
         jwt.encode(forge(iss="someone"), key, algorithm="EdDSA"),
         jwt.encode(forge(aud="uid:1002"), key, algorithm="EdDSA"),

@@ -183,7 +183,7 @@ def test_writers_at_once_lose_no_entry(store: TokenStore) -> None:
     context = get_context("spawn")
     workers = [context.Process(target=_add_many, args=(store.home, 12)) for _ in range(3)]
     threads = [threading.Thread(target=_add_many, args=(store.home, 12)) for _ in range(2)]
-    noting = threading.Thread(target=lambda: [store_note(store.home, first) for _ in range(20)])
+    noting = threading.Thread(target=note_often, args=(store.home, first))
     for worker in [*workers, *threads, noting]:
         worker.start()
     for worker in [*workers, *threads, noting]:
@@ -192,8 +192,9 @@ def test_writers_at_once_lose_no_entry(store: TokenStore) -> None:
     assert len(store.tokens()) == 1 + 5 * 12
 
 
-def store_note(home: Path, token_id: str) -> None:
-    TokenStore(home).note_use({token_id: NOW})
+def note_often(home: Path, token_id: str) -> None:
+    for _ in range(20):
+        TokenStore(home).note_use({token_id: NOW})
 
 
 def test_noting_a_use_writes_it(store: TokenStore) -> None:
@@ -219,7 +220,8 @@ def test_a_change_by_hand_in_the_middle_of_a_write_stays(
 ) -> None:
     """Whoever edits or removes the file takes no lock; the write that was under way does not undo it."""
     used, gone = add(store), add(store)
-    fsync, done = os.fsync, []
+    fsync = os.fsync
+    done: list[bool] = []
 
     def meddle(descriptor: int) -> None:
         fsync(descriptor)

@@ -1,3 +1,0 @@
-"""Fixtures for all tests."""
-
-from __future__ import annotations

@@ -1,0 +1,165 @@
+"""pun_app/adapters/command.py: real processes that misbehave."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pun_app.adapters import command as module
+from pun_app.adapters.command import CommandFailed, Commands, NotStarted
+from pun_app.errors import Unavailable
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def script(folder: Path, text: str, name: str = "tool") -> Commands:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return Commands(bin=str(folder))
+
+
+def test_output_status_and_standard_input(bin_folder: Path) -> None:
+    said = script(bin_folder, "cat; echo err >&2; exit 3").run(["tool"], "héllo")
+    assert (said.code, said.out, said.err) == (3, "héllo", "err\n")
+
+
+def test_arguments_are_words_and_never_shell_text(bin_folder: Path) -> None:
+    words = ["--a=b c", "; touch /tmp/x", "$(id)", "`id`", "'", '"', "a\nb", "*"]
+    said = script(bin_folder, 'for word; do printf "%s\\0" "$word"; done').run(["tool", *words])
+    assert said.out.split("\0")[:-1] == words
+
+
+def test_a_clean_environment(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a login's variables for what hands its environment on to a job."""
+    monkeypatch.setattr(os, "environ", {"HOME": "/h", "PATH": os.environ["PATH"], "USER": "u", "SITE": "s"})
+    commands = script(bin_folder, "/usr/bin/env")
+    commands = Commands(bin=commands.bin, environment={"SLURM_CONF": "/c"})
+    lines = set(commands.run(["tool"]).out.split())
+    assert {"HOME=/h", "USER=u", "SITE=s", "SLURM_CONF=/c"} <= lines
+    lines = {
+        line
+        for line in commands.run(["tool"], login=False).out.split()
+        if not line.startswith(("PWD", "_=", "SHLVL", "OLDPWD"))
+    }
+    assert lines == {"SITE=s", "SLURM_CONF=/c"}
+
+
+def test_what_hangs_is_killed_with_all_that_it_started(bin_folder: Path) -> None:
+    commands = script(bin_folder, f"sleep 1000 & echo $! > {bin_folder}/pid; sleep 1000")
+    with pytest.raises(CommandFailed, match="did not answer within"):
+        commands.run(["tool"], timeout=0.5)
+    pid = int((bin_folder / "pid").read_text())
+    for _ in range(100):
+        try:
+            if "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]:
+                break
+        except FileNotFoundError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the child of the command lives on")
+
+
+def test_what_closes_its_output_and_hangs(bin_folder: Path) -> None:
+    with pytest.raises(CommandFailed):
+        script(bin_folder, "exec >&- 2>&-; sleep 1000").run(["tool"], timeout=0.5)
+
+
+def test_what_prints_without_end(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OUTPUT_SIZE", 2**20)
+    with pytest.raises(CommandFailed, match="printed more than 1 MiB"):
+        script(bin_folder, "yes").run(["tool"])
+
+
+def test_what_dies_by_a_signal(bin_folder: Path) -> None:
+    assert script(bin_folder, "kill -9 $$").run(["tool"]).code == -9
+
+
+def test_what_is_no_utf8(bin_folder: Path) -> None:
+    assert script(bin_folder, "printf 'a\\377b'").run(["tool"]).out == "a�b"
+
+
+def test_what_reads_no_input(bin_folder: Path) -> None:
+    assert script(bin_folder, "exit 0").run(["tool"], "x" * 10_000_000).code == 0
+
+
+@pytest.mark.parametrize("kind", ["missing", "not-executable", "directory"])
+def test_what_cannot_be_started_did_nothing(bin_folder: Path, kind: str) -> None:
+    if kind == "not-executable":
+        script(bin_folder, "true")
+        (bin_folder / "tool").chmod(0o644)
+    elif kind == "directory":
+        (bin_folder / "tool").mkdir()
+    with pytest.raises(NotStarted, match="tool"):
+        Commands(bin=str(bin_folder)).run(["tool"])
+
+
+def test_where_a_command_is_found(bin_folder: Path) -> None:
+    """bin_overrides before bin before PATH, as OOD has it."""
+    commands = script(bin_folder, "echo bin")
+    script(bin_folder, "echo override", "other")
+    override = Commands(bin=str(bin_folder), overrides={"tool": str(bin_folder / "other")})
+    assert commands.run(["tool"]).out == "bin\n"
+    assert override.run(["tool"]).out == "override\n"
+    assert Commands().path("sh") in ("/bin/sh", "/usr/bin/sh")
+    with pytest.raises(NotStarted, match="not found"):
+        Commands().path("no-such-command-here")
+
+
+def test_only_so_many_at_once(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What finds no place in its time was never started, and says so."""
+    monkeypatch.setattr(module, "_places", threading.BoundedSemaphore(1))
+    commands = script(bin_folder, f"touch {bin_folder}/started; sleep 2")
+    thread = threading.Thread(target=commands.run, args=(["tool"],))
+    thread.start()
+    while not (bin_folder / "started").exists():
+        time.sleep(0.01)
+    with pytest.raises(NotStarted, match="under way"):
+        commands.run(["tool"], timeout=0.2)
+    thread.join()
+    assert commands.run(["tool"]).code == 0
+
+
+def test_descriptors_and_signals_do_not_leak(bin_folder: Path) -> None:
+    with open("/etc/hostname") as file:
+        os.set_inheritable(file.fileno(), True)
+        said = script(bin_folder, "ls /proc/self/fd").run(["tool"])
+    assert set(said.out.split()) <= {"0", "1", "2", "3"}
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        script(bin_folder, "true").run(["tool"], "input")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_submit_host_gets_each_word_quoted(bin_folder: Path) -> None:
+    """ssh joins its words for a remote shell; here a shell stands in for ssh and the far end."""
+    ssh = bin_folder / "ssh"
+    ssh.write_text('#!/bin/sh\nprintf "%s " "$@" > ' + f"{bin_folder}/asked\n" + 'shift 5; shift; eval "$1"\n')
+    ssh.chmod(ssh.stat().st_mode | stat.S_IXUSR)
+    commands = Commands(submit_host="login.example.org", strict_host_checking=False, environment={"SLURM_CONF": "/a b"})
+    monkey = pytest.MonkeyPatch()
+    monkey.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
+    try:
+        said = commands.run(["printf", "%s|", "a b", "$(id)", "'", "; echo x"])
+    finally:
+        monkey.undo()
+    assert said.out == "a b|$(id)|'|; echo x|"
+    asked = (bin_folder / "asked").read_text()
+    assert asked.startswith(
+        "-o BatchMode=yes -o StrictHostKeyChecking=no -- login.example.org env 'SLURM_CONF=/a b' printf"
+    )
+
+
+@pytest.mark.parametrize("job", [{"bin": 5}, {"submit_host": ["x"]}, {"bin_overrides": "x"}])
+def test_a_key_of_another_type_is_named(job: dict[str, object]) -> None:
+    with pytest.raises(Unavailable, match=next(iter(job))):
+        Commands.from_config(job, {})

@@ -1,0 +1,134 @@
+"""pun_app/adapters/shared.py: what a hundred readers cost."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pun_app.adapters import shared as module
+from pun_app.adapters.base import Adapter
+from pun_app.adapters.model import Job, JobRequest
+from pun_app.adapters.shared import SharedReads
+from pun_app.errors import NotFound, NotSupported, Unavailable
+
+
+class Counting(Adapter):
+    """Counts its questions; answers when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__("c", {"adapter": "counting"})
+        self.asked: list[str] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.error: Exception | None = None
+
+    def jobs(self) -> list[Job]:
+        self.asked.append("jobs")
+        assert self.go.wait(10)
+        if self.error:
+            raise self.error
+        return [Job(id="1"), Job(id="2"), Job(id="3")]
+
+    def job(self, job_id: str) -> Job:
+        self.asked.append(job_id)
+        if job_id == "9":
+            raise NotFound("Job not found")
+        return Job(id=job_id)
+
+    def submit(self, request: JobRequest) -> Job:
+        return Job(id="4")
+
+
+@pytest.fixture
+def adapter() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_questions_in_flight_are_one_command(adapter: Counting) -> None:
+    reads = SharedReads(adapter)
+    adapter.go.clear()
+    with ThreadPoolExecutor(20) as pool:
+        answers = [pool.submit(reads.jobs) for _ in range(20)]
+        adapter.go.set()
+        assert {len(answer.result()[0]) for answer in answers} == {3}
+    assert adapter.asked == ["jobs"]
+
+
+def test_an_answer_is_used_again_for_a_second_and_says_its_age(adapter: Counting, clock: list[float]) -> None:
+    reads = SharedReads(adapter)
+    assert reads.jobs()[1] == 0
+    clock[0] += 0.9
+    assert reads.jobs()[1] == pytest.approx(0.9)
+    clock[0] += 0.2
+    assert reads.jobs()[1] == 0
+    assert adapter.asked == ["jobs", "jobs"]
+
+
+def test_fresh_asks_anew(adapter: Counting) -> None:
+    reads = SharedReads(adapter)
+    for _ in range(3):
+        reads.jobs(fresh=True)
+        reads.job("1", fresh=True)
+    assert adapter.asked == ["jobs", "1"] * 3
+
+
+def test_a_change_drops_what_is_remembered(adapter: Counting) -> None:
+    reads = SharedReads(adapter)
+    reads.jobs()
+    reads.submit(JobRequest("#!/bin/sh", "/"))
+    reads.jobs()
+    assert adapter.asked == ["jobs", "jobs"]
+
+
+def test_many_jobs_polled_are_one_list_a_second(adapter: Counting, clock: list[float]) -> None:
+    """The first alone is asked for alone; a second one within the second has the list asked for all."""
+    reads = SharedReads(adapter)
+    for job_id in ("1", "2", "3", "1", "2", "3"):
+        assert reads.job(job_id)[0].id == job_id
+    assert adapter.asked == ["1", "jobs"]
+    assert reads.job("8")[0].id == "8"
+    assert adapter.asked == ["1", "jobs", "8"]
+
+
+def test_a_no_is_shared_too(adapter: Counting, clock: list[float]) -> None:
+    """A scheduler that is down is asked once a second, not once a client."""
+    reads = SharedReads(adapter)
+    adapter.error = Unavailable("down")
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="down"):
+            reads.jobs()
+    assert adapter.asked == ["jobs"]
+    adapter.error = None
+    clock[0] += 1.1
+    assert len(reads.jobs()[0]) == 3
+
+
+def test_only_so_much_is_remembered(adapter: Counting, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 10)
+    reads = SharedReads(adapter)
+    for number in range(50):
+        clock[0] += 0.3
+        reads.job(str(1000 + number))
+    assert len(reads._asked) <= 11
+
+
+def test_ids_of_another_form_reach_no_adapter(adapter: Counting) -> None:
+    reads = SharedReads(adapter)
+    for call in (reads.job, reads.cancel, reads.hold, reads.release):
+        with pytest.raises(NotFound):
+            call("a b")
+    assert adapter.asked == []
+
+
+def test_what_an_adapter_lacks_is_not_supported(adapter: Counting) -> None:
+    with pytest.raises(NotSupported, match="counting"):
+        SharedReads(adapter).hold("1")

@@ -1,0 +1,242 @@
+"""pun_app/adapters/slurm.py: its pure halves. What Slurm really says is in tests/system/ and in tests/data/slurm/."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pun_app.adapters.command import Output
+from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest
+from pun_app.adapters.parse import duration, number, records, word
+from pun_app.adapters.slurm import (
+    QUEUE_FIELDS,
+    STATUS,
+    failure,
+    history_command,
+    one_job,
+    parse_history,
+    parse_queue,
+    parse_submit,
+    queue_command,
+    submit_command,
+)
+from pun_app.errors import NotFound, Refused, Unavailable
+
+DATA = Path(__file__).parents[2] / "data" / "slurm"
+REQUEST = JobRequest("#!/bin/sh\n", "/home/alice")
+D = "\x1fabc\x1f"
+
+
+def test_each_field_is_one_word_behind_its_option() -> None:
+    """No value becomes an option, whatever it is."""
+    argv = submit_command(
+        replace(
+            REQUEST,
+            job_name="--help",
+            queue_name="-p x",
+            accounting_id="a b",
+            wall_time=3661,
+            output_path="--o",
+            error_path="-e",
+        ),
+        "mark",
+    )
+    assert argv == [
+        "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--job-name=--help", "--partition=-p x",
+        "--account=a b", "--output=--o", "--error=-e", "--time=61:01", "--comment=mark",
+    ]  # fmt: skip
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_any_value_stays_in_its_word(name: str, queue: str) -> None:
+    argv = submit_command(replace(REQUEST, job_name=name, queue_name=queue), "m")
+    assert f"--job-name={name}" in argv
+    assert f"--partition={queue}" in argv
+    assert len(argv) == 7
+
+
+@pytest.mark.parametrize(
+    ("native", "content", "comment"),
+    [((), "", "m"), (("--comment=x",), "", "x m"), (("--comment", "x y"), "", "x y m"),
+     ((), "#SBATCH --comment='a b' -N 1\n", "a b m"), ((), "#SBATCH --comment x\n", "x m"),
+     ((), "#SBATCH --comment='unclosed\n", "m"), ((), "echo '#SBATCH --comment=x'\n", "m"), ((), "#SBATCH --comment\n", "m")],
+    ids=range(8),
+)  # fmt: skip
+def test_the_mark_stands_beside_a_users_comment(native: tuple[str, ...], content: str, comment: str) -> None:
+    """Whichever comment sbatch takes, the last, ends with the mark."""
+    argv = submit_command(replace(REQUEST, native=native, content=f"#!/bin/sh\n{content}"), "m")
+    last = [
+        argv[i + 1] if word == "--comment" else word.partition("=")[2]
+        for i, word in enumerate(argv)
+        if word.startswith("--comment")
+    ]
+    assert last[-1] == comment
+
+
+@pytest.mark.parametrize(("out", "job_id"), [("12\n", "12"), ("12;owens\n", "12")])
+def test_the_id_of_a_submit(out: str, job_id: str) -> None:
+    assert parse_submit(Output(0, out, ""), "owens") == job_id
+
+
+@pytest.mark.parametrize("out", ["", "Usage: sbatch\n", "12;other\n", "12 13", "sbatch: Job 5 to start at"])
+def test_what_is_no_submit_is_refused(out: str) -> None:
+    with pytest.raises(Refused):
+        parse_submit(Output(0, out, ""), "owens")
+
+
+def row(**changes: str) -> str:
+    fields = {
+        "JobArrayID": "7", "State": "RUNNING", "exit_code": "0", "UserID": "1001", "UserName": "alice", "Account": "physics",
+        "Partition": "batch", "SubmitTime": "100", "StartTime": "200", "EndTime": "900", "TimeUsed": "1-00:00:05",
+        "TimeLimit": "UNLIMITED", "Reason": "None", "Comment": "(null)", "Name": "n", **changes,
+    }  # fmt: skip
+    return "".join(f"{fields[name]}{D}" for name in QUEUE_FIELDS) + "\n"
+
+
+def test_a_running_job() -> None:
+    ((uid, comment, job),) = parse_queue(row(), D)
+    assert (uid, comment) == (1001, None)
+    assert job == Job(
+        id="7", name="n", owner="alice", status=RUNNING, native_state="RUNNING", queue="batch", account="physics",
+        submitted_at=100, started_at=200, wallclock_time=86_405, wallclock_limit=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"State": "PENDING", "Reason": "JobHeldUser"}, {"status": QUEUED_HELD, "started_at": None, "ended_at": None}),
+        ({"State": "PENDING", "Reason": "JobHeldAdmin"}, {"status": QUEUED_HELD}),
+        (
+            {"State": "PENDING", "Reason": "Priority"},
+            {"status": QUEUED, "started_at": None, "native_reason": "Priority"},
+        ),
+        ({"State": "SUSPENDED"}, {"status": SUSPENDED}),
+        (
+            {"State": "FAILED", "exit_code": "768"},
+            {"status": COMPLETED, "outcome": "failed", "exit_code": 3, "ended_at": 900},
+        ),
+        ({"State": "FAILED", "exit_code": "9"}, {"exit_code": 137}),
+        ({"State": "TIMEOUT", "exit_code": "15"}, {"outcome": "timed_out", "exit_code": None}),
+        ({"State": "COMPLETED"}, {"outcome": "succeeded", "exit_code": 0}),
+        ({"State": "OUT_OF_MEMORY"}, {"outcome": "out_of_memory"}),
+        ({"State": "BRAND_NEW"}, {"status": None, "outcome": None, "native_state": "BRAND_NEW"}),
+        ({"StartTime": "N/A", "EndTime": "Unknown"}, {"started_at": None}),
+    ],
+    ids=range(11),
+)
+def test_states_and_what_goes_with_them(changes: dict[str, str], expected: dict[str, object]) -> None:
+    """Each word of Slurm's is a status; one that is not known is null, beside the word."""
+    ((_, _, job),) = parse_queue(row(**changes), D)
+    assert {name: getattr(job, name) for name in expected} == expected
+
+
+def test_every_status_is_the_contracts() -> None:
+    assert {status for status, _ in STATUS.values()} == {QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, COMPLETED}
+    assert all((status == COMPLETED) == (outcome is not None) for status, outcome in STATUS.values())
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\x1f")), min_size=1, max_size=4))
+def test_any_name_hides_no_job(names: list[str]) -> None:
+    """Newlines, quotes, whole rows: with a delimiter that nobody knows before, a name is a name."""
+    text = "".join(row(JobArrayID=str(n), Name=name) for n, name in enumerate(names))
+    parsed = parse_queue(text, D)
+    assert [(job.id, job.name) for _, _, job in parsed] == [(str(n), name) for n, name in enumerate(names)]
+
+
+@given(st.text())
+def test_any_text_is_no_crash(text: str) -> None:
+    """Half a line, garbage, nothing: what is no whole row is no job."""
+    parse_queue(text, D)
+    parse_history(text, D)
+    failure(Output(1, "", text))
+
+
+def test_a_cut_off_row_is_no_row() -> None:
+    assert len(parse_queue(row() + row()[:40], D)) == 1
+
+
+def test_headings_of_other_clusters_are_passed_over() -> None:
+    """squeue -M prints "CLUSTER: name" before its rows."""
+    assert [job.id for _, _, job in parse_queue(f"CLUSTER: owens\n{row()}{row(JobArrayID='8_1')}", D)] == ["7", "8_1"]
+
+
+def test_history() -> None:
+    text = "".join(
+        D.join([job_id, state, code, "1001", "alice", "physics", "batch", "100", start, end, "50", "60", name])
+        + D
+        + "\n"
+        for job_id, state, code, start, end, name in (
+            ("5", "CANCELLED by 1001", "0:15", "None", "300", "a\nb"),
+            ("6_1", "FAILED", "3:0", "200", "300", "c"),
+            ("9", "TIMEOUT", "0:0", "200", "300", "d"),
+            ("10", "RUNNING", "0:0", "200", "Unknown", "e"),
+        )
+    )
+    jobs = [job for _, job in parse_history(text, D)]
+    assert [(j.id, j.status, j.outcome, j.exit_code, j.native_state) for j in jobs] == [
+        ("5", COMPLETED, "cancelled", None, "CANCELLED"), ("6_1", COMPLETED, "failed", 3, "FAILED"),
+        ("9", COMPLETED, "timed_out", None, "TIMEOUT"), ("10", RUNNING, None, None, "RUNNING"),
+    ]  # fmt: skip
+    assert (jobs[0].name, jobs[0].started_at, jobs[0].wallclock_limit) == ("a\nb", None, 3600)
+
+
+def test_an_array_is_all_of_its_tasks() -> None:
+    tasks = [Job(id=f"5_{n}", status=status, outcome=outcome, exit_code=code, native_state=str(status))
+             for n, (status, outcome, code) in enumerate([(COMPLETED, "succeeded", 0), (COMPLETED, "failed", 4)])]  # fmt: skip
+    assert (one_job("5", tasks).id, one_job("5", tasks).outcome, one_job("5", tasks).exit_code) == ("5", "failed", 4)
+    waiting = [*tasks, Job(id="5_2", status=QUEUED)]
+    assert (one_job("5", waiting).status, one_job("5", waiting).outcome) == (QUEUED, None)
+    assert one_job("5", [*waiting, Job(id="5_3", status=RUNNING)]).status == RUNNING
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("slurm_load_jobs error: Invalid job id specified", NotFound),
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Unavailable),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", Unavailable),
+        (
+            "squeue: error: resolve_ctls_from_dns_srv\nsqueue: fatal: Could not establish a configuration source",
+            Unavailable,
+        ),
+        ("sbatch: error: Batch job submission failed: Invalid partition name specified", Refused),
+        ("", Refused),
+    ],
+    ids=range(6),
+)
+def test_what_a_failure_means(said: str, kind: type[Exception]) -> None:
+    error = failure(Output(1, "", said))
+    assert type(error) is kind
+    assert "error:" not in error.message or kind is not Refused
+
+
+def test_ids_are_checked_before_they_are_words() -> None:
+    argv = queue_command(D, job_id="7_1") + history_command(D, "7_1")
+    assert "--jobs=7_1" in argv
+    assert not any(part.startswith("-") and "7_1" in part and "=" not in part for part in argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1-02:03:04", 93_784), ("02:03:04", 7384), ("03:04", 184), ("0:00", 0), ("365-00:00:00", 31_536_000), ("00:01.5", 1),
+     ("UNLIMITED", None), ("Partition_Limit", None), ("INVALID", None), ("", None), ("N/A", None)],
+)  # fmt: skip
+def test_durations(text: str, seconds: int | None) -> None:
+    assert duration(text) == seconds
+
+
+def test_numbers_and_words() -> None:
+    assert [number(text) for text in ("12", " 12 ", "Unknown", "-1", "1.5", "", "١٢", "9" * 30)] == [12, 12] + [
+        None
+    ] * 6
+    assert [word(text) for text in ("x", "(null)", "None", "", "N/A")] == ["x", None, None, None, None]
+
+
+@given(st.lists(st.lists(st.text(st.characters(exclude_characters="\x1f\n")), min_size=3, max_size=3)))
+def test_rows_read_back_as_they_were_written(rows: list[list[str]]) -> None:
+    assert records("".join(D.join(r) + D + "\n" for r in rows), D, 3) == rows

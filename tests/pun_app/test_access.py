@@ -1,0 +1,115 @@
+"""pun_app/access.py: the PUN's last word on a token, and the note of its use."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pun_app import access as module
+from pun_app.access import Access, UseNotes
+from pun_app.errors import Unauthorized, Unavailable
+from tokens.assertion import Signer, Verifier
+from tokens.store import StoreUnavailable, TokenStore
+from tokens.token import Token, issue, utc_now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TokenStore:
+    tmp_path.chmod(0o700)
+    return TokenStore(tmp_path)
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    signer = Signer()
+    (tmp_path / "pub").write_bytes(signer.public_pem())
+    return signer
+
+
+@pytest.fixture
+def access(store: TokenStore, tmp_path: Path) -> Access:
+    return Access(Verifier(tmp_path / "pub"), store, uid=1001)
+
+
+def add(store: TokenStore, lifetime: timedelta | None = None) -> Token:
+    token, _ = issue("x", ("jobs:read",), lifetime)
+    store.add(token)
+    return token
+
+
+def test_the_files_scopes_count_and_not_the_notes(access: Access, store: TokenStore, signer: Signer) -> None:
+    token = add(store)
+    caller = access.caller(signer.sign(1001, "alice", "token", token.sha256, ("jobs:write",)))
+    assert (caller.user, caller.scopes, caller.token_id) == ("alice", ("jobs:read",), token.id)
+
+
+def test_revoked_expired_deleted(access: Access, store: TokenStore, signer: Signer) -> None:
+    """With the same note, which the hook may go on using for a while."""
+    token, other = add(store), add(store)
+    note = signer.sign(1001, "alice", "token", token.sha256, ())
+    assert access.caller(note)
+    store.remove(token.id)
+    with pytest.raises(Unauthorized, match="revoked"):
+        access.caller(note)
+    late = add(store, timedelta(seconds=-1))
+    with pytest.raises(Unauthorized, match="expired"):
+        access.caller(signer.sign(1001, "alice", "token", late.sha256, ()))
+    note = signer.sign(1001, "alice", "token", other.sha256, ())
+    assert access.caller(note)
+    store.path.unlink()
+    with pytest.raises(Unauthorized):
+        access.caller(note)
+
+
+def test_a_file_that_will_not_do_is_401_and_a_home_that_is_gone_503(
+    access: Access, store: TokenStore, signer: Signer, tmp_path: Path
+) -> None:
+    note = signer.sign(1001, "alice", "token", add(store).sha256, ())
+    assert access.caller(note)
+    store.path.chmod(0o644)
+    with pytest.raises(Unauthorized, match="chmod 600"):
+        access.caller(note)
+    store.home = tmp_path / "gone"
+    with pytest.raises(Unavailable, match="home directory"):
+        access.caller(note)
+
+
+@pytest.mark.parametrize("note", [None, "", "x", "a.b.c"])
+def test_no_note(access: Access, note: str | None) -> None:
+    with pytest.raises(Unauthorized):
+        access.caller(note)
+
+
+def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure to write it is logged, and the next one is tried."""
+    written: list[str] = []
+    done = threading.Event()
+
+    def note_use(_self: TokenStore, used: dict[str, object]) -> None:
+        written.extend(used)
+        if len(written) == 1:
+            raise StoreUnavailable("full")
+        done.set()
+
+    monkeypatch.setattr(TokenStore, "note_use", note_use)
+    notes, now = UseNotes(store), utc_now()
+    for _ in range(5):
+        notes.note("a", None, now)
+    notes.note("b", now - timedelta(seconds=30), now)
+    notes.note("c", now - timedelta(seconds=90), now)
+    assert done.wait(10)
+    assert written == ["a", "c"]
+
+
+def test_a_use_is_written_for_real(access: Access, store: TokenStore, signer: Signer) -> None:
+    token = add(store)
+    access.caller(signer.sign(1001, "alice", "token", token.sha256, ()))
+    for _ in range(500):
+        if store.tokens()[0].last_used_at:
+            break
+        threading.Event().wait(0.01)
+    assert store.tokens()[0].last_used_at
+    assert module.USE_NOTED_EVERY == 60

@@ -1,0 +1,162 @@
+"""pun_app/app.py with WebTest: matching, authorising, decoding, and errors in one form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from webtest import TestApp
+from webtest.app import TestRequest
+
+from pun_app.access import Access
+from pun_app.app import App
+from pun_app.clusters.load import ClusterFolder
+from pun_app.routes import ROUTES
+from tokens import scopes
+from tokens.assertion import Signer, Verifier
+from tokens.store import TokenStore
+from tokens.token import issue
+
+
+class Pun:
+    """One user's app, with a signer in the hook's place."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.chmod(0o700)
+        self.signer = Signer()
+        (folder / "pub").write_bytes(self.signer.public_pem())
+        self.store = TokenStore(folder)
+        clusters = folder / "clusters.d"
+        clusters.mkdir()
+        (clusters / "box.yml").write_text("v2:\n  job: {adapter: local}\n")
+        (clusters / "cloud.yml").write_text("v2:\n  job: {adapter: kubernetes}\n")
+        (clusters / "slow.yml").write_text("v2:\n  job: {adapter: slurm, bin: /nonexistent}\n")
+        access = Access(Verifier(folder / "pub"), self.store, uid=1001)
+        self.app = TestApp(App(access, ClusterFolder(clusters), max_body=10_000))
+
+    def headers(self, scope_names: tuple[str, ...] = scopes.ALL) -> dict[str, str]:
+        token, _ = issue("x", scope_names)
+        self.store.add(token)
+        return {"X-Pun-Assertion": self.signer.sign(1001, "alice", "token", token.sha256, ())}
+
+    def __call__(self, method: str, path: str, status: int, **more: Any) -> Any:
+        headers = {**self.headers(more.pop("scopes", scopes.ALL)), **more.pop("headers", {})}
+        return self.app.request(path, method=method, headers=headers, status=status, **more)
+
+
+@pytest.fixture
+def pun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pun:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Pun(tmp_path)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
+def test_every_route_needs_a_token_with_its_scope(pun: Pun, route: Any) -> None:
+    """Without the hook's note 401; with every scope but the needed one 403, which names it."""
+    path = route.path.replace("<id>", "box") + "?cluster=box"
+    answer = pun.app.request(path, method=route.method, status=401)
+    assert answer.json["error"] == "unauthorized"
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    other = tuple(s for s in scopes.ALL if not scopes.allows([s], route.scope))
+    answer = pun(route.method, path, 403, scopes=other)
+    assert answer.json["error"] == "insufficient_scope"
+    assert route.scope in answer.json["message"]
+    assert f'scope="{route.scope}"' in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
+def test_a_session_or_a_jwt_is_not_a_token(pun: Pun, route: Any) -> None:
+    """Nothing but a token in the user's own file opens the API, whatever else the note says."""
+    for via, digest in (("session", None), ("jwt", None), ("token", None), ("token", "a" * 64)):
+        note = pun.signer.sign(1001, "alice", via, digest, scopes.ALL)
+        pun.app.request(
+            route.path.replace("<id>", "box"), method=route.method, headers={"X-Pun-Assertion": note}, status=401
+        )
+
+
+def test_another_uids_note_is_401(pun: Pun) -> None:
+    token, _ = issue("x")
+    pun.store.add(token)
+    note = pun.signer.sign(1002, "bob", "token", token.sha256, ())
+    pun.app.get("/api/v1/clusters", headers={"X-Pun-Assertion": note}, status=401)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1//clusters", "/api/v1/../v1/clusters", "/api/v1/./clusters", "/api/v1/%2e%2e/clusters", "/api/v1/jobs/1%2f2",
+     "/api/v1/jobs/1%5C2", "/api/v1/jobs/1%00", "/api/v1/clusters;x", "/api/v1/clusters/.."],
+)  # fmt: skip
+def test_an_ambiguous_address_is_400(pun: Pun, path: str) -> None:
+    """By the raw address: what nginx matched had it resolved."""
+    request = TestRequest.blank("/?cluster=box", headers=pun.headers())
+    request.environ.update({"REQUEST_URI": f"{path}?cluster=box", "PATH_INFO": unquote(path)})
+    answer = pun.app.do_request(request, status=400, expect_errors=True)
+    assert "ambiguous" in answer.json["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/api/v1", "/api/v1/clusters/", "/api/v1/nothing", "/api/v2/clusters"])
+def test_an_unknown_address_is_404(pun: Pun, path: str) -> None:
+    assert pun("GET", path, 404).json["error"] == "not_found"
+
+
+def test_405_names_the_methods(pun: Pun) -> None:
+    answer = pun("PUT", "/api/v1/clusters", 405)
+    assert answer.headers["Allow"] == "GET, HEAD"
+
+
+def test_answers_are_not_to_be_kept(pun: Pun) -> None:
+    for path, status in (("/api/v1/clusters", 200), ("/nothing", 404)):
+        answer = pun("GET", path, status)
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.content_type == "application/json"
+
+
+def test_an_adapter_that_is_not_there_is_501(pun: Pun) -> None:
+    assert "kubernetes" in pun("GET", "/api/v1/jobs?cluster=cloud", 501).json["message"]
+    pun("GET", "/api/v1/jobs/1?cluster=cloud", 501)
+
+
+def test_a_scheduler_that_is_not_there_is_503(pun: Pun) -> None:
+    body = b'{"cluster": "slow", "script": {"content": "#!/bin/sh\\n"}}'
+    for method, path, more in (
+        ("GET", "/api/v1/jobs?cluster=slow", {}),
+        ("DELETE", "/api/v1/jobs/1?cluster=slow", {}),
+        ("POST", "/api/v1/jobs", {"body": body, "headers": {"Content-Type": "application/json"}}),
+    ):
+        answer = pun(method, path, 503, **more)
+        assert answer.json["error"] == "service_unavailable"
+        assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_body_beyond_the_limit_is_413(pun: Pun) -> None:
+    answer = pun("POST", "/api/v1/jobs", 413, body=b"x" * 10_001, headers={"Content-Type": "application/json"})
+    assert answer.json["error"] == "payload_too_large"
+
+
+def test_a_failure_of_ours_is_500_and_says_nothing(pun: Pun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the contract's form, without the traceback's words."""
+
+    def broken(_self: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(ClusterFolder, "listed", broken)
+    answer = pun("GET", "/api/v1/clusters", 500)
+    assert answer.json["error"] == "internal_error"
+    assert "secret detail" not in answer.text
+
+
+def test_a_job_from_submit_to_its_end(pun: Pun) -> None:
+    """The local scheduler through the app: 201, then the same job by id and in the list."""
+    headers = {"Content-Type": "application/json"}
+    body = b'{"cluster": "box", "script": {"content": "#!/bin/sh\\nexit 3\\n"}, "options": {"job_name": "j"}}'
+    job = pun("POST", "/api/v1/jobs", 201, body=body, headers=headers).json["data"]
+    assert (job["status"], job["job_name"], job["cluster"]) == ("queued", "j", "box")
+    for _ in range(200):
+        got = pun("GET", f"/api/v1/jobs/{job['job_id']}?cluster=box", 200, headers={"Cache-Control": "no-cache"})
+        if got.json["data"]["status"] == "completed":
+            break
+    assert (got.json["data"]["outcome"], got.json["data"]["exit_code"]) == ("failed", 3)
+    assert got.headers["Age"] == "0"
+    assert pun("GET", "/api/v1/jobs?cluster=box", 200).json["data"][0]["job_id"] == job["job_id"]

@@ -1,0 +1,301 @@
+"""The ``punway`` command as users and admins run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.system.conftest import cluster_files
+from tests.system.portal import PUNWAY, Client, Portal, User, processes_of
+from tests.system.slurm import SlurmCluster, free_port, wait_for
+from tokens.token import sha256_of
+
+
+def run_demo(user: User | None, output: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start ``punway demo`` on a free port, as a user or as root."""
+    port = free_port()
+    as_user = {"user": user.name, "group": user.gid, "extra_groups": []} if user else {}
+    home = str(user.home) if user else "/root"
+    with output.open("wb") as out:
+        demo = subprocess.Popen(
+            [*PUNWAY, "demo", "--port", str(port)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home}, start_new_session=True, **as_user,  # type: ignore[call-overload]
+        )  # fmt: skip
+    wait_for("the demo", lambda: "Ctrl-C" in output.read_text() or demo.poll() is not None)
+    assert demo.poll() is None, output.read_text()
+    return demo, port
+
+
+@pytest.mark.parametrize("as_root", [False, True], ids=["user", "root"])
+def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
+    """One screen; its three commands work as they are pasted; Ctrl-C leaves its directory and nothing else."""
+    output = folder / f"demo-{as_root}"
+    before = {path.name for path in alice.home.iterdir()}
+    demo, port = run_demo(None if as_root else alice, output)
+    try:
+        screen = output.read_text()
+        assert len(screen.splitlines()) <= 24
+        assert f"http://127.0.0.1:{port}" in screen
+        user = re.search(r"for (\S+) alone", screen)[1]  # type: ignore[index]
+        assert user != "root"
+        commands = [line.strip() for line in screen.splitlines() if line.strip().startswith("curl")]
+        assert len(commands) == 3
+        answers = [
+            json.loads(subprocess.run(["bash", "-c", f"{c} -s"], capture_output=True, check=True).stdout)
+            for c in commands
+        ]
+        assert answers[0]["data"][0]["id"] == "demo"
+        assert (answers[1]["data"]["job_id"], answers[1]["data"]["job_owner"]) == ("1", user)
+        assert answers[2]["data"]["status"] in ("queued", "running")
+        wait_for(
+            "the job to run",
+            lambda: (
+                '"running"'
+                in subprocess.run(
+                    ["bash", "-c", f"{commands[2]} -s"], capture_output=True, text=True, check=True
+                ).stdout
+            ),
+        )
+        uid = int(subprocess.run(["id", "-u", user], capture_output=True, text=True, check=True).stdout)
+    finally:
+        os.kill(demo.pid, signal.SIGINT)
+        demo.wait(60)
+    assert demo.returncode == 0
+    said = output.read_text()
+    place = re.search(r"directory stays: (\S+)", said)[1]  # type: ignore[index]
+    assert place in screen
+    assert Path(place).is_dir()
+    shutil.rmtree(place)
+    assert [pid for pid in processes_of(uid) if "punway-demo" in Path(f"/proc/{pid}/cmdline").read_text()] == []
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{port}", timeout=5)
+    if as_root:
+        assert user in said
+        assert subprocess.run(["id", user], capture_output=True, check=False).returncode == 1
+        assert processes_of(uid) == []
+        assert not Path(f"/home/{user}").exists()
+    else:
+        assert {path.name for path in alice.home.iterdir()} == before
+
+
+def test_the_demo_says_that_a_port_is_in_use(alice: User, portal: Portal) -> None:
+    done = alice.run(*PUNWAY, "demo", "--port", str(portal.port), check=False)
+    assert done.returncode == 1
+    assert f"port {portal.port} is in use" in done.stderr
+
+
+def test_token_create_prints_the_token_alone_on_the_last_line(portal: Portal, alice: User) -> None:
+    done = portal.punway("token", "create", "My CI", "--scopes", "jobs:read", "--expires", "12h", user=alice)
+    secret = done.stdout.splitlines()[-1]
+    assert re.fullmatch("[0-9a-f]{64}", secret)
+    assert done.stdout.count(secret) == 1
+    entry = json.loads(alice.token_file.read_text())[0]
+    assert (entry["name"], entry["scopes"]) == ("My CI", ["jobs:read"])
+    assert (
+        11 * 3600
+        < time.mktime(time.strptime(entry["expires_at"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())
+        <= 12 * 3600
+    )
+    assert alice.token_file.stat().st_mode & 0o777 == 0o600
+    assert alice.token_file.stat().st_uid == alice.uid
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--scopes", "jobs:all"), "no such scope: jobs:all"),
+        (("--expires", "soon"), "is no lifetime"),
+        (("--name",), "usage"),
+    ],
+    ids=["scope", "expiry", "usage"],
+)
+def test_token_create_says_what_is_wrong(portal: Portal, alice: User, options: tuple[str, ...], said: str) -> None:
+    done = portal.punway("token", "create", "x", *options, user=alice, check=False)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert not alice.token_file.exists()
+
+
+def test_token_create_without_a_portal_makes_nothing(folder: Path, alice: User, hook_user: str) -> None:
+    """A token that would not work is not made."""
+    portal = Portal(folder / "none", hook_user, {})
+    done = portal.punway("token", "create", "x", user=alice, check=False)
+    assert done.returncode == 1
+    assert "does not answer" in done.stderr
+    assert not alice.token_file.exists()
+
+
+def test_token_list_and_the_plugins_tokens(portal: Portal, alice: User) -> None:
+    """The list shows no secret; tokens in clear are marked, work after sync, and after secure too."""
+    secret = "12" * 32
+    own = portal.token(alice)
+    entries = [
+        *json.loads(alice.token_file.read_text()),
+        {"id": "old", "name": "Plugin's", "token": secret, "created_at": "2026-01-01T00:00:00Z"},
+    ]
+    alice.token_file.write_text(json.dumps(entries))
+    listed = portal.punway("token", "list", user=alice).stdout
+    assert "Plugin's" in listed
+    assert "STORED IN CLEAR" in listed
+    assert "not known to the portal (punway token sync)" in listed
+    assert secret not in listed
+    assert own not in listed
+    client = Client(portal.url, secret)
+    assert client.error("GET", "/api/v1/clusters")[0] == 401
+    portal.punway("token", "sync", user=alice)
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    portal.punway("token", "secure", user=alice)
+    assert secret not in alice.token_file.read_text()
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    portal.punway("token", "revoke", "old", user=alice)
+    assert client.error("GET", "/api/v1/clusters")[0] == 401
+    done = portal.punway("token", "revoke", "old", user=alice, check=False)
+    assert (done.returncode, "no token has the id old" in done.stderr) == (1, True)
+
+
+def test_a_revocation_holds_where_the_file_cannot_be_written(portal: Portal, alice: User) -> None:
+    """The home is full: the front bars the token all the same, and the command says so."""
+    client = portal.client(alice)
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    token_id = json.loads(alice.token_file.read_text())[0]["id"]
+    directory = alice.token_file.parent
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size=16k,mode=700,uid={alice.uid},gid={alice.gid}", "none", str(directory)],
+        check=True,
+    )
+    try:
+        entries = [{"id": token_id, "name": "x", "sha256": sha256_of(client.token),
+                    "scopes": ["clusters:read"], "created_at": None, "expires_at": None, "last_used_at": "2099-01-01T00:00:00Z"}]  # fmt: skip
+        alice.run("sh", "-c", f"umask 077; cat > {alice.token_file}", input=json.dumps(entries))
+        assert client("GET", "/api/v1/clusters").status_code == 200
+        alice.run(
+            "sh", "-c", f"touch {directory}/.tokens.json.lock; head -c 100000 /dev/zero > {directory}/fill", check=False
+        )
+        done = portal.punway("token", "revoke", token_id, user=alice)
+        assert "no space or quota is left" in done.stdout
+        assert client.token[:8] not in done.stdout
+        assert json.loads(alice.token_file.read_text()) == entries
+        assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal) -> None:
+    """But the cluster files that the tests broke on purpose, each by its name."""
+    said = portal.punway("check", check=False).stdout
+    wrong = [line for line in said.splitlines() if line.startswith("WRONG")]
+    assert len(wrong) == 2, said
+    assert "broken.yml" in wrong[0]
+    assert "kubernetes" in wrong[1]
+    assert "cluster owens, adapter slurm" in said
+
+
+def test_check_says_what_is_wrong(folder: Path, hook_user: str, slurm: SlurmCluster) -> None:
+    """Configuration, users, directories and scheduler commands, before anything is started."""
+    portal = Portal(folder / "check", hook_user, cluster_files(slurm))
+
+    def wrong() -> str:
+        done = portal.punway("check", check=False)
+        assert done.returncode == 1
+        return "\n".join(line for line in done.stdout.splitlines() if line.startswith("WRONG"))
+
+    for more, said in (
+        ({"hook_user": "no-such-user"}, "useradd --system"),
+        ({"hook_user": "root"}, "must not be root"),
+        ({"nginx_user": "no-such-user"}, "install nginx"),
+        ({"nginx_user": hook_user}, "must be two users"),
+        ({"listen": "0.0.0.0:80"}, "portal.listen"),
+        ({"tls_certificate": "/nonexistent", "tls_key": "/nonexistent"}, "cannot be read"),
+        ({"lisen": "x"}, "unknown key portal.lisen"),
+    ):
+        portal.more = more
+        portal.write_config()
+        assert said in wrong(), more
+    portal.more = {}
+    portal.write_config()
+    portal.run_dir.mkdir(mode=0o777)
+    portal.run_dir.chmod(0o777)
+    assert "chmod go-w" in wrong()
+    portal.run_dir.chmod(0o755)
+    (portal.folder / "clusters.d" / "owens.yml").write_text("v2: {job: {adapter: slurm, bin: /nonexistent}}")
+    assert "cannot be run: /nonexistent/sbatch" in wrong()
+    shutil.rmtree(portal.folder / "clusters.d")
+    assert "clusters.path" in wrong()
+
+
+def test_check_says_when_users_cannot_read_the_interpreter(folder: Path, hook_user: str) -> None:
+    """A virtual environment below a closed directory: a PUN could not import from it."""
+    portal = Portal(folder / "closed", hook_user, {})
+    closed = folder / "closed-python"
+    closed.mkdir(mode=0o700)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", str(closed / "venv")], check=True
+    )
+    packages = Path(requests.__file__).parents[1]
+    place = next((closed / "venv" / "lib").glob("python*")) / "site-packages"
+    (place / "punway.pth").write_text(f"{packages}\n")
+    argv = [str(closed / "venv" / "bin" / "python"), "-I", "-m", "proxy_hook.cli", "check", "-c", str(portal.config)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "ordinary users cannot read" in done.stdout, done.stderr
+    assert str(closed) in done.stdout
+
+
+def test_admin_ps_and_stop(portal: Portal, alice: User, as_alice: Client) -> None:
+    as_alice("GET", "/api/v1/clusters")
+    assert re.search(rf"{alice.name} +{alice.uid} +\d+ +running", portal.punway("admin", "ps").stdout)
+    assert "leaves" in portal.punway("admin", "stop", alice.name).stdout
+    wait_for("no PUN", lambda: portal.pid_of(alice) == 0)
+    done = portal.punway("admin", "stop", alice.name, check=False)
+    assert (done.returncode, "has no PUN" in done.stderr) == (1, True)
+    assert as_alice("GET", "/api/v1/clusters").status_code == 200
+
+
+def test_nginx_config_is_printed_for_conf_d(portal: Portal) -> None:
+    text = portal.punway("nginx-config").stdout
+    assert f"listen 127.0.0.1:{portal.port};" in text
+    assert "/var/log/nginx/" in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "demo", "serve", "spawner", "hook", "check", "nginx-config", "token", "token create", "token list", "token revoke",
+     "token sync", "token secure", "admin", "admin ps", "admin stop", "admin reload"],
+)  # fmt: skip
+def test_every_command_has_help(command: str) -> None:
+    done = subprocess.run([*PUNWAY, *shlex.split(command), "--help"], capture_output=True, text=True, check=True)
+    assert "usage: punway" in done.stdout
+    assert len(done.stdout.splitlines()) > 4
+    if command in ("serve", "check", "token create", "admin ps"):
+        assert "PUNWAY_CONFIG" in done.stdout
+
+
+def test_a_missing_configuration_is_said(folder: Path) -> None:
+    done = subprocess.run(
+        [*PUNWAY, "serve", "-c", str(folder / "none.toml")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, f"punway: {folder}/none.toml: No such file or directory\n")
+
+
+def test_the_package_stands_without_the_checkout(portal: Portal) -> None:
+    """What the portal's processes have loaded lies in the virtual environment, and nothing in the checkout."""
+    checkout = str(Path(__file__).parents[2])
+    for name in ("spawner", "hook", "nginx"):
+        assert checkout not in Path(f"/proc/{portal.part(name)}/maps").read_text()
+        assert os.readlink(f"/proc/{portal.part(name)}/cwd") != checkout
+    said = subprocess.run(
+        [sys.executable, "-I", "-c", "import pun_app.app, proxy_hook.hook, nginx; print(pun_app.__path__, nginx.__path__)"],
+        capture_output=True, text=True, check=True, cwd="/",
+    ).stdout  # fmt: skip
+    assert "site-packages" in said
+    assert checkout not in said

@@ -1,0 +1,103 @@
+"""The rooms keep their doors: who imports whom, what root's process loads, what a PUN loads."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("tokens", "proxy_hook", "pun_app", "nginx")
+
+
+def loaded_by(module: str) -> set[str]:
+    """The top-level names that a fresh interpreter has loaded after it imported a module."""
+    program = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return set(json.loads(said))
+
+
+@pytest.mark.parametrize("module", ["answers", "preloader", "become", "eligible", "children", "launch", "wire"])
+def test_the_spawner_loads_the_standard_library_and_itself_alone(module: str) -> None:
+    """Importing any of it as root runs no third-party line, and nothing of the front's."""
+    bare = {name.partition(".")[0] for name in loaded_by("sys")}  # what site-packages' .pth files load everywhere
+    for name in loaded_by(f"proxy_hook.spawner.{module}"):
+        top = name.partition(".")[0]
+        if top == "proxy_hook":
+            assert name == "proxy_hook" or name.startswith("proxy_hook.spawner")
+        else:
+            assert top in sys.stdlib_module_names or top in bare, name
+
+
+def test_a_pun_loads_none_of_the_fronts_libraries() -> None:
+    """It is one process per user: what it imports, every user pays for."""
+    loaded = {name.partition(".")[0] for name in loaded_by("pun_app.server")}
+    assert not loaded & {
+        "sqlalchemy",
+        "uvicorn",
+        "httptools",
+        "jinja2",
+        "tomli",
+        "authlib",
+        "mcp",
+        "proxy_hook",
+        "asyncio",
+    }
+
+
+def test_the_token_command_loads_no_server() -> None:
+    loaded = {name.partition(".")[0] for name in loaded_by("proxy_hook.cli")}
+    assert not loaded & {"sqlalchemy", "uvicorn", "pun_app", "werkzeug"}
+
+
+def test_every_init_is_empty() -> None:
+    """Importing proxy_hook.spawner runs proxy_hook/__init__.py as root."""
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("__init__.py"):
+            assert path.read_text() == "", path
+
+
+def test_the_spawner_can_be_read_in_one_sitting() -> None:
+    lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "proxy_hook" / "spawner").glob("*.py"))
+    assert lines < 900
+
+
+@pytest.mark.parametrize(
+    ("pattern", "allowed"),
+    [
+        (r"\bos\.(fork|posix_spawn|system|popen|spawn\w*)\(", {"proxy_hook/spawner/preloader.py"}),
+        (r"\bos\.(setuid|setgid|setresuid|setresgid|setreuid|initgroups|setgroups|seteuid)\b",
+         {"proxy_hook/spawner/become.py", "proxy_hook/serve_hook.py"}),
+        (r"\b(subprocess\.(Popen|run|check_\w+|call))\(",
+         {"pun_app/adapters/command.py", "proxy_hook/spawner/launch.py", "proxy_hook/serve.py", "proxy_hook/check.py",
+          "proxy_hook/demo.py"}),
+        (r"shell\s*=\s*True|except\s*:|\beval\(|\bexec\(|pickle|yaml\.load\((?!text, _LOADER)", set()),
+    ],
+    ids=["fork", "ids", "processes", "never"],
+)  # fmt: skip
+def test_who_may_do_what(pattern: str, allowed: set[str]) -> None:
+    """Only the preloader forks, only become (and the hook, for itself) sets ids, only command.py runs commands."""
+    found = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(pattern, "\n".join(line.split("#")[0] for line in path.read_text().splitlines()))
+    }
+    assert found == allowed
+
+
+def test_import_rules_hold() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports"))], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_file_has_grown_two_jobs() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 320, path
