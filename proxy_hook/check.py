@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxy_hook import nginx_config
-from proxy_hook.config import Config, ConfigError, interpreter, load
+from proxy_hook.config import Config, interpreter, load
+from proxy_hook.errors import CannotServe, ConfigError
 from proxy_hook.folders import trouble_with
-from proxy_hook.serve import CannotServe, find_nginx
+from proxy_hook.serve import find_nginx
 
 Finding = tuple[bool, str]
 

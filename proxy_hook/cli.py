@@ -6,10 +6,9 @@ import argparse
 import sys
 from importlib.metadata import version
 
-from proxy_hook import token_commands
-from proxy_hook.config import Config, ConfigError, load, path_to_use
-from proxy_hook.folders import FolderError
-from proxy_hook.spawner_client import SpawnerError, ask
+from proxy_hook import admin_commands, token_commands
+from proxy_hook.config import Config, load, path_to_use
+from proxy_hook.errors import CommandError
 from tokens.register import RegistrarError
 from tokens.scopes import UnknownScope
 from tokens.store import StoreError
@@ -58,31 +57,6 @@ def _demo(_config: None, arguments: argparse.Namespace) -> int:
     return demo(arguments.port)
 
 
-def _ps(config: Config, _arguments: argparse.Namespace) -> int:
-    answer = ask(config.run_dir / "spawner.sock", {"ask": "ps"})
-    print(f"{'USER':<24} {'UID':>8} {'PID':>8}  {'STATE':<10} {'SECONDS':>8}")
-    for row in answer["puns"]:
-        print(f"{row['name']:<24} {row['uid']:>8} {row['pid']:>8}  {row['state']:<10} {row['seconds']:>8}")
-    if answer["count"] > len(answer["puns"]):
-        print(f"… and {answer['count'] - len(answer['puns'])} more")
-    return 0
-
-
-def _stop(config: Config, arguments: argparse.Namespace) -> int:
-    answer = ask(config.run_dir / "spawner.sock", {"ask": "stop", "name": arguments.user})
-    if not answer["stopped"]:
-        print(f"{arguments.user} has no PUN", file=sys.stderr)
-        return 1
-    print(f"The PUN of {arguments.user} leaves after what is in flight.")
-    return 0
-
-
-def _reload(config: Config, _arguments: argparse.Namespace) -> int:
-    ask(config.run_dir / "spawner.sock", {"ask": "reload"})
-    print("PUNs start with new code from now on; those that run leave after what is in flight.")
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="punway",
@@ -129,12 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         ).set_defaults(run=run)
 
     admin = commands.add_parser("admin", help="see and end PUNs (root)", description="See and end PUNs. For root.")
-    actions = admin.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    actions.add_parser("ps", parents=[common], help="the PUNs that there are").set_defaults(run=_ps)
-    stop = actions.add_parser("stop", parents=[common], help="end a user's PUN after what is in flight")
-    stop.add_argument("user", metavar="USER")
-    stop.set_defaults(run=_stop)
-    actions.add_parser("reload", parents=[common], help="take new code after an upgrade").set_defaults(run=_reload)
+    admin_commands.add_commands(admin, common)
     return parser
 
 
@@ -148,14 +117,10 @@ def _port(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit status."""
     arguments = _parser().parse_args(argv)
-    from proxy_hook.serve import CannotServe
-
     try:
         config = None if getattr(arguments, "without_config", False) else load(path_to_use(arguments.config))
         return int(arguments.run(config, arguments))
-    except (
-        ConfigError, FolderError, CannotServe, SpawnerError, RegistrarError, StoreError, TokenError, UnknownScope,
-    ) as error:  # fmt: skip
+    except (CommandError, RegistrarError, StoreError, TokenError, UnknownScope) as error:
         print(f"punway: {error}", file=sys.stderr)
         return 1
 

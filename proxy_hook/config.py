@@ -16,16 +16,14 @@ from typing import Any, get_type_hints
 
 import tomli
 
+from proxy_hook.errors import ConfigError
+
 DEFAULT_PATH = Path("/etc/punway/punway.toml")
 SPAWN_WAYS = ("fork", "exec")
 
 _SIZE = re.compile(r"(\d{1,6})([kMG]?)")
 _SIZES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
 _SOCKET_PATH = 107
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. The message names the file, the key, and what would be right."""
 
 
 def _key(default: Any, why: str) -> Any:

@@ -8,10 +8,7 @@ import stat
 from pathlib import Path
 
 from proxy_hook.config import Config
-
-
-class FolderError(Exception):
-    """A directory cannot be used. The message says which, and what to do."""
+from proxy_hook.errors import FolderError
 
 
 def prepare(config: Config) -> None:

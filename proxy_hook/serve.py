@@ -22,6 +22,7 @@ from typing import IO
 
 from proxy_hook import nginx_config
 from proxy_hook.config import Config, interpreter
+from proxy_hook.errors import CannotServe
 from proxy_hook.folders import prepare
 
 AGAIN_AFTER = 1.0
@@ -29,10 +30,6 @@ AGAIN_AFTER = 1.0
 END_TIME = 20.0
 
 log = logging.getLogger("punway.serve")
-
-
-class CannotServe(Exception):
-    """What is missing to serve. The message says what to install or to change."""
 
 
 @dataclass

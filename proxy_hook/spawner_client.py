@@ -1,6 +1,6 @@
-"""Asks the spawner over RUN/spawner.sock: for the hook without blocking, for ``punway admin`` plainly.
+"""Asks the spawner over RUN/spawner.sock: for the hook, without blocking.
 
-Runs as the hook's user or as root. The protocol is in proxy_hook/spawner/wire.py: one JSON object a
+Runs as the hook's user. The protocol is in proxy_hook/spawner/wire.py: one JSON object a
 datagram of a SOCK_SEQPACKET socket.
 """
 
@@ -21,10 +21,6 @@ _PATIENCE = 12.0
 """Seconds; the spawner itself gives a PUN 10 to start."""
 _FRESH = 1.0
 """Seconds for which an answer is used again: longer, and a refused user would be let on for longer."""
-
-
-class SpawnerError(Exception):
-    """The spawner does not answer. The message says so, and where it was looked for."""
 
 
 class SpawnerClient:
@@ -117,23 +113,3 @@ class SpawnerClient:
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(ConnectionResetError("the spawner ended the conversation"))
-
-
-def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """One question, for ``punway admin``. Raises SpawnerError."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.settimeout(_PATIENCE)
-            connection.connect(str(path))
-            connection.sendall(json.dumps({"id": 1, **request}).encode())
-            data = connection.recv(_MESSAGE_SIZE)
-    except PermissionError as error:
-        raise SpawnerError(f"only root may ask the spawner ({path})") from error
-    except OSError as error:
-        raise SpawnerError(
-            f"the spawner does not answer at {path} ({error.strerror}); is the portal running?"
-        ) from error
-    if not data:
-        raise SpawnerError("the spawner ended the conversation; only root may ask this")
-    answer: dict[str, Any] = json.loads(data)
-    return answer

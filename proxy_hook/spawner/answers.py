@@ -6,8 +6,6 @@ N, "ask": NAME, …}`` and ``{"id": N, …}``. Whoever is neither root nor the h
 malformed request ends the conversation.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -17,34 +15,24 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from proxy_hook.spawner import launch, wire
 from proxy_hook.spawner.children import Children
 from proxy_hook.spawner.launch import Settings
 
-CONVERSATIONS = 64
-"""Greatest number of conversations at once."""
-TICK = 0.5
-"""Seconds after which what is due is looked at, when nothing happens."""
+CONVERSATIONS = 64  # Greatest number at once.
+TICK = 0.5  # Seconds after which what is due is looked at, when nothing happens.
 
 log = logging.getLogger("punway.spawner")
 
 
-class Answer(NamedTuple):
-    """A request's fields with their types, whether the hook may ask it, and what answers it."""
-
-    fields: dict[str, type]
-    for_hook: bool
-    do: Callable[..., None]
-
-
-ANSWERS = {
-    "ensure": Answer({"uid": int, "name": str}, True, Children.ensure),
-    "ping": Answer({}, True, Children.ping),
-    "ps": Answer({}, False, Children.ps),
-    "stop": Answer({"name": str}, False, Children.stop),
-    "reload": Answer({}, False, Children.reload),
+# A request: its fields with their types, whether the hook may ask it, and what answers it.
+ANSWERS: dict[str, tuple[dict[str, type], bool, Callable[..., None]]] = {
+    "ensure": ({"uid": int, "name": str}, True, Children.ensure),
+    "ping": ({}, True, Children.ping),
+    "ps": ({}, False, Children.ps),
+    "stop": ({"name": str}, False, Children.stop),
+    "reload": ({}, False, Children.reload),
 }
 
 
@@ -107,14 +95,14 @@ class Spawner:
         for descriptor in descriptors:
             os.close(descriptor)  # Nothing that is asked comes with one.
         number, asked = message.pop("id", None), message.pop("ask", None)
-        answer = ANSWERS.get(asked) if isinstance(asked, str) else None
-        if answer is None or type(number) is not int:
+        if not isinstance(asked, str) or asked not in ANSWERS or type(number) is not int:
             raise wire.Malformed("an unknown request")
-        if uid != os.geteuid() and not answer.for_hook:
+        fields, for_hook, do = ANSWERS[asked]
+        if uid != os.geteuid() and not for_hook:
             raise wire.Malformed(f"{asked} is not for uid {uid}")
-        if {key: type(value) for key, value in message.items()} != answer.fields:
+        if {key: type(value) for key, value in message.items()} != fields:
             raise wire.Malformed(f"{asked} with other fields than its own")
-        answer.do(self._children, lambda said: self._send(connection, {"id": number, **said}), **message)
+        do(self._children, lambda said: self._send(connection, {"id": number, **said}), **message)
 
     def _send(self, connection: socket.socket, message: wire.Message) -> None:
         """Send an answer; a peer that is gone, or that does not read, has ended the conversation."""

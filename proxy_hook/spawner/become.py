@@ -5,15 +5,13 @@ fails ends the child: a process that is half a user must not live. Sources: cred
 capset(2), setresuid(2), initgroups(3); the order is sshd's and OpenSMTPD's.
 """
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import os
 import resource
 import signal
-from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from proxy_hook.spawner.eligible import Account
 from proxy_hook.spawner.launch import Birth
@@ -21,8 +19,8 @@ from proxy_hook.spawner.launch import Birth
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
+# Soft limits only: sbatch hands its own soft limits on to the job, and a job may raise them to the hard one.
 SOFT_LIMITS = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 1024}
-"""Soft limits only: sbatch hands its own soft limits on to the job, and a job may raise them to the hard one."""
 
 
 class NotTheUser(Exception):
@@ -69,14 +67,8 @@ def become(account: Account, parent: int, birth: Birth, keep: tuple[int, ...]) -
         _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     os.umask(0o077)
     os.environ.clear()
-    os.environ.update(
-        HOME=account.home,
-        USER=account.name,
-        LOGNAME=account.name,
-        SHELL=account.shell or "/bin/sh",
-        PATH="/usr/local/bin:/usr/bin:/bin",
-        LANG="C.UTF-8",
-    )
+    os.environ.update(HOME=account.home, USER=account.name, LOGNAME=account.name, SHELL=account.shell or "/bin/sh")
+    os.environ.update(PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8")
     os.environ.update(birth.environment)
 
 
@@ -102,12 +94,16 @@ def _prove(account: Account) -> None:
         for key, _, value in (line.partition(":") for line in status):
             if key in ("CapInh", "CapPrm", "CapEff", "CapAmb") and int(value, 16):
                 raise NotTheUser(f"capabilities are left ({key})")
-    ways_back: list[tuple[Callable[..., None], tuple[object, ...]]] = [
-        (os.setresuid, (0, 0, 0)), (os.seteuid, (0,)), (os.setresgid, (0, 0, 0)), (os.setgroups, ([0],))
-    ]  # fmt: skip
-    for change, to_root in ways_back:
+    ways: list[tuple[Any, Any]] = [
+        (os.setuid, 0),
+        (os.seteuid, 0),
+        (os.setgid, 0),
+        (os.setegid, 0),
+        (os.setgroups, [0]),
+    ]
+    for way_back, to_root in ways:
         try:
-            change(*to_root)
+            way_back(to_root)
         except PermissionError:
             continue
         raise NotTheUser("root can be had again")

@@ -6,8 +6,6 @@ One Pun for each uid that was asked for; it keeps its listener while processes c
         └─refused, failed, too late──▶ refused: its socket taken away, and the same answer for a while
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import selectors
@@ -23,14 +21,10 @@ from proxy_hook.spawner.eligible import Refused, check_name
 from proxy_hook.spawner.launch import Preloader, Settings
 from proxy_hook.spawner.preloader import LOOK_UP, READY, REFUSED, USER
 
-START_TIME = 10.0
-"""Seconds in which a PUN must have become its user; a name service or a home that hangs takes longer."""
-REFUSAL_TIME, LONGEST_WAIT = 2.0, 60.0
-"""Seconds for which a refusal, and at most a failure, is repeated without another try."""
-SHORT_LIFE, SHORT_LIVES = 1.0, 5
-"""A PUN that ends in so many seconds has failed; so many failures in a row make the next one wait."""
-WAITS_FOR = {LOOK_UP: "the name service", USER: "the home directory"}
-"""What a child that is stuck after a stage waits for."""
+START_TIME = 10.0  # Seconds in which a PUN must have become its user; a home that hangs takes longer.
+REFUSAL_TIME, LONGEST_WAIT = 2.0, 60.0  # Seconds for which a refusal, and at most a failure, is repeated untried.
+SHORT_LIFE, SHORT_LIVES = 1.0, 5  # Seconds of a PUN that failed; failures in a row that make the next one wait.
+WAITS_FOR = {LOOK_UP: "the name service", USER: "the home directory"}  # What a child that is stuck waits for.
 
 Reply = Callable[[wire.Message], None]
 log = logging.getLogger("punway.spawner")
@@ -43,7 +37,7 @@ class Pun:
     uid: int
     name: str
     listener: socket.socket | None = None
-    state: str = "resting"
+    state: str = "new"
     pid: int = 0
     parent: Preloader | None = None
     since: float = 0.0
@@ -53,6 +47,11 @@ class Pun:
     waiting: list[Reply] = field(default_factory=list)
     report: int = -1
     news: bytes = b""
+
+    def tell_waiting(self, message: wire.Message) -> None:
+        waiting, self.waiting = self.waiting, []
+        for reply in waiting:
+            reply(message)
 
 
 class Children:
@@ -137,6 +136,8 @@ class Children:
 
     def _start(self, pun: Pun) -> None:
         assert pun.listener is not None
+        if pun.state == "resting":
+            self._selector.unregister(pun.listener)
         pun.state, pun.since, pun.news = "starting", time.monotonic(), b""
         pun.report, report = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(pun.report, selectors.EVENT_READ, lambda: self._read_report(pun))
@@ -194,7 +195,7 @@ class Children:
             self._refuse(pun, {"refused": rule.decode()}, REFUSAL_TIME)
         elif stages.endswith(READY):
             pun.state, pun.since = "running", time.monotonic()
-            self._answer(pun, self._socket(pun))
+            pun.tell_waiting(self._socket(pun))
         else:
             self._fail(pun, "the user's process could not be started")
 
@@ -209,14 +210,8 @@ class Children:
         if pun.failures >= SHORT_LIVES:
             return self._fail(pun, "the user's process ends as soon as it starts")
         pun.state, pun.since = "resting", now
-        assert pun.listener is not None
-        self._selector.register(pun.listener, selectors.EVENT_READ, lambda: self._wake(pun))
-
-    def _wake(self, pun: Pun) -> None:
-        """A connection came while no process was there."""
-        assert pun.listener is not None
-        self._selector.unregister(pun.listener)
-        self._start(pun)
+        assert pun.listener is not None  # From the next connection on there is work for another one.
+        self._selector.register(pun.listener, selectors.EVENT_READ, lambda: self._start(pun))
 
     def _fail(self, pun: Pun, why: str) -> None:
         pun.failures += 1
@@ -229,18 +224,13 @@ class Children:
         self._close_report(pun)
         self._close_listener(pun)
         pun.state, pun.refusal, pun.refused_until = "refused", refusal, time.monotonic() + seconds
-        self._answer(pun, self._refusal(pun))
+        pun.tell_waiting(self._refusal(pun))
 
     def _refusal(self, pun: Pun) -> wire.Message:
         return {**pun.refusal, "retry_after": max(1, round(pun.refused_until - time.monotonic()))}
 
     def _socket(self, pun: Pun) -> wire.Message:
         return {"socket": str(self.settings.folder(pun.name) / "pun.sock")}
-
-    def _answer(self, pun: Pun, message: wire.Message) -> None:
-        waiting, pun.waiting = pun.waiting, []
-        for reply in waiting:
-            reply(message)
 
     def _signal(self, pun: Pun, number: int) -> None:
         if pun.pid and pun.parent:

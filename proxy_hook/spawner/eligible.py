@@ -1,10 +1,6 @@
-"""Who may have a PUN at all. Runs as root, in the child that is about to become the user.
-
-Look-ups in the name service happen here and nowhere else in the spawner, so that a slow directory server
-stalls the one user who is asked for.
+"""Who may have a PUN at all. Runs as root, in the child that is about to become the user: look-ups in the name
+service happen there and nowhere else, so that a slow directory server stalls the one user who is asked for.
 """
-
-from __future__ import annotations
 
 import grp
 import os
@@ -13,8 +9,8 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+# What any account's name must be before it becomes a folder's name, whatever the site's own rule is.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\$?")
-"""What any account's name must be before it becomes a folder's name, whatever the site's own rule is."""
 
 
 class Refused(Exception):

@@ -1,11 +1,8 @@
-"""Bind and hold the listeners, and hand one to the preloader. Runs as root, in the spawner.
+"""Bind the listeners, and start the preloader, to which one at a time is handed. Runs as root, in the spawner.
 
 A listener belongs to the spawner and outlives the PUNs that accept on it: while none lives, connections
-wait in the kernel's queue and the spawner watches the socket. The spawner itself never forks a user's
-process; the preloader does, which holds nothing.
+wait in the kernel. The spawner itself never forks a user's process; the preloader does, which holds nothing.
 """
-
-from __future__ import annotations
 
 import os
 import socket
@@ -18,8 +15,7 @@ from typing import Any
 
 from proxy_hook.spawner.eligible import Rules
 
-BACKLOG = 1024
-"""Connections that wait in the kernel while a user's PUN starts."""
+BACKLOG = 1024  # Connections that wait in the kernel while a user's PUN starts.
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Birth:
     app_settings: str
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Birth:
+    def from_json(cls, data: dict[str, Any]) -> "Birth":
         return cls(**{**data, "rules": Rules(**data["rules"])})
 
 

@@ -2,17 +2,13 @@
 
 Runs as root with one thread, as ``python -I -m proxy_hook.spawner.preloader WAY APP CHANNEL``. With the way
 ``fork`` it imports APP (MODULE:FUNCTION) once, so that a PUN is a fork away; with ``exec`` it imports nothing,
-and each PUN is a fresh interpreter that runs the module APP. CHANNEL is its socketpair to the spawner, and
-all that it holds; it reads no configuration and asks no name service, so that a PUN inherits nothing that
-it should not have: there was nothing.
+and each PUN is a fresh interpreter that runs the module APP. CHANNEL, its socketpair to the spawner, is all
+that it holds; it reads no configuration and asks no name service, so there is nothing for a PUN to inherit.
 
-It is told ``{"start": UID, "name": …, "birth": {…}}``, with the listener and a pipe for the
-child's report, and ``{"signal": PID, "number": N}``. It tells ``{"started": UID, "pid": PID}`` and
-``{"ended": PID, "status": WAIT_STATUS}``. The child reports LOOK_UP, USER and READY, a byte each as it gets
-on, or REFUSED and the rule.
+It is told ``{"start": UID, "name": …, "birth": {…}}``, with the listener and a pipe for the child's report, and
+``{"signal": PID, "number": N}``; it tells ``{"started": UID, "pid": PID}`` and ``{"ended": PID, "status": S}``.
+A child reports LOOK_UP, USER and READY, a byte each as it gets on, or REFUSED and the rule.
 """
-
-from __future__ import annotations
 
 import gc
 import importlib
@@ -32,8 +28,7 @@ from proxy_hook.spawner.become import become, close_descriptors, new_session
 from proxy_hook.spawner.eligible import Refused, find_account
 from proxy_hook.spawner.launch import Birth
 
-STOP_TIME = 15.0
-"""Seconds after which a PUN that was told to leave is killed; it has a shorter patience with itself."""
+STOP_TIME = 15.0  # Seconds that PUNs have for what is in flight when the spawner ends.
 LOOK_UP, USER, READY, REFUSED = b"L", b"U", b"R", b"!"
 
 Live = Callable[[int, str], None]
@@ -41,7 +36,7 @@ Live = Callable[[int, str], None]
 
 def main() -> None:
     way, app, descriptor = sys.argv[1:]
-    live = _fresh_interpreter(app) if way == "exec" else _imported(app)
+    live = _life(way, app)
     channel = socket.socket(fileno=int(descriptor))
     children: set[int] = set()
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -50,15 +45,12 @@ def main() -> None:
     # Objects of the imports are never collected, so that forks share their pages.
     gc.collect()
     gc.freeze()
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    poll.register(woken, select.POLLIN)
     while True:
-        for ready, _ in poll.poll():
-            if ready == woken:
-                os.read(woken, 4096)
-                _reap(channel, children)
-                continue
+        ready, _, _ = select.select([channel.fileno(), woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            _reap(channel, children)
+        if channel.fileno() in ready:
             received = wire.receive(channel)
             if received is None:
                 return _end(children)  # The spawner has let go, or has ended.
@@ -70,18 +62,18 @@ def main() -> None:
                 os.kill(message["signal"], message["number"])
 
 
-def _imported(app: str) -> Live:
-    module, _, function = app.partition(":")
-    live: Live = getattr(importlib.import_module(module), function)
-    return live
+def _life(way: str, app: str) -> Live:
+    """What a child does once it is the user: the app's function, or a fresh interpreter with the app's module."""
+    if way == "fork":
+        module, _, function = app.partition(":")
+        live: Live = getattr(importlib.import_module(module), function)
+        return live
 
-
-def _fresh_interpreter(module: str) -> Live:
-    def live(listener: int, settings: str) -> None:
+    def live_anew(listener: int, settings: str) -> None:
         os.set_inheritable(listener, True)
-        os.execv(sys.executable, [sys.executable, "-I", "-m", module, str(listener), settings])
+        os.execv(sys.executable, [sys.executable, "-I", "-m", app, str(listener), settings])
 
-    return live
+    return live_anew
 
 
 def _fork(

@@ -4,15 +4,12 @@ Runs as root. Both RUN/spawner.sock and the preloader's socketpair are SOCK_SEQP
 keeps the frames and tells when one was too long. A peer that breaks the form has ended the conversation.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import struct
 from typing import Any
 
-MESSAGE_SIZE = 64 * 1024
-"""Greatest length of a message, in bytes."""
+MESSAGE_SIZE = 64 * 1024  # Greatest length of a message, in bytes.
 
 _CREDENTIALS = struct.Struct("3i")
 

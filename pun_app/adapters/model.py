@@ -54,3 +54,35 @@ class Job(msgspec.Struct, frozen=True):
     ended_at: int | None = None
     wallclock_time: int | None = None
     wallclock_limit: int | None = None
+
+
+def whole_job(job_id: str, jobs: list[Job]) -> Job:
+    """The one that was asked for: itself, or an array's tasks in one."""
+    if len(jobs) == 1:
+        return jobs[0]
+    leading = max(jobs, key=lambda job: BY_PROGRESS.index(job.status))
+    first = jobs[0]
+    ended = [job for job in jobs if job.status == COMPLETED]
+    outcome = exit_code = ended_at = None
+    if len(ended) == len(jobs):
+        failed = [job for job in ended if job.outcome != "succeeded"]
+        outcome = (failed or ended)[0].outcome
+        exit_code = max((job.exit_code for job in ended if job.exit_code is not None), default=None)
+        ended_at = max((job.ended_at for job in ended if job.ended_at is not None), default=None)
+    return Job(
+        id=job_id,
+        name=first.name,
+        owner=first.owner,
+        status=leading.status,
+        native_state=leading.native_state,
+        native_reason=leading.native_reason,
+        outcome=outcome,
+        exit_code=exit_code,
+        queue=first.queue,
+        account=first.account,
+        submitted_at=first.submitted_at,
+        started_at=min((job.started_at for job in jobs if job.started_at is not None), default=None),
+        ended_at=ended_at,
+        wallclock_time=max((job.wallclock_time or 0 for job in jobs), default=None),
+        wallclock_limit=first.wallclock_limit,
+    )

@@ -16,7 +16,7 @@ from typing import Any
 
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import CommandFailed, Commands, Output
-from pun_app.adapters.model import BY_PROGRESS, COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest
+from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, whole_job
 from pun_app.adapters.parse import duration, number, records, word
 from pun_app.errors import NotFound, Refused, Unavailable
 
@@ -236,38 +236,6 @@ def _exit_code(outcome: str | None, code: int | None) -> int | None:
     return code if outcome in ("succeeded", "failed") else None
 
 
-def one_job(job_id: str, jobs: list[Job]) -> Job:
-    """The one that was asked for: itself, or an array's tasks in one."""
-    if len(jobs) == 1:
-        return jobs[0]
-    leading = max(jobs, key=lambda job: BY_PROGRESS.index(job.status))
-    first = jobs[0]
-    ended = [job for job in jobs if job.status == COMPLETED]
-    outcome = exit_code = ended_at = None
-    if len(ended) == len(jobs):
-        failed = [job for job in ended if job.outcome != "succeeded"]
-        outcome = (failed or ended)[0].outcome
-        exit_code = max((job.exit_code for job in ended if job.exit_code is not None), default=None)
-        ended_at = max((job.ended_at for job in ended if job.ended_at is not None), default=None)
-    return Job(
-        id=job_id,
-        name=first.name,
-        owner=first.owner,
-        status=leading.status,
-        native_state=leading.native_state,
-        native_reason=leading.native_reason,
-        outcome=outcome,
-        exit_code=exit_code,
-        queue=first.queue,
-        account=first.account,
-        submitted_at=first.submitted_at,
-        started_at=min((job.started_at for job in jobs if job.started_at is not None), default=None),
-        ended_at=ended_at,
-        wallclock_time=max((job.wallclock_time or 0 for job in jobs), default=None),
-        wallclock_limit=first.wallclock_limit,
-    )
-
-
 def words_of(output: Output) -> str:
     """What a command said of its failure, without its own name before each line."""
     lines = [re.sub(r"^(\w+: )?(error|fatal): ", "", line.strip()) for line in (output.err or output.out).splitlines()]
@@ -354,13 +322,11 @@ class SlurmAdapter(Adapter):
         mine = [job for uid, job in rows if uid == self._uid]
         if not mine:
             raise NotFound("Job not found")
-        return one_job(job_id, mine)
+        return whole_job(job_id, mine)
 
     def cancel(self, job_id: str) -> None:
         # scancel says nothing of a job that is not there, and ends with 0.
-        job = self.job(job_id)
-        if job.status == COMPLETED:
-            raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+        self._unfinished(job_id)
         self._do(["scancel", job_id])
 
     def hold(self, job_id: str) -> str | None:
@@ -372,13 +338,17 @@ class SlurmAdapter(Adapter):
         return QUEUED_HELD
 
     def release(self, job_id: str) -> str | None:
-        job = self.job(job_id)
-        if job.status == COMPLETED:
-            raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+        job = self._unfinished(job_id)
         if job.status != QUEUED_HELD:
             return job.status
         self._do(["scontrol", "release", job_id])
         return QUEUED
+
+    def _unfinished(self, job_id: str) -> Job:
+        job = self.job(job_id)
+        if job.status == COMPLETED:
+            raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+        return job
 
     def _taken_after_all(self, mark: str, error: Unavailable) -> Job:
         """The job of a submit whose answer was lost, found by its mark.
@@ -392,7 +362,7 @@ class SlurmAdapter(Adapter):
             rows = []
         found = [job for _, comment, job in rows if comment and comment.endswith(mark)]
         if found:
-            return one_job(found[0].id.partition("_")[0], found)
+            return whole_job(found[0].id.partition("_")[0], found)
         raise Unavailable(
             f"{error.message}. It is not known whether the job was submitted: before you submit again, look "
             f'for a job with "{mark}" in its comment (squeue --me --Format=JobID,Comment:80)',

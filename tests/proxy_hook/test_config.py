@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import tomli
 
-from proxy_hook.config import TABLES, Config, ConfigError, default_of, from_data, load, path_to_use, size_of
+from proxy_hook.config import TABLES, Config, default_of, from_data, load, path_to_use, size_of
+from proxy_hook.errors import ConfigError
 
 FILE = Path("/etc/punway/punway.toml")
 

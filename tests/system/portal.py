@@ -75,6 +75,8 @@ def processes_of(uid: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
+                if "\nState:\tZ" in (entry / "status").read_text():
+                    continue  # Ended; whoever started it has not waited for it.
                 if entry.stat().st_uid == uid or f"Uid:\t{uid}\t" in (entry / "status").read_text():
                     found.append(int(entry.name))
             except OSError:

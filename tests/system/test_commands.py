@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -25,12 +26,12 @@ from tokens.token import sha256_of
 def run_demo(user: User | None, output: Path) -> tuple[subprocess.Popen[bytes], int]:
     """Start ``punway demo`` on a free port, as a user or as root."""
     port = free_port()
-    as_user = {"user": user.name, "group": user.gid, "extra_groups": []} if user else {}
+    as_user: dict[str, Any] = {"user": user.name, "group": user.gid, "extra_groups": []} if user else {}
     home = str(user.home) if user else "/root"
     with output.open("wb") as out:
         demo = subprocess.Popen(
             [*PUNWAY, "demo", "--port", str(port)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home}, start_new_session=True, **as_user,  # type: ignore[call-overload]
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home}, start_new_session=True, **as_user,
         )  # fmt: skip
     wait_for("the demo", lambda: "Ctrl-C" in output.read_text() or demo.poll() is not None)
     assert demo.poll() is None, output.read_text()
@@ -47,7 +48,7 @@ def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
         screen = output.read_text()
         assert len(screen.splitlines()) <= 24
         assert f"http://127.0.0.1:{port}" in screen
-        user = re.search(r"for (\S+) alone", screen)[1]  # type: ignore[index]
+        user = re.search(r"for (\S+) alone", screen)[1]
         assert user != "root"
         commands = [line.strip() for line in screen.splitlines() if line.strip().startswith("curl")]
         assert len(commands) == 3
@@ -73,7 +74,7 @@ def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
         demo.wait(60)
     assert demo.returncode == 0
     said = output.read_text()
-    place = re.search(r"directory stays: (\S+)", said)[1]  # type: ignore[index]
+    place = re.search(r"directory stays: (\S+)", said)[1]
     assert place in screen
     assert Path(place).is_dir()
     shutil.rmtree(place)

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pun_app.adapters.command import Output
-from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest
+from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, whole_job
 from pun_app.adapters.parse import duration, number, records, word
 from pun_app.adapters.slurm import (
     QUEUE_FIELDS,
     STATUS,
     failure,
     history_command,
-    one_job,
     parse_history,
     parse_queue,
     parse_submit,
@@ -188,10 +187,14 @@ def test_history() -> None:
 def test_an_array_is_all_of_its_tasks() -> None:
     tasks = [Job(id=f"5_{n}", status=status, outcome=outcome, exit_code=code, native_state=str(status))
              for n, (status, outcome, code) in enumerate([(COMPLETED, "succeeded", 0), (COMPLETED, "failed", 4)])]  # fmt: skip
-    assert (one_job("5", tasks).id, one_job("5", tasks).outcome, one_job("5", tasks).exit_code) == ("5", "failed", 4)
+    assert (whole_job("5", tasks).id, whole_job("5", tasks).outcome, whole_job("5", tasks).exit_code) == (
+        "5",
+        "failed",
+        4,
+    )
     waiting = [*tasks, Job(id="5_2", status=QUEUED)]
-    assert (one_job("5", waiting).status, one_job("5", waiting).outcome) == (QUEUED, None)
-    assert one_job("5", [*waiting, Job(id="5_3", status=RUNNING)]).status == RUNNING
+    assert (whole_job("5", waiting).status, whole_job("5", waiting).outcome) == (QUEUED, None)
+    assert whole_job("5", [*waiting, Job(id="5_3", status=RUNNING)]).status == RUNNING
 
 
 @pytest.mark.parametrize(
