@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+
 import pytest
 
-from tests.system.portal import Client, User
+from tests.system.portal import Client, Portal, User
 from tests.system.slurm import SlurmCluster, wait_for
 
 JOB_FIELDS = {
@@ -200,3 +204,50 @@ def test_a_submitted_job_is_in_the_list_at_once(as_alice: Client) -> None:
     job = as_alice.submit(SLEEP, native=["--hold"])["job_id"]
     assert job in [j["job_id"] for j in as_alice.data("GET", "/api/v1/jobs?cluster=owens")]
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_a_submit_whose_answer_was_lost_is_found_by_its_mark(
+    portal: Portal, as_alice: Client, slurm: SlurmCluster
+) -> None:
+    """sbatch hangs after Slurm took the job: it is killed in time, and the job is answered as what it is."""
+    sbatch = portal.folder / "hanging-sbatch"
+    sbatch.write_text('#!/bin/sh\n/usr/bin/sbatch "$@" >/dev/null\nsleep 1000\n')
+    sbatch.chmod(0o755)
+    file = portal.folder / "clusters.d" / "hanging.yml"
+    file.write_text(
+        f"v2:\n  job: {{adapter: slurm, bin: /usr/bin, conf: {slurm.conf}, bin_overrides: {{sbatch: {sbatch}}}}}\n"
+    )
+    try:
+        job = as_alice.submit(SLEEP, "hanging", native=["--hold", "--comment=mine"], job_name="lost")
+        assert (job["job_name"], job["status"]) == ("lost", "queued_held")
+        assert "Comment=mine punway:" in slurm.run("scontrol", "show", "job", job["job_id"])
+        as_alice.data("DELETE", f"/api/v1/jobs/{job['job_id']}?cluster=owens")
+    finally:
+        file.unlink()
+
+
+def test_a_submit_to_a_hung_controller_says_that_it_is_not_known(
+    as_alice: Client, alice: User, slurm: SlurmCluster
+) -> None:
+    """503 that names the mark; when the controller goes on it may have taken the job, and then the mark finds it."""
+    controller = slurm.processes["slurmctld"].pid
+    os.kill(controller, signal.SIGSTOP)
+    try:
+        status, error, message = as_alice.error(
+            "POST", "/api/v1/jobs", {"cluster": "owens", "script": {"content": SLEEP}}
+        )
+    finally:
+        os.kill(controller, signal.SIGCONT)
+    assert (status, error) == (503, "service_unavailable")
+    assert "not known whether the job was submitted" in message
+    mark = re.search("punway:[0-9a-f]{16}", message)
+    assert mark
+    wait_for("the controller", lambda: slurm.run("squeue", "-h", check=False) is not None)
+    taken = [
+        line
+        for line in slurm.run("squeue", "--array", "-h", "-u", alice.name, "-O", "JobID:|,Comment:|").split()
+        if mark[0] in line
+    ]
+    for line in taken:
+        as_alice.data("DELETE", f"/api/v1/jobs/{line.split('|')[0]}?cluster=owens")
+    assert as_alice("GET", "/api/v1/jobs?cluster=owens").status_code == 200
