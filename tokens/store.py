@@ -63,8 +63,8 @@ class TokenStore:
         self.home = Path(home)
         self.directory = self.home / ".config" / "ondemand"
         self.path = self.directory / "tokens.json"
-        self._read_at: tuple[int, ...] | None = None
-        self._tokens: list[Token] = []
+        # Which file was read, and what was in it: one value, as threads read and set it at the same time.
+        self._read: tuple[tuple[int, ...] | None, list[Token]] = (None, [])
 
     def tokens(self) -> list[Token]:
         """Every usable token of the file, read again when the file is another one than last time.
@@ -74,18 +74,18 @@ class TokenStore:
         try:
             descriptor = self._open()
             if descriptor is None:
-                self._read_at, self._tokens = None, []
                 return []
             # open() rather than stat(): NFS asks its server again at open (close-to-open consistency).
             with os.fdopen(descriptor, "rb") as file:
-                seen = self._identity(os.fstat(file.fileno()))
-                if seen != self._read_at:
+                identity = self._identity(os.fstat(file.fileno()))
+                seen, tokens = self._read
+                if seen != identity:
                     entries = self._parse(file.read(FILE_SIZE + 1))
-                    self._tokens = [token for entry in entries if (token := from_entry(entry))]
-                    self._read_at = seen
+                    tokens = [token for entry in entries if (token := from_entry(entry))]
+                    self._read = (identity, tokens)
         except OSError as error:
             raise StoreUnavailable(self._trouble("read", error)) from error
-        return self._tokens
+        return tokens
 
     def find(self, sha256: str) -> Token | None:
         """The token with this hash, expired or not; None when the file has none."""

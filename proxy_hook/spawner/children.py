@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from proxy_hook.spawner import launch, wire
-from proxy_hook.spawner.eligible import Refused, check_name
+from proxy_hook.spawner.eligible import Refused, Rules, check_name
 from proxy_hook.spawner.launch import Preloader, Settings
 from proxy_hook.spawner.preloader import LOOK_UP, READY, REFUSED, USER
 
@@ -70,7 +70,7 @@ class Children:
         if pun and pun.state == "refused" and pun.name == name and time.monotonic() < pun.refused_until:
             return reply(self._refusal(pun))
         try:
-            check_name(name, self.settings.rules)
+            check_name(name, Rules(**self.settings.birth["rules"]))
             if any(p.name == name and p.uid != uid and p.listener for p in self.puns.values()):
                 raise Refused(f"{name} is another user's name by now")
             if pun and pun.listener and pun.name != name:
@@ -136,6 +136,7 @@ class Children:
 
     def _start(self, pun: Pun) -> None:
         assert pun.listener is not None
+        self._close_report(pun)
         if pun.state == "resting":
             self._selector.unregister(pun.listener)
         pun.state, pun.since, pun.news = "starting", time.monotonic(), b""
@@ -180,7 +181,11 @@ class Children:
         preloader.channel.close()
         for pun in self.puns.values():
             if pun.parent is preloader and pun.state == "starting":
-                self._fail(pun, "the portal could not start the process")
+                pun.failures += 1
+                if pun.failures < SHORT_LIVES:
+                    self._start(pun)  # Once more, with the next preloader.
+                else:
+                    self._fail(pun, "the portal cannot start processes just now")
             elif pun.parent is preloader and pun.state == "running":
                 self._ended(pun, 0)
 

@@ -48,10 +48,6 @@ class Settings:
     app: str
     birth: dict[str, Any]
 
-    @property
-    def rules(self) -> Rules:
-        return Rules(**self.birth["rules"])
-
     def folder(self, name: str = "") -> Path:
         """RUN/puns, or a user's folder in it."""
         return Path(self.run_dir) / "puns" / name

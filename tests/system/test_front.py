@@ -197,6 +197,10 @@ def test_health_needs_no_credential_and_says_little(portal: Portal) -> None:
     assert answer.json() == {"data": {"status": "ok", "hook": "ok", "spawner": "ok"}}
 
 
+def test_health_takes_get_alone(portal: Portal) -> None:
+    assert refusal(requests.post(f"{portal.url}/health", timeout=30))[:2] == (405, "method_not_allowed")
+
+
 def test_the_auth_address_is_not_to_be_called(portal: Portal, as_alice: Client) -> None:
     """nginx's inner addresses are nobody's."""
     for path in ("/.punway/auth/api", "/.punway/answer/503", "/auth/api"):
