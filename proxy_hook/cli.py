@@ -23,9 +23,9 @@ def _serve(config: Config, _arguments: argparse.Namespace) -> int:
 
 
 def _spawner(config: Config, _arguments: argparse.Namespace) -> int:
-    from proxy_hook.serve import run_spawner
+    from proxy_hook.serve_spawner import main as serve_spawner
 
-    run_spawner(config)
+    serve_spawner(config)
     return 0
 
 

@@ -20,6 +20,8 @@ from proxy_hook.errors import ConfigError
 
 DEFAULT_PATH = Path("/etc/punway/punway.toml")
 SPAWN_WAYS = ("fork", "exec")
+RULES_LENGTH = 30_000
+"""Characters in the lists of [pun] together: they go to the preloader in one message for each PUN."""
 
 _SIZE = re.compile(r"(\d{1,6})([kMG]?)")
 _SIZES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
@@ -221,6 +223,13 @@ def _check(config: Config) -> None:
     ):
         if not least <= getattr(pun, key) <= most:
             raise wrong(f"pun.{key}", f"must be from {least} to {most}, not {getattr(pun, key)}")
+    if (
+        sum(map(len, (*pun.deny_users, *pun.allow_groups, *pun.disabled_shells, *pun.environment.values())))
+        > RULES_LENGTH
+    ):
+        raise wrong(
+            "pun.deny_users", f"and the other lists of [pun] have over {RULES_LENGTH} characters; use allow_groups"
+        )
     for name, value in pun.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
             raise wrong(f"pun.environment.{name}", "is no variable's name, or has a NUL in it")

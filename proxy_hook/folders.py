@@ -1,7 +1,8 @@
-"""The run and state directories: made by root at start, or by the one user of single-user mode."""
+"""The run and state directories, and whose they are: made by root at start, or by the one user of single-user mode."""
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import stat
@@ -57,3 +58,14 @@ def _make(folder: Path, owner: int, mode: int) -> None:
         folder.chmod(mode)
     except OSError as error:
         raise FolderError(f"{folder} cannot be made: {error.strerror}") from error
+
+
+def nginx_group(config: Config) -> int:
+    """The group through which nginx reaches the sockets. Raises FolderError."""
+    try:
+        return grp.getgrgid(pwd.getpwnam(config.portal.nginx_user).pw_gid).gr_gid
+    except KeyError:
+        raise FolderError(
+            f"portal.nginx_user: there is no user {config.portal.nginx_user}; install nginx, "
+            "or name the user of its workers (www-data on Debian, nginx on RHEL)"
+        ) from None

@@ -75,6 +75,10 @@ class RouteTable:
         os.umask(0o077)
         return cls(f"sqlite:///{folder / 'routes.sqlite'}")
 
+    def close(self) -> None:
+        """Close the connections to the table."""
+        self._engine.dispose()
+
     def remembered(self, sha256: str) -> Route | None:
         """The route of a hash if it is in memory; never waits."""
         return self._remembered.get(sha256)

@@ -6,11 +6,8 @@ again; SIGTERM and SIGINT end them all.
 
 from __future__ import annotations
 
-import grp
-import json
 import logging
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -23,7 +20,7 @@ from typing import IO
 from proxy_hook import nginx_config
 from proxy_hook.config import Config, interpreter
 from proxy_hook.errors import CannotServe
-from proxy_hook.folders import prepare
+from proxy_hook.folders import nginx_group, prepare
 
 AGAIN_AFTER = 1.0
 """Seconds before a child that has ended is started again."""
@@ -40,71 +37,6 @@ class Part:
     argv: list[str]
     process: subprocess.Popen[bytes] | None = None
     start_at: float = field(default_factory=time.monotonic)
-
-
-def spawner_settings(config: Config) -> str:
-    """The JSON that the spawner reads from its standard input (proxy_hook/spawner/launch.py, Settings)."""
-    pun, portal = config.pun, config.portal
-    app_settings = {
-        "run_dir": portal.run_dir,
-        "clusters": config.clusters.path,
-        "threads": pun.threads,
-        "idle_timeout": pun.idle_timeout,
-        "max_lifetime": pun.max_lifetime,
-        "max_body": config.max_body_bytes,
-    }
-    if config.single_user:
-        hook_uid, nginx_gid = os.geteuid(), os.getegid()
-    else:
-        hook_uid = pwd.getpwnam(portal.hook_user).pw_uid
-        nginx_gid = nginx_group(config)
-    rules = {
-        "min_uid": pun.min_uid,
-        "user_regex": pun.user_regex,
-        "disabled_shells": pun.disabled_shells,
-        "deny_users": pun.deny_users,
-        "allow_groups": pun.allow_groups,
-        "only_uid": os.geteuid() if config.single_user else None,
-    }
-    return json.dumps(
-        {
-            "run_dir": portal.run_dir,
-            "hook_uid": hook_uid,
-            "nginx_gid": nginx_gid,
-            "spawn": pun.spawn,
-            "app": "pun_app.server:live" if pun.spawn == "fork" else "pun_app",
-            "birth": {
-                "rules": rules,
-                "change_ids": not config.single_user,
-                "no_new_privs": pun.no_new_privs,
-                "environment": pun.environment,
-                "app_settings": json.dumps(app_settings),
-            },
-        }
-    )
-
-
-def nginx_group(config: Config) -> int:
-    """The group through which nginx reaches the sockets. Raises CannotServe."""
-    try:
-        return grp.getgrgid(pwd.getpwnam(config.portal.nginx_user).pw_gid).gr_gid
-    except KeyError:
-        raise CannotServe(
-            f"portal.nginx_user: there is no user {config.portal.nginx_user}; install nginx, "
-            "or name the user of its workers (www-data on Debian, nginx on RHEL)"
-        ) from None
-
-
-def run_spawner(config: Config) -> None:
-    """Become the spawner: a fresh interpreter, so that root's process holds the standard library alone."""
-    prepare(config)
-    settings = os.memfd_create("settings")
-    with os.fdopen(os.dup(settings), "w") as file:
-        file.write(spawner_settings(config))
-    os.lseek(settings, 0, os.SEEK_SET)
-    os.dup2(settings, 0)
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-    os.execve(interpreter(), [interpreter(), "-I", "-m", "proxy_hook.spawner.answers"], environment)
 
 
 def write_nginx_files(config: Config) -> str:

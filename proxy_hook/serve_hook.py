@@ -6,7 +6,6 @@ sockets and one file in the run directory. The libraries are imported after root
 
 from __future__ import annotations
 
-import grp
 import logging
 import os
 import pwd
@@ -15,6 +14,7 @@ import sys
 from pathlib import Path
 
 from proxy_hook.config import Config
+from proxy_hook.folders import nginx_group
 
 
 def main(config: Config) -> None:
@@ -25,8 +25,9 @@ def main(config: Config) -> None:
     public_key = os.open(run / "assertion.pub", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     os.fchmod(public_key, 0o644)
     if not config.single_user:
-        os.chown(run / "hook.sock", 0, grp.getgrgid(pwd.getpwnam(config.portal.nginx_user).pw_gid).gr_gid)
-        _become_hook_user(config.portal.hook_user)
+        hook_user = pwd.getpwnam(config.portal.hook_user)
+        os.chown(run / "hook.sock", hook_user.pw_uid, nginx_group(config))
+        _become_hook_user(hook_user)
     _serve(config, hook_socket, register_socket, public_key)
 
 
@@ -43,16 +44,15 @@ def _bind(path: Path, mode: int) -> socket.socket:
     return listener
 
 
-def _become_hook_user(name: str) -> None:
-    entry = pwd.getpwnam(name)
+def _become_hook_user(entry: pwd.struct_passwd) -> None:
     if entry.pw_uid == 0:
         raise SystemExit("punway hook: portal.hook_user must not be root")
     os.chdir("/")
-    os.initgroups(name, entry.pw_gid)
+    os.initgroups(entry.pw_name, entry.pw_gid)
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     os.environ.clear()
-    os.environ.update({"PATH": "/usr/bin:/bin", "HOME": "/", "USER": name, "LANG": "C.UTF-8"})
+    os.environ.update({"PATH": "/usr/bin:/bin", "HOME": "/", "USER": entry.pw_name, "LANG": "C.UTF-8"})
 
 
 def _serve(config: Config, hook_socket: socket.socket, register_socket: socket.socket, public_key: int) -> None:
@@ -91,3 +91,4 @@ def _serve(config: Config, hook_socket: socket.socket, register_socket: socket.s
     )
     logging.getLogger("punway").info("ready")
     server.run(sockets=[hook_socket])
+    routes.close()

@@ -90,10 +90,10 @@ def _prove(account: Account) -> None:
     if 0 in os.getgroups():
         # The directory may put a user into root's group; no PUN has it all the same.
         raise NotTheUser("the user is in root's group")
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        for key, _, value in (line.partition(":") for line in status):
-            if key in ("CapInh", "CapPrm", "CapEff", "CapAmb") and int(value, 16):
-                raise NotTheUser(f"capabilities are left ({key})")
+    with open("/proc/self/status", "rb") as status:
+        for key, _, value in (line.partition(b":") for line in status):
+            if key in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb") and int(value, 16):
+                raise NotTheUser(f"capabilities are left ({key.decode()})")
     ways: list[tuple[Any, Any]] = [
         (os.setuid, 0),
         (os.seteuid, 0),

@@ -43,6 +43,7 @@ FILE = Path("/etc/punway/punway.toml")
         ({"pun": {"user_regex": "("}}, "pun.user_regex"),
         ({"pun": {"disabled_shells": "/bin/false"}}, "pun.disabled_shells"),
         ({"pun": {"deny_users": [1]}}, "pun.deny_users"),
+        ({"pun": {"deny_users": ["x" * 20] * 2000}}, "pun.deny_users"),
         ({"pun": {"spawn": "thread"}}, "pun.spawn"),
         ({"pun": {"threads": 0}}, "pun.threads"),
         ({"pun": {"no_new_privs": "yes"}}, "pun.no_new_privs"),

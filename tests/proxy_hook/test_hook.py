@@ -90,8 +90,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.routes.close()
 
 
 def test_a_good_token_is_204_with_socket_and_note(world: World, spawner: SmallSpawner) -> None:

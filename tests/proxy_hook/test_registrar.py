@@ -26,10 +26,12 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "r.sock"))
     listener.listen()
-    Registrar(listener, RouteTable.in_folder(tmp_path)).start()
+    routes = RouteTable.in_folder(tmp_path)
+    Registrar(listener, routes).start()
     yield tmp_path / "r.sock"
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
+    routes.close()
 
 
 def test_add_list_drop(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from proxy_hook.routes import ROWS, Route, RouteTable
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> RouteTable:
-    return RouteTable.in_folder(tmp_path)
+def table(tmp_path: Path) -> Iterator[RouteTable]:
+    table = RouteTable.in_folder(tmp_path)
+    yield table
+    table.close()
 
 
 def sha(number: int) -> str:
@@ -60,9 +63,11 @@ def test_rows_outlive_the_process(tmp_path: Path) -> None:
     first = RouteTable.in_folder(tmp_path)
     first.add(1001, "alice", [sha(1), sha(2)])
     first.drop(1001, [sha(2)])
+    first.close()
     second = RouteTable.in_folder(tmp_path)
     assert second.find(sha(1)) == Route(1001, "alice")
     assert second.find(sha(2)) is None
+    second.close()
 
 
 def test_a_user_has_so_many_rows(table: RouteTable) -> None:

@@ -30,6 +30,8 @@ def ask(portal: Portal, request: str) -> tuple[int, dict[str, str], bytes]:
 
 MALFORMED = {
     "length-and-chunked": "POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "unknown-encoding": "POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\n{auth}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "folded-header": "GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{auth}X-A: b\r\n c\r\n\r\n",
     "two-lengths": "POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
     "two-hosts": "GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\nHost: y\r\n{auth}\r\n",
     "no-host": "GET /api/v1/clusters HTTP/1.1\r\n{auth}\r\n",

@@ -1,0 +1,68 @@
+"""``punway spawner``: prepare the directories, and become the spawner.
+
+Starts as root, or as the one user of single-user mode. The spawner itself is a fresh interpreter, so that
+root's process holds the standard library alone, and none of what read the configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+
+from proxy_hook.config import Config, interpreter
+from proxy_hook.folders import nginx_group, prepare
+
+
+def main(config: Config) -> None:
+    """Never returns."""
+    prepare(config)
+    settings = os.memfd_create("settings")
+    with os.fdopen(os.dup(settings), "w") as file:
+        file.write(settings_of(config))
+    os.lseek(settings, 0, os.SEEK_SET)
+    os.dup2(settings, 0)
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    os.execve(interpreter(), [interpreter(), "-I", "-m", "proxy_hook.spawner.answers"], environment)
+
+
+def settings_of(config: Config) -> str:
+    """The JSON that the spawner reads from its standard input (proxy_hook/spawner/launch.py, Settings)."""
+    pun, portal = config.pun, config.portal
+    app_settings = {
+        "run_dir": portal.run_dir,
+        "clusters": config.clusters.path,
+        "threads": pun.threads,
+        "idle_timeout": pun.idle_timeout,
+        "max_lifetime": pun.max_lifetime,
+        "max_body": config.max_body_bytes,
+    }
+    if config.single_user:
+        hook_uid, nginx_gid = os.geteuid(), os.getegid()
+    else:
+        hook_uid = pwd.getpwnam(portal.hook_user).pw_uid
+        nginx_gid = nginx_group(config)
+    rules = {
+        "min_uid": pun.min_uid,
+        "user_regex": pun.user_regex,
+        "disabled_shells": pun.disabled_shells,
+        "deny_users": pun.deny_users,
+        "allow_groups": pun.allow_groups,
+        "only_uid": os.geteuid() if config.single_user else None,
+    }
+    return json.dumps(
+        {
+            "run_dir": portal.run_dir,
+            "hook_uid": hook_uid,
+            "nginx_gid": nginx_gid,
+            "spawn": pun.spawn,
+            "app": "pun_app.server:live" if pun.spawn == "fork" else "pun_app",
+            "birth": {
+                "rules": rules,
+                "change_ids": not config.single_user,
+                "no_new_privs": pun.no_new_privs,
+                "environment": pun.environment,
+                "app_settings": json.dumps(app_settings),
+            },
+        }
+    )
