@@ -362,11 +362,21 @@ def test_a_name_that_would_be_a_path(short: Portal, name: str) -> None:
 def test_a_name_and_a_uid_that_are_not_one(short: Portal, alice: User, bob: User) -> None:
     """Bob's name with alice's uid is refused, whoever asks; nobody's folder is taken."""
     warm(short, bob)
+    short.punway("admin", "stop", alice.name, check=False)
+    wait_for("no PUN of alice's", lambda: short.pid_of(alice) == 0)
+    asked = [
+        (4321, alice.name),
+        (alice.uid, bob.name),
+        (4321, bob.name),
+        (alice.uid, alice.name.upper()),
+        (alice.uid, "nobody"),
+    ]
     with ask_spawner(short) as spawner:
-        for uid, name in ((4321, alice.name), (alice.uid, bob.name), (4321, bob.name)):
+        for uid, name in asked:
             spawner.sendall(json.dumps({"id": 1, "ask": "ensure", "uid": uid, "name": name}).encode())
-            assert "refused" in json.loads(spawner.recv(65_536))
-    assert short.client(bob)("GET", "/api/v1/clusters").status_code == 200
+            assert "refused" in json.loads(spawner.recv(65_536)), (uid, name)
+    for user in (alice, bob):
+        assert short.client(user)("GET", "/api/v1/clusters").status_code == 200
 
 
 def test_a_user_registers_routes_of_their_own_alone(short: Portal, alice: User, bob: User) -> None:
