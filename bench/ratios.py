@@ -55,7 +55,8 @@ def main() -> None:
         argv = [f"{given.bin}/{argv[0]}", *argv[1:]]
 
         def run() -> None:
-            subprocess.run(argv, input=stdin.encode(), env=environment, stdout=subprocess.DEVNULL, check=True)
+            # Its output is read, as whoever runs it for what it says must do.
+            subprocess.run(argv, input=stdin.encode(), env=environment, stdout=subprocess.PIPE, check=True)
 
         return run
 

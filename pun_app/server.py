@@ -113,9 +113,9 @@ class Server:
     def run(self) -> None:
         """Serve; returns when nothing is in flight and it is time to leave."""
         signal.signal(signal.SIGTERM, self._leave)
-        # At a terminal an interrupt reaches the whole session's group; the spawner tells when to leave.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        # The spawner tells when to leave, a terminal does not. Not SIG_IGN, which commands and jobs would inherit.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # subprocess sets it back for what it starts
         while not (self._leaving and not self._server.active_channels):
             wasyncore.loop(timeout=1.0, map=self._map, use_poll=True, count=1)
             self._consider()

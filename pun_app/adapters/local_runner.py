@@ -113,4 +113,7 @@ class Runner:
 
 
 if __name__ == "__main__":
+    # A shell starts what it does not wait for with these two ignored (POSIX, 2.11), and jobs would inherit that.
+    for ignored in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(ignored, signal.SIG_DFL)
     Runner(LocalQueue(Path(sys.argv[1])), int(sys.argv[2])).run()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _DURATION = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)(?:\.\d+)?")
 """``[[days-]hours:]minutes:seconds``, squeue(1) and sacct(1)."""
 
 
+@lru_cache(1024)  # In a list of jobs most limits are the same few.
 def duration(text: str) -> int | None:
     """Seconds of ``1-02:03:04``, ``02:03:04`` or ``03:04``; None for words like UNLIMITED and N/A."""
     match = _DURATION.fullmatch(text.strip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,6 +116,7 @@ def _answer(cluster: Cluster, job: Job) -> JobAnswer:
     )
 
 
+@lru_cache(4096)  # A poll asks for the same times again and again, and writing them out is most of an answer's cost.
 def _time(seconds: int | None) -> str | None:
     """RFC 3339 in UTC."""
     if seconds is None:

@@ -117,7 +117,12 @@ def test_a_pun_holds_no_descriptor_but_its_own(short: Portal, alice: User, bob: 
 def test_a_pun_has_a_fresh_environment(short: Portal, alice: User) -> None:
     """What a job sees is what the PUN has: a login's few, the site's, and nothing of root's."""
     client, pid = warm(short, alice)
-    job = client.submit("#!/bin/sh\n/usr/bin/env\n", "box", output_path="env-%j.txt")["job_id"]
+    job = client.submit(
+        "#!/bin/sh\n/usr/bin/env\ngrep SigIgn /proc/self/status >&2\n",
+        "box",
+        output_path="env-%j.txt",
+        error_path="signals-%j.txt",
+    )["job_id"]
     client.wait(job, lambda j: j["status"] == "completed", "box")
     lines = (alice.home / f"env-{job}.txt").read_text().splitlines()
     got = dict(line.partition("=")[::2] for line in lines)
@@ -128,6 +133,8 @@ def test_a_pun_has_a_fresh_environment(short: Portal, alice: User) -> None:
     assert {name: got.get(name) for name in expected} == expected
     assert set(got) - set(expected) <= {"PWD", "OLDPWD", "SHLVL", "_", "PUNWAY_JOB_ID", "PUNWAY_JOB_NAME"}
     assert b"of-root" not in Path(f"/proc/{pid}/environ").read_bytes()
+    # Nor does a job ignore a signal because somebody before it did.
+    assert (alice.home / f"signals-{job}.txt").read_text().split() == ["SigIgn:", "0" * 16]
 
 
 def test_nobody_else_reaches_a_puns_socket(short: Portal, alice: User, bob: User) -> None:
