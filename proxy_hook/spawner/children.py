@@ -92,7 +92,6 @@ class Children:
             reply(self._refusal(pun) if pun.state == "refused" else self._socket(pun))
 
     def ping(self, reply: Reply) -> None:
-        """That the spawner answers."""
         reply({"pong": True})
 
     def ps(self, reply: Reply) -> None:
@@ -126,11 +125,13 @@ class Children:
             self._preloader.process.wait()
 
     def tick(self) -> None:
-        """Give up on those who take too long to start, and wait for preloaders that were let go."""
+        """Give up on those who take too long to start; forget old refusals, and preloaders that were let go."""
         with suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
+        now = time.monotonic()
+        self.puns = {u: p for u, p in self.puns.items() if p.state != "refused" or now < p.refused_until + LONGEST_WAIT}
         for pun in self.puns.values():
-            if pun.state == "starting" and time.monotonic() > pun.since + START_TIME:
+            if pun.state == "starting" and now > pun.since + START_TIME:
                 self._signal(pun, signal.SIGKILL)
                 self._fail(pun, f"{WAITS_FOR.get(pun.news[-1:], 'the new process')} does not answer")
 
@@ -169,7 +170,8 @@ class Children:
             self._preloader = None
             self._let_go(preloader)
         elif "started" in received[0]:
-            self.puns[received[0]["started"]].pid = received[0]["pid"]
+            if pun := self.puns.get(received[0]["started"]):
+                pun.pid = received[0]["pid"]
         else:
             for pun in self.puns.values():
                 if pun.pid == received[0]["ended"] and pun.parent is preloader:

@@ -45,6 +45,15 @@ def hook_user() -> Iterator[str]:
     subprocess.run(["userdel", name], check=False, capture_output=True)
 
 
+@pytest.fixture
+def group() -> Iterator[str]:
+    """A Unix group that nobody is in yet."""
+    name = unique("pwgroup")
+    subprocess.run(["groupadd", name], check=True)
+    yield name
+    subprocess.run(["groupdel", name], check=True)
+
+
 @pytest.fixture(scope="session")
 def alice() -> Iterator[User]:
     user = User(unique("pwalice"))

@@ -60,16 +60,15 @@ def warm(portal: Portal, user: User) -> tuple[Client, int]:
     return client, portal.pid_of(user)
 
 
-def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User) -> None:
+def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User, group: str) -> None:
     """Every uid and gid, the groups, no capability, umask 077, not to be traced, in the home, a session leader."""
-    subprocess.run(["groupadd", "-f", "pwgroup"], check=True)
-    subprocess.run(["usermod", "-aG", "pwgroup", alice.name], check=True)
+    subprocess.run(["usermod", "-aG", group, alice.name], check=True)
     try:
         _, pid = warm(short, alice)
         status = status_of(pid)
         assert status["Uid"].split() == [str(alice.uid)] * 4
         assert status["Gid"].split() == [str(alice.gid)] * 4
-        assert set(map(int, status["Groups"].split())) == {alice.gid, grp.getgrnam("pwgroup").gr_gid}
+        assert set(map(int, status["Groups"].split())) == {alice.gid, grp.getgrnam(group).gr_gid}
         assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
         assert status["Umask"] == "0077"
         assert os.readlink(f"/proc/{pid}/cwd") == str(alice.home)
@@ -78,7 +77,7 @@ def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User) -> None:
         assert Path(f"/proc/{pid}/environ").stat().st_uid == 0
         assert alice.run("cat", f"/proc/{pid}/environ", check=False).returncode != 0
     finally:
-        subprocess.run(["gpasswd", "-d", alice.name, "pwgroup"], check=True, capture_output=True)
+        subprocess.run(["gpasswd", "-d", alice.name, group], check=True, capture_output=True)
         short.punway("admin", "stop", alice.name)
 
 
@@ -521,19 +520,18 @@ def test_a_missing_home_is_said(short: Portal) -> None:
     user.remove()
 
 
-def test_a_pun_that_is_told_other_groups_leaves(folder: Path, hook_user: str, alice: User) -> None:
-    """Tested through the deadline of a busy PUN in tests/pun_app/test_server.py; here: a new one has them."""
+def test_the_next_pun_has_the_groups_of_now(folder: Path, hook_user: str, alice: User, group: str) -> None:
+    """When a PUN leaves over changed groups is in tests/pun_app/test_server.py; its successor has them."""
     portal = Portal(folder / "g", hook_user, {"box": "v2:\n  job: {adapter: local}\n"})
     try:
         client, pid = warm(portal.start(), alice)
-        subprocess.run(["groupadd", "-f", "pwgroup"], check=True)
-        subprocess.run(["usermod", "-aG", "pwgroup", alice.name], check=True)
+        subprocess.run(["usermod", "-aG", group, alice.name], check=True)
         portal.punway("admin", "stop", alice.name)
         wait_for("the PUN to leave", lambda: not Path(f"/proc/{pid}").exists())
         assert client("GET", "/api/v1/clusters").status_code == 200
-        assert str(grp.getgrnam("pwgroup").gr_gid) in status_of(portal.pid_of(alice))["Groups"].split()
+        assert str(grp.getgrnam(group).gr_gid) in status_of(portal.pid_of(alice))["Groups"].split()
     finally:
-        subprocess.run(["gpasswd", "-d", alice.name, "pwgroup"], check=False, capture_output=True)
+        subprocess.run(["gpasswd", "-d", alice.name, group], check=False, capture_output=True)
         portal.stop()
 
 
