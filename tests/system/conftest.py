@@ -17,6 +17,11 @@ from tests.system.slurm import SlurmCluster
 NEEDED = ("nginx", "slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "curl", "jq")
 
 
+def pytest_configure() -> None:
+    """useradd, nginx and Slurm's daemons lie where not every root's PATH leads."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() != 0:
         skip = pytest.mark.skip(reason="needs root: it makes users, and processes that become them")
@@ -28,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     """A short path that ordinary users can enter: sockets lie below it."""
-    missing = [name for name in NEEDED if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+    missing = [name for name in NEEDED if not shutil.which(name)]
     if missing:
         pytest.fail(f"not installed: {', '.join(missing)}; run make test, or install Debian's packages")
     path = Path(tempfile.mkdtemp(prefix="pw-", dir="/tmp"))

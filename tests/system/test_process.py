@@ -132,8 +132,9 @@ def test_a_pun_has_a_fresh_environment(short: Portal, alice: User) -> None:
     assert {name: got.get(name) for name in expected} == expected
     assert set(got) - set(expected) <= {"PWD", "OLDPWD", "SHLVL", "_", "PUNWAY_JOB_ID", "PUNWAY_JOB_NAME"}
     assert b"of-root" not in Path(f"/proc/{pid}/environ").read_bytes()
-    # Nor does a job ignore a signal because somebody before it did.
-    assert (alice.home / f"signals-{job}.txt").read_text().split() == ["SigIgn:", "0" * 16]
+    # Nor does a job ignore a signal because somebody before it did; 32 and 33 are glibc's own, and nobody's to set.
+    _, ignored = (alice.home / f"signals-{job}.txt").read_text().split()
+    assert int(ignored, 16) & ~(0b11 << 31) == 0
 
 
 def test_nobody_else_reaches_a_puns_socket(short: Portal, alice: User, bob: User) -> None:
