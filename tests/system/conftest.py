@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,20 @@ def group() -> Iterator[str]:
     subprocess.run(["groupadd", name], check=True)
     yield name
     subprocess.run(["groupdel", name], check=True)
+
+
+@pytest.fixture
+def new_user() -> Iterator[Callable[..., User]]:
+    """Makes users, as User(…) does but for a prefix of the name, and removes them."""
+    made: list[User] = []
+
+    def new_user(prefix: str, *options: Any) -> User:
+        made.append(User(unique(prefix), *options))
+        return made[-1]
+
+    yield new_user
+    for user in made:
+        user.remove()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.system.portal import Client, Portal, User, children_of, processes_of, refusal, unique
+from tests.system.portal import Client, Portal, User, children_of, processes_of, refusal
 from tests.system.slurm import SlurmCluster, wait_for
 
 IDLE = 3
+NewUser = Callable[..., User]
 
 
 @pytest.fixture(scope="module", params=["fork", "exec"])
@@ -256,21 +257,17 @@ def test_a_hundred_first_requests_make_one_pun(short: Portal, alice: User) -> No
     assert len([pid for pid in children_of(preloader_of(short)) if pid in processes_of(alice.uid)]) == 1
 
 
-def test_many_users_at_once_from_cold(short: Portal) -> None:
+def test_many_users_at_once_from_cold(short: Portal, new_user: NewUser) -> None:
     """Twenty users' first requests at the same moment all succeed, each by a process of that user."""
-    users = [User(unique(f"pwm{number}")) for number in range(20)]
-    try:
-        clients = [short.client(user) for user in users]
-        with ThreadPoolExecutor(20) as pool:
-            answers = list(pool.map(lambda client: client("GET", "/api/v1/clusters").status_code, clients))
-        assert answers == [200] * 20
-        running = [line.split() for line in short.punway("admin", "ps").stdout.splitlines()[1:]]
-        pids = {name: int(pid) for name, _, pid, *_ in running}
-        for user in users:
-            assert status_of(pids[user.name])["Uid"].split() == [str(user.uid)] * 4
-    finally:
-        for user in users:
-            user.remove()
+    users = [new_user(f"pwm{number}") for number in range(20)]
+    clients = [short.client(user) for user in users]
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda client: client("GET", "/api/v1/clusters").status_code, clients))
+    assert answers == [200] * 20
+    running = [line.split() for line in short.punway("admin", "ps").stdout.splitlines()[1:]]
+    pids = {name: int(pid) for name, _, pid, *_ in running}
+    for user in users:
+        assert status_of(pids[user.name])["Uid"].split() == [str(user.uid)] * 4
 
 
 @pytest.mark.parametrize(
@@ -279,25 +276,24 @@ def test_many_users_at_once_from_cold(short: Portal) -> None:
      ("/bin/bash", ("--gid", "0"), "primary group")],
     ids=["below-min-uid", "disabled-shell", "root's group"],
 )  # fmt: skip
-def test_a_user_whom_the_rules_refuse(short: Portal, shell: str, options: tuple[str, ...], said: str) -> None:
+def test_a_user_whom_the_rules_refuse(
+    short: Portal, new_user: NewUser, shell: str, options: tuple[str, ...], said: str
+) -> None:
     """403 that names the rule, and no process."""
-    user = User(unique("pwno"), shell, options)
-    try:
-        client = short.client(user)
-        for _ in range(2):
-            status, error, message = client.error("GET", "/api/v1/clusters")
-            assert (status, error) == (403, "forbidden")
-            assert said in message
-        assert short.pid_of(user) == 0
-        assert processes_of(user.uid) == []
-        assert not (short.run_dir / "puns" / user.name).exists()
-    finally:
-        user.remove()
+    user = new_user("pwno", shell, options)
+    client = short.client(user)
+    for _ in range(2):
+        status, error, message = client.error("GET", "/api/v1/clusters")
+        assert (status, error) == (403, "forbidden")
+        assert said in message
+    assert short.pid_of(user) == 0
+    assert processes_of(user.uid) == []
+    assert not (short.run_dir / "puns" / user.name).exists()
 
 
-def test_a_user_who_is_gone_from_the_system(short: Portal) -> None:
+def test_a_user_who_is_gone_from_the_system(short: Portal, new_user: NewUser) -> None:
     """Their token is still routed; it gets a 403 that says so, and no process."""
-    user = User(unique("pwgone"))
+    user = new_user("pwgone")
     client = short.client(user)
     user.remove()
     status, error, message = client.error("GET", "/api/v1/clusters")
@@ -467,9 +463,9 @@ def test_the_hook_is_nobody_in_particular(short: Portal, hook_user: str) -> None
     assert {status[name] for name in ("CapPrm", "CapEff")} == {"0" * 16}
 
 
-def test_one_users_hung_home_is_theirs_alone(short: Portal, bob: User) -> None:
+def test_one_users_hung_home_is_theirs_alone(short: Portal, bob: User, new_user: NewUser) -> None:
     """A home that does not answer: 503 for its user in time, and bob is served meanwhile."""
-    user = User(unique("pwhung"))
+    user = new_user("pwhung")
     client, other = short.client(user), short.client(bob)
     with hung_home(user), ThreadPoolExecutor(30) as pool:
         stuck = [pool.submit(client, "GET", "/api/v1/clusters") for _ in range(20)]
@@ -480,10 +476,8 @@ def test_one_users_hung_home_is_theirs_alone(short: Portal, bob: User) -> None:
             assert refusal(answer.result())[:2] == (503, "service_unavailable")
             assert "home directory does not answer" in answer.result().json()["message"]
             assert int(answer.result().headers["Retry-After"]) > 0
-        again = time.monotonic()
         assert refusal(client("GET", "/api/v1/clusters"))[0] == 503
-        assert time.monotonic() - again < 5  # said at once: nobody waits for it a second time
-    user.remove()
+        assert short.log().count(f"no PUN for {user.name}: the home") == 1  # nobody waited for it a second time
 
 
 class hung_home:
@@ -509,16 +503,15 @@ class hung_home:
         ctypes.CDLL(None).umount2(str(self.user.home).encode(), 2)
 
 
-def test_a_missing_home_is_said(short: Portal) -> None:
+def test_a_missing_home_is_said(short: Portal, new_user: NewUser) -> None:
     """503 that says that the home is not there; it is not made by root."""
-    user = User(unique("pwhome"))
+    user = new_user("pwhome")
     client = short.client(user)
     subprocess.run(["rm", "-rf", str(user.home)], check=True)
     status, error, message = client.error("GET", "/api/v1/clusters")
     assert (status, error) == (503, "service_unavailable")
     assert str(user.home) in message
     assert not user.home.exists()
-    user.remove()
 
 
 def test_the_next_pun_has_the_groups_of_now(folder: Path, hook_user: str, alice: User, group: str) -> None:
