@@ -1,9 +1,8 @@
-"""pun_app/adapters/slurm.py: its pure halves. What Slurm really says is in tests/system/ and in tests/data/slurm/."""
+"""pun_app/adapters/slurm.py: its pure halves. What Slurm really says is in tests/system/."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -25,7 +24,6 @@ from pun_app.adapters.slurm import (
 )
 from pun_app.errors import NotFound, Refused, Unavailable
 
-DATA = Path(__file__).parents[2] / "data" / "slurm"
 REQUEST = JobRequest("#!/bin/sh\n", "/home/alice")
 D = "\x1fabc\x1f"
 
