@@ -47,9 +47,7 @@ def test_no_location_passes_a_clients_headers() -> None:
 def test_nginx_takes_it_beside_other_sites(tmp_path: Path) -> None:
     """Included in the http block of a stock nginx.conf, as in /etc/nginx/conf.d."""
     (tmp_path / "portal.conf").write_text(portal_config(CONFIG, f"{tmp_path}/access.log punway"))
-    whole = (
-        f"events {{}} pid {tmp_path}/pid; http {{ include {tmp_path}/portal.conf; server {{ listen 127.0.0.1:9; }} }}"
-    )
+    whole = f"events {{}} pid {tmp_path}/pid; http {{ access_log off; include {tmp_path}/portal.conf; server {{ listen unix:{tmp_path}/other.sock; }} }}"
     (tmp_path / "nginx.conf").write_text(whole)
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     argv = [nginx, "-t", "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
