@@ -77,7 +77,7 @@ def _serve(config: Config, hook_socket: socket.socket, register_socket: socket.s
         uvicorn.Config(
             hook,
             http="httptools",
-            loop="asyncio",
+            loop="uvloop",
             lifespan="off",
             interface="asgi3",
             log_config=None,
