@@ -167,8 +167,13 @@ class TokenStore:
                 self._check_file(self.path.lstat())
                 raise StoreRefused(f"{self.path} is closed to yourself; run: chmod 600 {self.path}") from error
             raise
+        status = os.fstat(descriptor)
+        if status.st_nlink == 0:
+            # Replaced or removed since it was opened: what is there now counts.
+            os.close(descriptor)
+            return self._open()
         try:
-            self._check_file(os.fstat(descriptor))
+            self._check_file(status)
         except StoreRefused:
             os.close(descriptor)
             raise

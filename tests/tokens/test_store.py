@@ -300,3 +300,24 @@ def test_only_live_tokens_are_registered(store: TokenStore) -> None:
     dead = {**live.entry(), "sha256": "a" * 64, "expires_at": "2020-01-01T00:00:00Z"}
     write(store, json.dumps([live.entry(), dead]))
     assert hashes(store.tokens()) == [live.sha256]
+
+
+def test_a_read_in_the_middle_of_a_replacement_finds_the_token(store: TokenStore) -> None:
+    """The file that was opened may have no name any more a moment later; that is no second name, and no refusal."""
+    token, _ = issue("x")
+    store.add(token)
+    done = threading.Event()
+
+    def replace() -> None:
+        times = [NOW, NOW.replace(year=2027)]
+        while not done.is_set():
+            times.reverse()
+            TokenStore(store.home).note_use({token.id: times[0]})
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        assert all(store.find(token.sha256) for _ in range(5000))
+    finally:
+        done.set()
+        writer.join()
