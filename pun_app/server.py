@@ -101,7 +101,7 @@ class Server:
             sockets=[socket.socket(fileno=listener)],
             threads=settings.threads,
             ident="",
-            # nginx is the only peer, and says no Host that a client chose.
+            # nginx refuses beyond max_body already, in the contract's form; this bounds who comes another way.
             max_request_body_size=settings.max_body + 1,
             channel_timeout=120,
             connection_limit=1000,

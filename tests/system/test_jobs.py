@@ -242,7 +242,7 @@ def test_a_submit_to_a_hung_controller_says_that_it_is_not_known(
     assert "not known whether the job was submitted" in message
     mark = re.search("punway:[0-9a-f]{16}", message)
     assert mark
-    wait_for("the controller", lambda: slurm.run("squeue", "-h", check=False) is not None)
+    wait_for("the controller", lambda: "UP" in slurm.run("scontrol", "ping", check=False))
     taken = [
         line
         for line in slurm.run("squeue", "--array", "-h", "-u", alice.name, "-O", "JobID:|,Comment:|").split()
