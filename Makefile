@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in /usr/bin/python3 /usr/local/bin/python3 $$(comma
 # And for the same reason root's virtual environment is not in the checkout, which may lie in root's home.
 VENV ?= $(if $(filter 0,$(shell id -u)),/opt/punway-dev,.venv)
 
-.PHONY: demo check test packages install install-test clean
+.PHONY: demo check test packages provider install install-test clean
 
 demo: packages install
 	$(VENV)/bin/punway demo $(if $(PORT),--port $(PORT))
@@ -20,14 +20,18 @@ check: install-test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/python -m pytest -q --ignore tests/system
+	$(VENV)/bin/python -m pytest -q -n auto --ignore tests/system
 
 test: PACKAGES_FOR = test
-test: packages check
+test: packages check provider
 	$(VENV)/bin/python -m pytest -q tests/system
 
 packages:
 	@sh tests/packages.sh $(or $(PACKAGES_FOR),demo)
+
+# The OpenID provider that the tests sign in at; node and npm come with the test packages.
+provider: install-test
+	PATH="$(VENV)/bin:$$PATH" $(VENV)/bin/npm ci --no-audit --no-fund --silent --prefix tests/system/provider
 
 install: $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pwd
@@ -10,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import tomli
 
 from proxy_hook import nginx_config
 from proxy_hook.config import Config, interpreter, load
@@ -29,7 +32,7 @@ def check(path: Path) -> int:
         return 1
     print(f"ok     {path} is well-formed")
     wrong = 0
-    for find in (_interpreter, _users, _folders, _tls, _nginx, _clusters):
+    for find in (_interpreter, _users, _folders, _tls, _sign_in, _provider, _nginx, _clusters):
         for ok, text in find(config):
             print(f"{'ok   ' if ok else 'WRONG'}  {text}")
             wrong += not ok
@@ -125,6 +128,50 @@ def _tls(config: Config) -> Iterator[Finding]:
             yield False, f"portal.tls_key: {file} can be read by others; run: chmod 600 {file}"
 
 
+def _sign_in(config: Config) -> Iterator[Finding]:
+    login = config.login
+    ways = [name for name, on in (("link", login.link), ("oidc", login.oidc), ("header", login.header)) if on]
+    without_tls = "" if config.secure or not ways else "; without TLS (portal.public_url) for trying it alone"
+    yield True, f"login: by {', '.join(ways)}{without_tls}" if ways else "login: no way is on, so there are no pages"
+    for key in ("client_secret_file", "header_secret_file"):
+        name = getattr(login, key)
+        if not name:
+            continue
+        try:
+            status = Path(name).stat()
+        except OSError as error:
+            yield False, f"login.{key}: {name}: {error.strerror}"
+            continue
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            yield False, f"login.{key}: run: chown {os.geteuid()} {name}; chmod 600 {name}"
+        elif not status.st_size:
+            yield False, f"login.{key}: {name} is empty"
+
+
+def _provider(config: Config) -> Iterator[Finding]:
+    """Asks the identity provider what the hook will ask it."""
+    if not config.idp.issuer:
+        return
+    if config.idp.user_map.startswith("/"):
+        try:
+            tomli.loads(Path(config.idp.user_map).read_text(encoding="utf-8"))
+            if not config.single_user and not Path(config.idp.user_map).stat().st_mode & 0o004:
+                yield False, f"idp.user_map: the hook cannot read {config.idp.user_map}; run: chmod a+r on it"
+        except (OSError, ValueError) as error:
+            yield False, f"idp.user_map: {config.idp.user_map}: {error}"
+    if not (config.login.oidc or config.takes_jwts):
+        yield False, "idp.issuer: is of no use without login.oidc or idp.audience"
+        return
+    from proxy_hook.idp import IdentityProvider
+
+    try:
+        asyncio.run(IdentityProvider(config.idp).try_out())
+    except OSError as error:
+        yield False, f"idp.issuer: {error}"
+    else:
+        yield True, f"idp.issuer: {config.idp.issuer} answers, and its keys are of use"
+
+
 def _nginx(config: Config) -> Iterator[Finding]:
     try:
         nginx = find_nginx()
@@ -137,7 +184,7 @@ def _nginx(config: Config) -> Iterator[Finding]:
         return
     with tempfile.TemporaryDirectory(prefix="punway-check-") as folder:
         whole = f"events {{}} pid {folder}/pid; error_log stderr; http {{ include {folder}/portal.conf; }}"
-        Path(folder, "portal.conf").write_text(nginx_config.portal_config(config, "off"))
+        Path(folder, "portal.conf").write_text(nginx_config.portal_config(config, "/dev/null", "/dev/null"))
         Path(folder, "nginx.conf").write_text(whole)
         argv = [nginx, "-t", "-q", "-e", "stderr", "-p", folder, "-c", f"{folder}/nginx.conf"]
         tried = subprocess.run(argv, capture_output=True, text=True, check=False)

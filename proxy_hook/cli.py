@@ -9,10 +9,9 @@ from importlib.metadata import version
 from proxy_hook import admin_commands, token_commands
 from proxy_hook.config import Config, load, path_to_use
 from proxy_hook.errors import CommandError
+from tokens.errors import StoreError, TokenError
 from tokens.register import RegistrarError
 from tokens.scopes import UnknownScope
-from tokens.store import StoreError
-from tokens.token import TokenError
 
 
 def _serve(config: Config, _arguments: argparse.Namespace) -> int:
@@ -35,6 +34,15 @@ def _hook(config: Config, _arguments: argparse.Namespace) -> int:
 
     prepare(config)
     serve_hook(config)
+    return 0
+
+
+def _login(config: Config, _arguments: argparse.Namespace) -> int:
+    """Print a link that signs your browser in to the portal's API Tokens page, as the user of this shell. It works
+    once, within a minute; give it to nobody."""
+    link = config.portal.public_url + token_commands.registrar_of(config).login()
+    print("Open this in your browser within a minute; it works once:")
+    print(link)
     return 0
 
 
@@ -79,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=_port, default=8080, help="port on 127.0.0.1 (default: 8080)")
     demo.set_defaults(run=_demo, config=None, without_config=True)
 
+    commands.add_parser(
+        "login", parents=[common], help="print a link that signs your browser in", description=_login.__doc__
+    ).set_defaults(run=_login)
     token = commands.add_parser(
         "token", help="make, list and revoke your own tokens", description=token_commands.__doc__
     )

@@ -7,25 +7,19 @@ may read it: ``punway token`` finds the portal through it.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import Field, dataclass, field, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 import tomli
 
+from proxy_hook.config_rules import size_of, wrong_with
 from proxy_hook.errors import ConfigError
+from tokens.lifetime import Policy, lifetime_from
 
 DEFAULT_PATH = Path("/etc/punway/punway.toml")
-SPAWN_WAYS = ("fork", "exec")
-RULES_LENGTH = 30_000
-"""Characters in the lists of [pun] together: they go to the preloader in one message for each PUN."""
-
-_SIZE = re.compile(r"(\d{1,6})([kMG]?)")
-_SIZES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
-_SOCKET_PATH = 107
 
 
 def _key(default: Any, why: str) -> Any:
@@ -81,12 +75,57 @@ class Pun:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    max_lifetime: str = _key("1y", "The longest that a token may live: 12h, 90d, 1y; empty for no bound.")
+    allow_never: bool = _key(False, "Whether a token may be made that never expires.")
+
+
+@dataclass(frozen=True)
+class Login:
+    session_lifetime: int = _key(28_800, "Seconds after which a browser must sign in anew.")
+    link: bool = _key(True, "Sign in by the one-time link that `punway login` prints in a user's own shell.")
+    oidc: bool = _key(False, "Sign in by OpenID Connect at the provider of [idp].")
+    client_id: str = _key("", "The client that the provider knows this portal as.")
+    client_secret_file: str = _key(
+        "", "A file with the client's secret, read by root at start. Empty: a public client (PKCE alone)."
+    )
+    header: str = _key(
+        "", "Sign in whom this header names as Unix user: the front that sets it has signed them in. Empty: off."
+    )
+    header_peers: tuple[str, ...] = _key((), "Addresses or networks that the header is taken from, and no other.")
+    header_secret_file: str = _key(
+        "",
+        "A file with what the front sends as X-Punway-Front-Secret; needed where header_peers has a loopback "
+        "address, since every local user connects from there.",
+    )
+
+
+@dataclass(frozen=True)
+class Idp:
+    title: str = _key("", "What users call the provider. Empty: its host's name.")
+    issuer: str = _key("", "The provider, as the iss of its tokens has it. Empty: none.")
+    audience: str = _key("", "The aud of tokens that /api takes as bearer tokens. Empty: it takes none.")
+    jwks_url: str = _key("", "Where its keys are. Empty: where its discovery document says.")
+    algorithms: tuple[str, ...] = _key(("RS256", "ES256"), "Signatures that are taken; none and HMAC never are.")
+    user_claim: str = _key("preferred_username", "The claim that says who a user is.")
+    user_map: str = _key(
+        "([a-z_][a-z0-9_-]*)",
+        "Claim to Unix user: a regular expression for the whole claim, whose one group is the user's name; or the "
+        "path of a TOML file that has a user for each claim.",
+    )
+    scope_claim: str = _key("scope", "The claim that lists what a bearer token may do, among the portal's scopes.")
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration. ``source`` is the file that it came from."""
 
     portal: Portal = field(default_factory=Portal)
     clusters: Clusters = field(default_factory=Clusters)
     pun: Pun = field(default_factory=Pun)
+    tokens: Tokens = field(default_factory=Tokens)
+    login: Login = field(default_factory=Login)
+    idp: Idp = field(default_factory=Idp)
     source: Path = DEFAULT_PATH
 
     @property
@@ -98,12 +137,51 @@ class Config:
         return size_of(self.portal.max_body)
 
     @property
+    def token_policy(self) -> Policy:
+        longest = self.tokens.max_lifetime
+        return Policy(lifetime_from(longest) if longest else None, self.tokens.allow_never)
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach the portal by TLS."""
+        return self.portal.public_url.startswith("https:")
+
+    @property
+    def takes_jwts(self) -> bool:
+        """Whether tokens of the identity provider open the API."""
+        return bool(self.idp.issuer and self.idp.audience)
+
+    @property
+    def metadata_url(self) -> str:
+        """Where the portal says who makes tokens for it (RFC 9728); empty where nobody else does."""
+        return f"{self.portal.public_url}/.well-known/oauth-protected-resource" if self.takes_jwts else ""
+
+    @property
+    def origin(self) -> str:
+        """The portal's origin, as browsers send it (RFC 6454, section 6)."""
+        parts = urlsplit(self.portal.public_url.lower())
+        usual = {"http": ":80", "https": ":443"}[parts.scheme]
+        return f"{parts.scheme}://{parts.netloc.removesuffix(usual)}"
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether there is any way for a browser to sign in, so that there are pages."""
+        return self.login.link or self.login.oidc or bool(self.login.header)
+
+    @property
     def single_user(self) -> bool:
         """Whether nobody is root here, so that the one user who started the portal is the one it serves."""
         return os.geteuid() != 0
 
 
-TABLES: dict[str, type] = {"portal": Portal, "clusters": Clusters, "pun": Pun}
+TABLES: dict[str, type] = {
+    "portal": Portal,
+    "clusters": Clusters,
+    "pun": Pun,
+    "tokens": Tokens,
+    "login": Login,
+    "idp": Idp,
+}
 
 
 def default_of(key: Field[Any]) -> Any:
@@ -111,14 +189,6 @@ def default_of(key: Field[Any]) -> Any:
     if callable(key.default_factory):
         return key.default_factory()
     return key.default
-
-
-def size_of(text: str) -> int:
-    """Bytes in a size like 50M. Raises ValueError."""
-    match = _SIZE.fullmatch(text)
-    if not match:
-        raise ValueError(f"{text!r} is no size")
-    return int(match[1]) * _SIZES[match[2]]
 
 
 def path_to_use(given: str | None) -> Path:
@@ -147,7 +217,8 @@ def from_data(data: dict[str, Any], source: Path) -> Config:
             raise ConfigError(f"{source}: {name} must be a table, [{name}]")
         tables[name] = _table(name, values, source)
     config = Config(**tables, source=source)
-    _check(config)
+    for key, what in wrong_with(config):
+        raise ConfigError(f"{source}: {key} {what}")
     return config
 
 
@@ -175,75 +246,6 @@ def _typed(where: str, kind: Any, value: Any) -> Any:
     if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
         return value
     raise ConfigError(f"{where} must be a table of texts, not {value!r}")
-
-
-def _check(config: Config) -> None:
-    """What the types alone do not say."""
-    portal, pun = config.portal, config.pun
-
-    def wrong(key: str, what: str) -> ConfigError:
-        return ConfigError(f"{config.source}: {key} {what}")
-
-    try:
-        host, _port = listen_address(portal.listen)
-    except ValueError as error:
-        raise wrong("portal.listen", f"must be ADDRESS:PORT, not {portal.listen!r}") from error
-    if bool(portal.tls_certificate) != bool(portal.tls_key):
-        raise wrong("portal.tls_key", "and portal.tls_certificate go together")
-    if not portal.tls_certificate and not ip_address(host).is_loopback:
-        raise wrong("portal.listen", f"is {host}: beyond loopback it needs portal.tls_certificate and portal.tls_key")
-    if not re.fullmatch(r"https?://[A-Za-z0-9.\-:\[\]]+", portal.public_url):
-        raise wrong("portal.public_url", f"must be like https://portal.example.org, not {portal.public_url!r}")
-    for key in ("run_dir", "state_dir", "tls_certificate", "tls_key"):
-        value = getattr(portal, key)
-        if (value or key.endswith("_dir")) and not re.fullmatch(r"/[^\s;{}$\"'\\]+", value):
-            raise wrong(f"portal.{key}", f"must be an absolute path without blanks or quotes, not {value!r}")
-    if len(f"{portal.run_dir}/puns/{'n' * 32}/pun.sock".encode()) > _SOCKET_PATH:
-        raise wrong("portal.run_dir", "is too long: a socket below it has at most 107 bytes of path")
-    for key in ("hook_user", "nginx_user"):
-        if not re.fullmatch(r"[a-z_][a-z0-9_-]*", getattr(portal, key)):
-            raise wrong(f"portal.{key}", f"is no user's name: {getattr(portal, key)!r}")
-    try:
-        size_of(portal.max_body)
-    except ValueError as error:
-        raise wrong("portal.max_body", f"must be a size like 50M, not {portal.max_body!r}") from error
-    if not Path(config.clusters.path).is_absolute():
-        raise wrong("clusters.path", f"must be an absolute path, not {config.clusters.path!r}")
-    try:
-        re.compile(pun.user_regex)
-    except re.error as error:
-        raise wrong("pun.user_regex", f"is no regular expression: {error}") from error
-    if pun.spawn not in SPAWN_WAYS:
-        raise wrong("pun.spawn", f"must be fork or exec, not {pun.spawn!r}")
-    for key, least, most in (
-        ("min_uid", 1, 2**32),
-        ("idle_timeout", 1, 10**7),
-        ("max_lifetime", 1, 10**8),
-        ("threads", 1, 64),
-    ):
-        if not least <= getattr(pun, key) <= most:
-            raise wrong(f"pun.{key}", f"must be from {least} to {most}, not {getattr(pun, key)}")
-    if (
-        sum(map(len, (*pun.deny_users, *pun.allow_groups, *pun.disabled_shells, *pun.environment.values())))
-        > RULES_LENGTH
-    ):
-        raise wrong(
-            "pun.deny_users", f"and the other lists of [pun] have over {RULES_LENGTH} characters; use allow_groups"
-        )
-    for name, value in pun.environment.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
-            raise wrong(f"pun.environment.{name}", "is no variable's name, or has a NUL in it")
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """Host and port of ``127.0.0.1:8080``, ``[::1]:8080`` or ``443`` (all addresses). Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if colon else "0.0.0.0"  # noqa: S104 - which TLS must then guard
-    ip_address(host)
-    number = int(port)
-    if not 1 <= number <= 65_535:
-        raise ValueError(port)
-    return host, number
 
 
 def interpreter() -> str:

@@ -1,17 +1,22 @@
 """Exactly one credential from the headers: none and two are answers too. Runs in the hook.
 
-The forms are told apart by their syntax, before anything is looked up (RFC 6750, section 2.1).
+The forms are told apart by their syntax, before anything is looked up (RFC 6750, section 2.1; RFC 7515).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy_hook.denied import Denied, unauthorized
 from tokens.token import is_secret
 
+JWT_LENGTH = 8192
+"""A JWT's greatest length, in characters."""
+
 _MISSING = "Invalid or missing API token"
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,17 @@ class BearerToken:
         return "BearerToken(…)"
 
 
-def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken:
+@dataclass(frozen=True)
+class Jwt:
+    """What may be a token of the site's identity provider; no more than its form was looked at."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        return "Jwt(…)"
+
+
+def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken | Jwt:
     """The one credential of a request. Raises Denied: 401 for none or one of no known form, 400 for two."""
     given = [value for name, value in headers if name.lower() == b"authorization" and value.strip()]
     if not given:
@@ -40,6 +55,8 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken:
     value = value.strip()
     if scheme.lower() != "bearer" or not value:
         raise unauthorized(f"{_MISSING}: the scheme must be Bearer, as in Authorization: Bearer TOKEN")
-    if not is_secret(value):
-        raise unauthorized(f"{_MISSING}: a token is 64 hex characters", "invalid_token")
-    return BearerToken(value)
+    if is_secret(value):
+        return BearerToken(value)
+    if len(value) <= JWT_LENGTH and _JWT.fullmatch(value):
+        return Jwt(value)
+    raise unauthorized(f"{_MISSING}: a token is 64 hex characters", "invalid_token")

@@ -16,6 +16,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from proxy_hook.serve import find_nginx
 from tokens import scopes
 from tokens.register import Registrar
 from tokens.store import TokenStore
-from tokens.token import issue, lifetime_from
+from tokens.token import issue, utc_now
 
 START_TIME, END_TIME = 30.0, 10.0
 _CONFIG = """[portal]
@@ -55,6 +56,10 @@ Paste these into another terminal: list the clusters, submit a job, watch it.
     curl -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' -d '{body}' {url}/api/v1/jobs
     curl -H 'Authorization: Bearer {secret}' '{url}/api/v1/jobs/1?cluster=demo'
 
+To make tokens in a browser, run this and open the link that it prints:
+
+    {punway} login -c {folder}/punway.toml
+
 Ctrl-C ends it. Everything of it is in {folder}
 """
 _BODY = r'{"cluster": "demo", "script": {"content": "#!/bin/bash\necho Hello from $(id -un)\nsleep 20"}}'
@@ -83,7 +88,7 @@ def _run(port: int) -> int:
     argv = [interpreter(), "-I", "-m", "proxy_hook.cli", "serve", "-c", str(config)]
     portal = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    token, secret = issue("punway demo", scopes.ALL, lifetime_from("1d"))
+    token, secret = issue("punway demo", scopes.ALL, utc_now() + timedelta(days=1))
     url = f"http://127.0.0.1:{port}"
     try:
         print("Starting …", flush=True)
@@ -91,7 +96,9 @@ def _run(port: int) -> int:
         TokenStore(folder / "home").add(token)
         Registrar(folder / "run" / "register.sock").add([token.sha256])
         user = pwd.getpwuid(os.geteuid()).pw_name
-        print(_SCREEN.format(url=url, user=user, secret=secret, body=_BODY, folder=folder), flush=True)
+        print(
+            _SCREEN.format(url=url, user=user, secret=secret, body=_BODY, folder=folder, punway=_punway()), flush=True
+        )
         portal.wait()
         raise CannotServe(f"the portal has ended; see {folder}/log")
     except KeyboardInterrupt:
@@ -127,6 +134,12 @@ def _end_jobs(url: str, secret: str) -> None:
     except OSError as error:
         # The portal itself has gone, or never came: there is nobody to ask.
         print(f"Whether jobs still run could not be seen: {error}")
+
+
+def _punway() -> str:
+    """The command as it can be pasted: the script beside the interpreter, if it was installed so."""
+    script = Path(interpreter()).with_name("punway")
+    return str(script) if script.exists() else f"{interpreter()} -m proxy_hook.cli"
 
 
 def _interrupt(*_: object) -> None:

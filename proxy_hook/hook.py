@@ -1,8 +1,9 @@
 """What nginx asks: credential → principal → account → PUN socket → 204. Runs as the hook's user.
 
-An ASGI app of two addresses: ``/auth/api``, which nginx's auth_request asks for each request, and
-``/health``. auth_request knows 2xx, 401 and 403 alone, so a no says its own status, body and wait in
-headers, out of which nginx makes the client's answer.
+An ASGI app. nginx's auth_request asks ``/auth/api`` for each request of the API, with its Authorization header,
+and ``/auth/pages`` for each of a page, with its cookie. auth_request knows 2xx, 401 and 403 alone, so a no says
+its own status, body and wait in headers, out of which nginx makes the client's answer. Besides: ``/health``,
+where a browser signs in (sign_in.py), and what RFC 9728 has of the portal.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
-from proxy_hook.accounts import account_of
-from proxy_hook.credentials import credential
-from proxy_hook.denied import Denied, unavailable
-from proxy_hook.identify import Principal, by_token
+from proxy_hook.credentials import BearerToken, credential
+from proxy_hook.denied import Denied, unauthorized, unavailable
+from proxy_hook.identify import ByJwt, Principal, by_session, by_token
+from proxy_hook.metadata import METADATA, ResourceMetadata
 from proxy_hook.routes import RouteTable
+from proxy_hook.sign_in import SignIn, said_no_elsewhere
 from proxy_hook.spawner_client import SpawnerClient
+from proxy_hook.web import Headers, WebAnswer, WebRequest, request_from
 from tokens.assertion import LIFETIME, Signer
 
-Headers = list[tuple[bytes, bytes]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 log = logging.getLogger("punway.hook")
 
 
@@ -30,81 +34,125 @@ class Assertions:
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
-        self._signed: dict[str, tuple[float, int, str]] = {}
+        self._signed: dict[str, tuple[float, Principal, str]] = {}
 
     def note(self, principal: Principal) -> str:
-        key = principal.sha256 or ""
-        signed = self._signed.get(key)
-        if signed and signed[0] > time.monotonic() and signed[1] == principal.uid:
+        signed = self._signed.get(principal.key)
+        if signed and signed[0] > time.monotonic() and signed[1] == principal:
             return signed[2]
-        note = self._signer.sign(principal.uid, principal.name, principal.via, principal.sha256, principal.scopes)
+        account = principal.account
+        note = self._signer.sign(
+            account.uid, account.name, principal.via, principal.sha256, principal.scopes, principal.sid
+        )
         if len(self._signed) > 10_000:
             self._signed.clear()
-        self._signed[key] = (time.monotonic() + LIFETIME / 2, principal.uid, note)
+        self._signed[principal.key] = (time.monotonic() + LIFETIME / 2, principal, note)
         return note
 
-    def forget(self, sha256: str) -> None:
-        self._signed.pop(sha256, None)
+    def forget(self, key: str) -> None:
+        self._signed.pop(key, None)
 
 
+@dataclass
 class Hook:
-    """The ASGI app."""
+    """The ASGI app. ``by_jwt`` is None where the portal takes no tokens of an identity provider."""
 
-    def __init__(self, routes: RouteTable, spawner: SpawnerClient, signer: Signer) -> None:
-        self._routes = routes
-        self._spawner = spawner
-        self._assertions = Assertions(signer)
-        routes.on_drop = self._assertions.forget
+    routes: RouteTable
+    spawner: SpawnerClient
+    signer: Signer
+    by_jwt: ByJwt | None
+    sign_in: SignIn
+    metadata: ResourceMetadata
 
-    async def admit(self, headers: Headers) -> Headers:
-        """The way of one request: where its user's app is, and the note for it. Raises Denied."""
-        principal = await by_token(self._routes, credential(headers))
-        account = account_of(principal)
-        socket = await self._spawner.socket_of(account)
+    def __post_init__(self) -> None:
+        self._assertions = Assertions(self.signer)
+        self.routes.on_drop = self._assertions.forget
+
+    async def admit(self, principal: Principal) -> Headers:
+        """Where the principal's app is, and the note for it. Raises Denied."""
+        socket = await self.spawner.socket_of(principal.account)
         return [
             (b"x-pun-socket", socket.encode()),
             (b"x-pun-assertion", self._assertions.note(principal).encode()),
+            (b"x-pun-user", principal.account.name.encode()),
         ]
+
+    async def who_calls(self, headers: Headers) -> Principal:
+        """By a token of ours, or one of the identity provider. Raises Denied."""
+        given = credential(headers)
+        if isinstance(given, BearerToken):
+            return await by_token(self.routes, given)
+        if self.by_jwt is None:
+            raise unauthorized("Invalid or missing API token: a token is 64 hex characters", "invalid_token")
+        return await self.by_jwt(given)
+
+    async def who_looks(self, headers: Headers) -> Principal:
+        """By a browser's session, and by nothing else. Raises Denied."""
+        session = await self.sign_in.session(WebRequest("GET", "", headers))
+        if session is None:
+            # Without a challenge: to a browser it would mean nothing, and nginx would hand it on.
+            raise Denied(401, "unauthorized", "You are not signed in")
+        return by_session(session)
 
     async def health(self) -> dict[str, Any]:
         """Whether the portal's parts answer, and nothing else. Raises Denied (503)."""
-        if not await self._spawner.alive():
+        if not await self.spawner.alive():
             raise unavailable("The spawner does not answer")
         return {"data": {"status": "ok", "hook": "ok", "spawner": "ok"}}
 
     async def __call__(
-        self,
-        scope: dict[str, Any],
-        _receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
+        self, scope: dict[str, Any], receive: Receive, send: Callable[[dict[str, Any]], Awaitable[None]]
     ) -> None:
         if scope["type"] != "http":
             return
-        status, headers, body = await self._answer(scope["path"], scope["headers"])
+        status, headers, body = await self._answer(scope, receive)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, path: str, headers: Headers) -> tuple[int, Headers, bytes]:
+    async def _answer(self, scope: dict[str, Any], receive: Receive) -> tuple[int, Headers, bytes]:
+        path, headers, user = scope["path"], scope["headers"], ""
         try:
+            if path in _DOORS:
+                principal = await _DOORS[path](self, headers)
+                user = principal.account.name
+                return 204, await self.admit(principal), b""
             if path == "/health":
                 return 200, _JSON, json.dumps(await self.health()).encode()
-            if path == "/auth/api":
-                return 204, await self.admit(headers), b""
-            raise Denied(404, "not_found", "No such address")
+            answer = await self._page(path, await request_from(scope, receive))
+            return answer.status, answer.head(), answer.body.encode()
         except Denied as denied:
             no = denied
         except Exception:
             log.exception("a request could not be judged")
             no = unavailable("The portal cannot check credentials just now; try again")
+        return self._refusal(path, no, user)
+
+    async def _page(self, path: str, request: WebRequest) -> WebAnswer:
+        if path == "/pages/denied":
+            return said_no_elsewhere(request)
+        if path.startswith(METADATA):
+            return self.metadata.answer(path)
+        return await self.sign_in.answer(request)
+
+    def _refusal(self, path: str, no: Denied, user: str) -> tuple[int, Headers, bytes]:
         body = json.dumps({"error": no.error, "message": no.message}).encode()
-        if path == "/health":
-            return no.status, [*_JSON, (b"retry-after", b"5")], body
-        told = [(b"x-punway-status", str(no.status).encode()), (b"x-punway-answer", body)]
+        if path not in _DOORS:
+            return no.status, [*_JSON, (b"retry-after", b"5")] if no.status == 503 else _JSON, body
+        told = [
+            (b"x-punway-status", str(no.status).encode()),
+            (b"x-punway-answer", body),
+            (b"x-pun-user", user.encode()),
+        ]
         if no.retry_after:
             told.append((b"x-punway-retry-after", str(no.retry_after).encode()))
         if no.challenge:
-            told.append((b"www-authenticate" if no.status == 401 else b"x-punway-challenge", no.challenge.encode()))
+            challenge = no.challenge + (self.metadata.challenge if no.status == 401 else "")
+            told.append((b"www-authenticate" if no.status == 401 else b"x-punway-challenge", challenge.encode()))
         return (401 if no.status == 401 else 403), told, b""
 
 
+_DOORS: dict[str, Callable[[Hook, Headers], Awaitable[Principal]]] = {
+    "/auth/api": Hook.who_calls,
+    "/auth/pages": Hook.who_looks,
+}
 _JSON: Headers = [(b"content-type", b"application/json")]

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
-from proxy_hook.credentials import BearerToken
+from proxy_hook.accounts import Accounts, UnixAccount, UserMap
+from proxy_hook.config import Idp
+from proxy_hook.credentials import BearerToken, Jwt
 from proxy_hook.denied import unauthorized
+from proxy_hook.idp import IdentityProvider
 from proxy_hook.routes import RouteTable
+from proxy_hook.sessions import Session
+from tokens import scopes
 from tokens.token import sha256_of
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who was proved. For a token, ``sha256`` is its hash, and the PUN has the last word on its scopes."""
+    """Who was proved, and as which account. ``key`` names the credential, and is no secret.
+
+    For a token, ``sha256`` is its hash, and the PUN has the last word on its scopes; for a session, ``sid``
+    names it to the PUN.
+    """
 
     via: str
-    uid: int
-    name: str
-    sha256: str | None
+    account: UnixAccount
+    key: str
+    sha256: str | None = None
     scopes: tuple[str, ...] = ()
+    sid: str | None = None
 
 
 async def by_token(routes: RouteTable, token: BearerToken) -> Principal:
@@ -29,4 +40,32 @@ async def by_token(routes: RouteTable, token: BearerToken) -> Principal:
     if route is None:
         # Unknown, revoked and another host's are one answer: which it is, a guesser need not know.
         raise unauthorized("Invalid or missing API token: this token is not known, or was revoked", "invalid_token")
-    return Principal("token", route.uid, route.name, digest)
+    return Principal("token", UnixAccount(route.uid, route.name), digest, sha256=digest)
+
+
+class ByJwt:
+    """The principals of the identity provider's bearer tokens."""
+
+    def __init__(self, settings: Idp, provider: IdentityProvider, accounts: Accounts) -> None:
+        self._settings = settings
+        self._provider = provider
+        self._accounts = accounts
+        self._map = UserMap(settings.user_map)
+
+    async def __call__(self, credential: Jwt) -> Principal:
+        """Raises Denied: 401, 403 for an identity that is no user here, 503 without the provider's keys."""
+        claims = await self._provider.access_token(credential.token)
+        account = await self._accounts.named(self._map.name_of(claims.get(self._settings.user_claim)))
+        held = scopes_of(claims.get(self._settings.scope_claim))
+        return Principal("jwt", account, sha256_of(credential.token), scopes=held)
+
+
+def scopes_of(claim: Any) -> tuple[str, ...]:
+    """Those of the portal's scopes that a claim lists: words of one text (RFC 8693), or an array of them."""
+    listed = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
+    return tuple(scope for scope in scopes.SCOPES if scope in listed)
+
+
+def by_session(session: Session) -> Principal:
+    """The principal of a browser's session."""
+    return Principal("session", session.account, session.key, sid=session.sid)

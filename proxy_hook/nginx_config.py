@@ -11,13 +11,18 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, StrictUndefined
 
-from proxy_hook.config import Config, listen_address
+from proxy_hook.config import Config
+from proxy_hook.config_rules import listen_address
 
 HOOK_TIME = 13
 """Seconds that nginx waits for the hook; the spawner gives a PUN 10 to start."""
 
 
-def portal_config(config: Config, access_log: str = "/var/log/nginx/punway-access.log punway") -> str:
+def portal_config(
+    config: Config,
+    access_log: str = "/var/log/nginx/punway-access.log",
+    audit_log: str = "/var/log/nginx/punway-audit.log",
+) -> str:
     """The file for /etc/nginx/conf.d: upstream, maps and one server block."""
     host, port = listen_address(config.portal.listen)
     return _render(
@@ -30,7 +35,12 @@ def portal_config(config: Config, access_log: str = "/var/log/nginx/punway-acces
         hook_time=HOOK_TIME,
         max_body=config.max_body_bytes,
         answers=ANSWERS,
+        unavailable_page=UNAVAILABLE_PAGE,
         access_log=access_log,
+        audit_log=audit_log,
+        not_a_puns=NOT_A_PUNS,
+        pages=config.signs_in,
+        assets=str(files("nginx") / "static"),
     )
 
 
@@ -66,6 +76,24 @@ ANSWERS: dict[int | str, str] = {
     ),
 }
 """What nginx answers by itself, by status or reason, in the contract's form and quoted for its configuration."""
+
+
+UNAVAILABLE_PAGE = "'<!doctype html><title>Punway</title><p>The portal did not answer in time. Try again in a moment.'"
+"""The same for a browser."""
+
+NOT_A_PUNS = (
+    *("X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"),
+    *("Set-Cookie", "Clear-Site-Data", "Strict-Transport-Security", "Public-Key-Pins"),
+    *("Content-Security-Policy", "Content-Security-Policy-Report-Only", "Permissions-Policy", "Referrer-Policy"),
+    *("Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Allow-Methods"),
+    *("Access-Control-Allow-Headers", "Access-Control-Expose-Headers", "Access-Control-Max-Age"),
+    *("Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"),
+    *("X-Content-Type-Options", "X-Frame-Options", "X-Powered-By", "X-Request-Id"),
+    *("Service-Worker-Allowed", "Report-To", "Reporting-Endpoints", "NEL", "Alt-Svc", "Refresh", "Link", "SourceMap"),
+    *("X-Punway-Token-Id", "X-Punway-Token-Name"),
+)
+"""Headers of a PUN's answer that reach no client: what would act on nginx or on the portal's origin, and what
+is for the audit log alone."""
 
 
 def _render(name: str, **values: object) -> str:

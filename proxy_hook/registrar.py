@@ -1,4 +1,5 @@
-"""The registrar: a user's processes register and forget their own token hashes. A thread of the hook.
+"""The registrar: a user's processes register and forget their own token hashes, and ask for a one-time link to
+sign a browser in. A thread of the hook.
 
 Every local user may connect to RUN/register.sock; the kernel says who it is (SO_PEERCRED), and no message
 can. One JSON line each way (tokens/register.py is the client). Nobody can hold it up: a connection has
@@ -17,10 +18,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
+from proxy_hook import audit
+from proxy_hook.accounts import UnixAccount
+from proxy_hook.denied import Denied
 from proxy_hook.routes import RouteTable
-from tokens.register import MESSAGE_SIZE
+from proxy_hook.sessions import Links
+from proxy_hook.sign_in import ONCE
+from tokens.register import MESSAGE_SIZE, NOTE_KEYS
 from tokens.token import is_sha256
 
 TIMEOUT = 5.0
@@ -28,7 +35,17 @@ TIMEOUT = 5.0
 THREADS, EACH = 8, 2
 """Connections served at once, and of one uid at once."""
 
-audit = logging.getLogger("punway.audit")
+NOTE_LENGTH = 400
+"""Greatest length of each text in a note, in characters."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """``note`` says which token is made or revoked, for the audit log: None for hashes that are only told again."""
+
+    do: str
+    hashes: list[str]
+    note: dict[str, str] | None
 
 
 class Malformed(Exception):
@@ -36,11 +53,12 @@ class Malformed(Exception):
 
 
 class Registrar:
-    """Serves an inherited listening socket until the process ends."""
+    """Serves an inherited listening socket until the process ends. Without ``links`` there are no one-time links."""
 
-    def __init__(self, listener: socket.socket, routes: RouteTable) -> None:
+    def __init__(self, listener: socket.socket, routes: RouteTable, links: Links | None = None) -> None:
         self._listener = listener
         self._routes = routes
+        self._links = links
         self._busy: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(THREADS, "registrar")
@@ -67,7 +85,7 @@ class Registrar:
                 self._pool.submit(self._serve, connection, uid)
             else:
                 # So short a line fits the socket's buffer; it cannot block.
-                connection.sendall(b'{"ok": false, "message": "too many requests at once; try again"}\n')
+                connection.sendall(b'{"ok": false, "busy": true, "message": "too many requests at once; try again"}\n')
                 connection.close()
 
     def _serve(self, connection: socket.socket, uid: int) -> None:
@@ -87,57 +105,75 @@ class Registrar:
 
     def _answer(self, uid: int, line: bytes) -> dict[str, Any]:
         try:
-            do, hashes = _request(line)
+            request = _request(line)
             if uid == 0:
                 raise Malformed("root has no tokens: run this as an ordinary user")
-            return {"ok": True, **DO[do](self, uid, hashes)}
-        except Malformed as error:
+            try:
+                account = UnixAccount(uid, pwd.getpwuid(uid).pw_name)
+            except KeyError:
+                raise Malformed(f"uid {uid} has no account on this host") from None
+            return {"ok": True, **DO[request.do](self, account, request)}
+        except (Malformed, Denied) as error:
             return {"ok": False, "message": str(error)}
         except Exception:
             logging.getLogger("punway.hook").exception("the registrar could not answer uid %d", uid)
             return {"ok": False, "message": "the portal's route table cannot be used just now"}
 
-    def _add(self, uid: int, hashes: list[str]) -> dict[str, Any]:
-        try:
-            name = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            raise Malformed(f"uid {uid} has no account on this host") from None
-        refused = self._routes.add(uid, name, hashes)
+    def _add(self, account: UnixAccount, request: Request) -> dict[str, Any]:
+        refused = self._routes.add(account.uid, account.name, request.hashes)
         for sha256, reason in refused.items():
-            audit.warning(json.dumps({"action": "register", "uid": uid, "sha256": sha256[:12], "refused": reason}))
+            note = {"sha256": sha256[:12], **(request.note or {})}
+            audit.record("token.made" if request.note else "token.told", "refused", account.name, reason=reason, **note)
+        if request.note and not refused:
+            audit.record("token.made", "ok", account.name, **request.note)
         return {"refused": [f"{sha256[:12]}…: {reason}" for sha256, reason in refused.items()]}
 
-    def _drop(self, uid: int, hashes: list[str]) -> dict[str, Any]:
-        self._routes.drop(uid, hashes)
+    def _drop(self, account: UnixAccount, request: Request) -> dict[str, Any]:
+        self._routes.drop(account.uid, request.hashes)
+        audit.record("token.revoked", "ok", account.name, **(request.note or {}))
         return {}
 
-    def _keep(self, uid: int, hashes: list[str]) -> dict[str, Any]:
-        self._routes.keep(uid, hashes)
+    def _keep(self, account: UnixAccount, request: Request) -> dict[str, Any]:
+        self._routes.keep(account.uid, request.hashes)
         return {}
 
-    def _list(self, uid: int, _hashes: list[str]) -> dict[str, Any]:
-        return {"hashes": self._routes.hashes(uid)}
+    def _list(self, account: UnixAccount, _request: Request) -> dict[str, Any]:
+        return {"hashes": self._routes.hashes(account.uid)}
+
+    def _login(self, account: UnixAccount, _request: Request) -> dict[str, Any]:
+        if self._links is None:
+            raise Malformed("this portal does not sign in by links; open its address in a browser")
+        return {"path": ONCE + self._links.make(account)}
 
 
-DO: dict[str, Callable[[Registrar, int, list[str]], dict[str, Any]]] = {
+DO: dict[str, Callable[[Registrar, UnixAccount, Request], dict[str, Any]]] = {
     "add": Registrar._add,
     "drop": Registrar._drop,
     "keep": Registrar._keep,
     "list": Registrar._list,
+    "login": Registrar._login,
 }
 
 
-def _request(line: bytes) -> tuple[str, list[str]]:
+def _request(line: bytes) -> Request:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
         raise Malformed("a request is one line of JSON") from None
     if not isinstance(request, dict) or not isinstance(request.get("do"), str) or request["do"] not in DO:
         raise Malformed(f"a request does one of {', '.join(DO)}")
-    hashes = request.get("hashes")
+    hashes, note = request.get("hashes"), request.get("note")
     if not isinstance(hashes, list) or len(hashes) > 500 or not all(map(is_sha256, hashes)):
         raise Malformed("hashes is an array of at most 500 SHA-256 hashes in hex")
-    return request["do"], hashes
+    if note is not None and not _is_note(note):
+        raise Malformed(f"a note has short texts for some of {', '.join(NOTE_KEYS)}")
+    return Request(request["do"], hashes, note)
+
+
+def _is_note(note: Any) -> bool:
+    return isinstance(note, dict) and all(
+        key in NOTE_KEYS and isinstance(value, str) and len(value) <= NOTE_LENGTH for key, value in note.items()
+    )
 
 
 def _peer_uid(connection: socket.socket) -> int:

@@ -43,7 +43,7 @@ def write_nginx_files(config: Config) -> str:
     """Write nginx's configuration into the run directory; its path."""
     folder = config.run_dir / "nginx"
     folder.mkdir(mode=0o755, exist_ok=True)
-    (folder / "portal.conf").write_text(nginx_config.portal_config(config, "/dev/stdout punway"))
+    (folder / "portal.conf").write_text(nginx_config.portal_config(config, "/dev/stdout", "/dev/stdout"))
     path = folder / "nginx.conf"
     path.write_text(nginx_config.whole_config(config))
     return str(path)

@@ -1,7 +1,8 @@
 """``punway hook``: bind the hook's sockets, become the hook's user for good, then serve.
 
 Starts as root, or as the one user of single-user mode. What needs root is done first and is little: two
-sockets and one file in the run directory. The libraries are imported after root is gone.
+sockets, one file in the run directory, and the files of the secrets that punway.toml names. The libraries are
+imported after root is gone.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import os
 import pwd
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from proxy_hook.config import Config
+from proxy_hook.errors import FolderError
 from proxy_hook.folders import nginx_group
 
 
@@ -24,11 +27,32 @@ def main(config: Config) -> None:
     register_socket = _bind(run / "register.sock", 0o666)
     public_key = os.open(run / "assertion.pub", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     os.fchmod(public_key, 0o644)
+    secrets = Secrets(_read(config.login.client_secret_file), _read(config.login.header_secret_file))
     if not config.single_user:
         hook_user = pwd.getpwnam(config.portal.hook_user)
         os.chown(run / "hook.sock", hook_user.pw_uid, nginx_group(config))
         _become_hook_user(hook_user)
-    _serve(config, hook_socket, register_socket, public_key)
+    _serve(config, secrets, hook_socket, register_socket, public_key)
+
+
+@dataclass(frozen=True, repr=False)
+class Secrets:
+    """What only root may read at start, and the hook holds in its memory alone."""
+
+    client: str
+    front: str
+
+
+def _read(path: str) -> str:
+    if not path:
+        return ""
+    try:
+        secret = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path} cannot be read: {error}") from error
+    if not secret:
+        raise FolderError(f"{path} is empty")
+    return secret
 
 
 def _bind(path: Path, mode: int) -> socket.socket:
@@ -55,24 +79,47 @@ def _become_hook_user(entry: pwd.struct_passwd) -> None:
     os.environ.update({"PATH": "/usr/bin:/bin", "HOME": "/", "USER": entry.pw_name, "LANG": "C.UTF-8"})
 
 
-def _serve(config: Config, hook_socket: socket.socket, register_socket: socket.socket, public_key: int) -> None:
+def _serve(
+    config: Config, secrets: Secrets, hook_socket: socket.socket, register_socket: socket.socket, public_key: int
+) -> None:
     import uvicorn
 
+    from proxy_hook import audit
+    from proxy_hook.accounts import Accounts
     from proxy_hook.hook import Hook
+    from proxy_hook.identify import ByJwt
+    from proxy_hook.idp import IdentityProvider
+    from proxy_hook.metadata import ResourceMetadata
+    from proxy_hook.oidc import OidcSignIn
     from proxy_hook.registrar import Registrar
     from proxy_hook.routes import RouteTable
+    from proxy_hook.sessions import Links, Sessions
+    from proxy_hook.sign_in import SignIn
     from proxy_hook.spawner_client import SpawnerClient
     from tokens.assertion import Signer
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway hook: %(name)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for name in ("uvicorn", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    audit.to_stderr()
     signer = Signer()
     with os.fdopen(public_key, "wb") as file:
         file.truncate()
         file.write(signer.public_pem())
     routes = RouteTable.in_folder(Path(config.portal.state_dir))
-    hook = Hook(routes, SpawnerClient(config.run_dir / "spawner.sock"), signer)
-    Registrar(register_socket, routes).start()
+    spawner = SpawnerClient(config.run_dir / "spawner.sock")
+    accounts, provider, links = Accounts(config.pun.user_regex), IdentityProvider(config.idp), Links()
+    oidc = OidcSignIn(config, provider, secrets.client) if config.login.oidc else None
+    sessions = Sessions(config.login.session_lifetime)
+    hook = Hook(
+        routes=routes,
+        spawner=spawner,
+        signer=signer,
+        by_jwt=ByJwt(config.idp, provider, accounts) if config.takes_jwts else None,
+        sign_in=SignIn(config, sessions, links, accounts, spawner, oidc, secrets.front),
+        metadata=ResourceMetadata(config),
+    )
+    Registrar(register_socket, routes, links if config.login.link else None).start()
     server = uvicorn.Server(
         uvicorn.Config(
             hook,

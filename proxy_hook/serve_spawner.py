@@ -28,7 +28,7 @@ def main(config: Config) -> None:
 
 def settings_of(config: Config) -> str:
     """The JSON that the spawner reads from its standard input (proxy_hook/spawner/launch.py, Settings)."""
-    pun, portal = config.pun, config.portal
+    pun, portal, policy = config.pun, config.portal, config.token_policy
     app_settings = {
         "run_dir": portal.run_dir,
         "clusters": config.clusters.path,
@@ -36,6 +36,11 @@ def settings_of(config: Config) -> str:
         "idle_timeout": pun.idle_timeout,
         "max_lifetime": pun.max_lifetime,
         "max_body": config.max_body_bytes,
+        "public_url": portal.public_url,
+        "origin": config.origin,
+        "metadata_url": config.metadata_url,
+        "token_longest": int(policy.longest.total_seconds()) if policy.longest else None,
+        "token_never": policy.never,
     }
     if config.single_user:
         hook_uid, nginx_gid = os.geteuid(), os.getegid()

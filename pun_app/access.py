@@ -1,4 +1,4 @@
-"""assertion → token → scope → Caller: who a request is for, and that it may.
+"""assertion → token → scope → Caller: who a request is for, and that it may; for a page, → Visitor.
 
 The PUN has the last word on a token: the hook vouches for who the caller is, and this process looks the
 token's hash up in the user's own file, at every request.
@@ -16,8 +16,9 @@ from datetime import datetime
 
 from pun_app.errors import InsufficientScope, Unauthorized, Unavailable
 from tokens import scopes
-from tokens.assertion import InvalidAssertion, Verifier
-from tokens.store import StoreError, StoreRefused, TokenStore
+from tokens.assertion import Assertion, InvalidAssertion, Verifier
+from tokens.errors import StoreError, StoreRefused
+from tokens.store import TokenStore
 from tokens.token import utc_now
 
 USE_NOTED_EVERY = 60.0
@@ -42,6 +43,14 @@ class Caller:
             raise InsufficientScope(scope)
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """Who looks at a page: the user that this process is, and the name of the browser's session."""
+
+    user: str
+    sid: str
+
+
 class Access:
     """The door of one PUN."""
 
@@ -52,11 +61,13 @@ class Access:
         self._uses = UseNotes(store)
 
     def caller(self, note: str | None) -> Caller:
-        """The caller that the hook's note names. Raises Unauthorized, and Unavailable for a home's trouble."""
-        try:
-            assertion = self._verifier.verify(note or "", self._uid)
-        except InvalidAssertion as error:
-            raise Unauthorized("Invalid or missing API token: the request did not come through the portal") from error
+        """The caller of the API that the hook's note names: by a token of ours, or by the identity provider's.
+
+        Raises Unauthorized, also for a browser's session, and Unavailable for a home's trouble.
+        """
+        assertion = self._assertion(note)
+        if assertion.via == "jwt":
+            return Caller(assertion.user, assertion.via, assertion.scopes, None, None)
         if assertion.via != "token" or assertion.sha256 is None:
             raise Unauthorized("Invalid or missing API token")
         try:
@@ -69,10 +80,23 @@ class Access:
             raise Unauthorized("Invalid or missing API token: this token was revoked")
         now = utc_now()
         if token.expired(now):
-            raise Unauthorized("Invalid or missing API token: this token has expired")
+            raise Unauthorized("Invalid or missing API token: this token has expired", token)
         if not token.in_clear:
             self._uses.note(token.id, token.last_used_at, now)
         return Caller(assertion.user, assertion.via, token.scopes, token.id, token.name)
+
+    def visitor(self, note: str | None) -> Visitor:
+        """The visitor of a page. Raises Unauthorized for whoever has no browser's session."""
+        assertion = self._assertion(note)
+        if assertion.via != "session" or not assertion.sid:
+            raise Unauthorized("You are not signed in")
+        return Visitor(assertion.user, assertion.sid)
+
+    def _assertion(self, note: str | None) -> Assertion:
+        try:
+            return self._verifier.verify(note or "", self._uid)
+        except InvalidAssertion as error:
+            raise Unauthorized("Invalid or missing API token: the request did not come through the portal") from error
 
 
 class UseNotes:

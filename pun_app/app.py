@@ -1,4 +1,4 @@
-"""One call: match, authorise, decode, handle, encode; errors are caught once, here.
+"""One call: authorise, match, decode, handle, encode; errors are caught once, here. Pages have a call of their own.
 
 Every request is authorised by this process itself: what the front matched was a normalised path, and what
 arrives here is the raw one.
@@ -12,58 +12,55 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
-from werkzeug.exceptions import NotFound as WerkzeugNotFound
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.wrappers import Request as HttpRequest
 from werkzeug.wrappers import Response
 
-from pun_app.access import Access
+from pun_app.access import Access, Caller
 from pun_app.clusters.load import ClusterFolder
-from pun_app.errors import (
-    ApiError,
-    BadRequest,
-    Internal,
-    MethodNotAllowed,
-    NotFound,
-    TooLarge,
-    UnsupportedMedia,
-)
+from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorized, UnsupportedMedia
 from pun_app.handlers.request import Request
-from pun_app.routes import ROUTES, Route
+from pun_app.match import Table
+from pun_app.pages.door import Pages
+from pun_app.routes import ROUTES
+from pun_app.settings import Settings
 
-# What another program on the way may read otherwise than we do: nginx matched the path with these resolved.
-_AMBIGUOUS = re.compile(r"//|/\.\.?(/|$)|%2e|%2f|%5c|%00|[\\;\x00]", re.IGNORECASE)
 _EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
 
 log = logging.getLogger("punway.pun")
 
 
 class App:
-    """The WSGI app of one PUN. ``max_body`` is in bytes."""
+    """The WSGI app of one PUN."""
 
-    def __init__(self, access: Access, clusters: ClusterFolder, max_body: int) -> None:
+    def __init__(self, access: Access, clusters: ClusterFolder, pages: Pages, settings: Settings) -> None:
         self._access = access
         self._clusters = clusters
-        self._max_body = max_body
-        rules = [Rule(r.path, methods=[r.method], endpoint=r) for r in ROUTES]
-        self._map = Map(rules, strict_slashes=True, merge_slashes=False, redirect_defaults=False)
+        self._pages = pages
+        self._settings = settings
+        self._table = Table(ROUTES, "No such address; the API is under /api/v1/")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         http = HttpRequest(environ)
-        try:
-            response = self._answer(http)
-        except ApiError as error:
-            response = _error(error)
-        except Exception:
-            log.exception("%s %s failed", http.method, http.path)
-            response = _error(Internal())
-        return response(environ, start_response)
+        answer = self._pages.answer if http.path.startswith("/settings/") else self._answer
+        return answer(http)(environ, start_response)
 
     def _answer(self, http: HttpRequest) -> Response:
-        caller = self._access.caller(http.headers.get("X-Pun-Assertion"))
-        route, values = self._match(http)
+        caller = None
+        try:
+            caller = self._access.caller(http.headers.get("X-Pun-Assertion"))
+            response = self._handle(http, caller)
+        except ApiError as error:
+            response = self._error(error)
+        except Exception:
+            log.exception("%s %s failed", http.method, http.path)
+            response = self._error(Internal())
+        if caller and caller.token_id is not None:
+            _tell_token(response, caller.token_id, caller.token_name or "")
+        return response
+
+    def _handle(self, http: HttpRequest, caller: Caller) -> Response:
+        route, values = self._table.match(http)
         caller.need(route.scope)
         request = Request(
             caller=caller,
@@ -73,24 +70,23 @@ class App:
             fresh="no-cache" in http.headers.get("Cache-Control", ""),
         )
         if route.body:
-            request.body = decode_body(http, route.body, self._max_body)
+            request.body = decode_body(http, route.body, self._settings.max_body)
         answer = route.handler(request)
         response = Response(msgspec.json.encode({"data": answer}), route.status)
         if route.method == "GET":
             response.headers["Age"] = str(int(request.age))
         return _finished(response)
 
-    def _match(self, http: HttpRequest) -> tuple[Route, dict[str, str]]:
-        raw = http.environ.get("REQUEST_URI", http.path).partition("?")[0]
-        if _AMBIGUOUS.search(raw):
-            raise BadRequest("The address is ambiguous: it has //, ., .., ; or an encoded slash or dot in it")
-        try:
-            # werkzeug reads the path's bytes as UTF-8; what is none has been replaced.
-            return self._map.bind_to_environ(http.environ).match()  # type: ignore[return-value]
-        except WerkzeugMethodNotAllowed as error:
-            raise MethodNotAllowed(", ".join(sorted(error.valid_methods or ()))) from error
-        except (WerkzeugNotFound, RequestRedirect) as error:
-            raise NotFound("No such address; the API is under /api/v1/") from error
+    def _error(self, error: ApiError) -> Response:
+        body = {"error": error.error, "message": error.message}
+        response = Response(msgspec.json.encode(body), error.status)
+        response.headers.update(error.headers())
+        if isinstance(error, Unauthorized):
+            if self._settings.metadata_url:
+                response.headers["WWW-Authenticate"] += f', resource_metadata="{self._settings.metadata_url}"'
+            if error.token:
+                _tell_token(response, error.token.id, error.token.name)
+        return _finished(response)
 
 
 def decode_body(http: HttpRequest, kind: type[msgspec.Struct], max_body: int) -> msgspec.Struct:
@@ -121,11 +117,11 @@ def _field_first(said: str) -> str:
     return f"{where}: {what}" if where else f"The body: {what}"
 
 
-def _error(error: ApiError) -> Response:
-    body = {"error": error.error, "message": error.message}
-    response = Response(msgspec.json.encode(body), error.status)
-    response.headers.update(error.headers())
-    return _finished(response)
+def _tell_token(response: Response, token_id: str, name: str) -> None:
+    """For nginx's audit log; it keeps these headers to itself. A header is one line, of bytes."""
+    for header, text in (("X-Punway-Token-Id", token_id), ("X-Punway-Token-Name", name)):
+        line = "".join(c if c.isprintable() else " " for c in text)[:200]
+        response.headers[header] = line.encode().decode("latin-1")
 
 
 def _finished(response: Response) -> Response:

@@ -4,6 +4,7 @@ ApiError
 ├── BadRequest          400  the caller's: the request is not of the form
 ├── Unauthorized        401  the token is not good (any more)
 ├── InsufficientScope   403  the token is good, but not for this
+├── Forbidden           403  a form that is not one of ours
 ├── NotFound            404  no such cluster, job or address; also: not the caller's
 ├── MethodNotAllowed    405
 ├── TooLarge            413
@@ -15,6 +16,8 @@ ApiError
 """
 
 from __future__ import annotations
+
+from tokens.token import Token
 
 
 class ApiError(Exception):
@@ -37,7 +40,13 @@ class BadRequest(ApiError):
 
 
 class Unauthorized(ApiError):
+    """``token`` is the one of the user's file that is not good any more, for the audit log."""
+
     status, error = 401, "unauthorized"
+
+    def __init__(self, message: str, token: Token | None = None) -> None:
+        super().__init__(message)
+        self.token = token
 
     def headers(self) -> dict[str, str]:
         return {"WWW-Authenticate": 'Bearer realm="punway", error="invalid_token"'}
@@ -55,6 +64,10 @@ class InsufficientScope(ApiError):
     def headers(self) -> dict[str, str]:
         challenge = f'Bearer realm="punway", error="insufficient_scope", scope="{self.scope}"'
         return {"WWW-Authenticate": challenge}
+
+
+class Forbidden(ApiError):
+    status, error = 403, "forbidden"
 
 
 class NotFound(ApiError):

@@ -1,4 +1,4 @@
-"""ROUTES: the API on a page. All that a client can ask of a PUN."""
+"""ROUTES, the API on a page, and PAGES: all that a client can ask of a PUN."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from pun_app.handlers import clusters, jobs
+from pun_app.pages import api_tokens
+from pun_app.pages.door import PageRoute
 from pun_app.schemas import ClusterAnswer, JobAction, JobAnswer, SubmitBody
 
 
@@ -37,4 +39,10 @@ ROUTES = (
     Route("DELETE", "/api/v1/jobs/<id>", "jobs:write", None, JobAction, jobs.cancel_job),
     Route("POST", "/api/v1/jobs/<id>/hold", "jobs:write", None, JobAction, jobs.hold_job),
     Route("POST", "/api/v1/jobs/<id>/release", "jobs:write", None, JobAction, jobs.release_job),
+)
+
+PAGES = (
+    PageRoute("GET", "/settings/api_tokens", api_tokens.show),
+    PageRoute("POST", "/settings/api_tokens", api_tokens.make),
+    PageRoute("POST", "/settings/api_tokens/revoke", api_tokens.revoke),
 )

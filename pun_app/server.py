@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,15 @@ from waitress.server import UnixWSGIServer, create_server
 from pun_app.access import Access
 from pun_app.app import App
 from pun_app.clusters.load import ClusterFolder
+from pun_app.pages.door import Pages
+from pun_app.routes import PAGES
 from pun_app.settings import Settings, settings_from
 from tokens.assertion import Verifier
+from tokens.errors import StoreError
+from tokens.lifetime import Policy
+from tokens.manage import TokenManager
 from tokens.register import Registrar, RegistrarError
-from tokens.store import StoreError, TokenStore, hashes
+from tokens.store import TokenStore, hashes
 
 GROUPS_CHECKED_EVERY = 60.0
 LEAVE_TIME = 130
@@ -52,12 +58,12 @@ def live(listener: int, settings_text: str) -> None:
     _log_to_stderr(user)
     setproctitle(f"punway pun: {user}")
     store = TokenStore(os.environ["HOME"])
-    app = App(
-        Access(Verifier(Path(settings.run_dir) / "assertion.pub"), store),
-        ClusterFolder(Path(settings.clusters)),
-        settings.max_body,
-    )
-    threading.Thread(target=_register, args=(settings, store), name="register", daemon=True).start()
+    access = Access(Verifier(Path(settings.run_dir) / "assertion.pub"), store)
+    registrar = Registrar(Path(settings.run_dir) / "register.sock")
+    longest = None if settings.token_longest is None else timedelta(seconds=settings.token_longest)
+    manager = TokenManager(TokenStore(store.home), registrar, Policy(longest, settings.token_never))
+    app = App(access, ClusterFolder(Path(settings.clusters)), Pages(PAGES, access, manager, settings), settings)
+    threading.Thread(target=_register, args=(registrar, store.home), name="register", daemon=True).start()
     Server(app, listener, settings).run()
 
 
@@ -165,11 +171,11 @@ def _names(gids: set[int]) -> str:
     return ", ".join(names)
 
 
-def _register(settings: Settings, store: TokenStore) -> None:
+def _register(registrar: Registrar, home: Path) -> None:
     """Tell the front of every token in the file, so that a route table that was lost heals itself."""
     try:
-        known = hashes(TokenStore(store.home).tokens())
+        known = hashes(TokenStore(home).tokens())
         if known:
-            Registrar(Path(settings.run_dir) / "register.sock").add(known)
+            registrar.add(known)
     except (StoreError, RegistrarError) as error:
         log.warning("the tokens could not be registered: %s", error)

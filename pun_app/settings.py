@@ -6,7 +6,11 @@ import msgspec
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Paths are absolute, times are in seconds, ``max_body`` in bytes."""
+    """Paths are absolute, times are in seconds, ``max_body`` in bytes.
+
+    ``origin`` is the portal's, as browsers send it; ``metadata_url`` is empty where no identity provider's tokens
+    are taken; ``token_longest`` is null where a token may live for ever so long.
+    """
 
     run_dir: str
     clusters: str
@@ -14,6 +18,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout: int
     max_lifetime: int
     max_body: int
+    public_url: str
+    origin: str
+    metadata_url: str
+    token_longest: int | None
+    token_never: bool
 
 
 def settings_from(text: str) -> Settings:

@@ -21,6 +21,7 @@ if [ "$1" = test ]; then
     need curl curl
     need jq jq
     need openssl openssl
+    need chromium chromium
 fi
 [ -n "$packages" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pun_app.routes import ROUTES
-from tokens.scopes import SCOPES
+from proxy_hook.sign_in import ADDRESSES, ONCE
+from pun_app.routes import PAGES, ROUTES
+from tokens.scopes import PRESETS, SCOPES
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,10 +17,12 @@ def read(name: str) -> str:
 
 
 def test_each_line_of_what_must_never_happen_names_tests_that_exist() -> None:
-    rows = re.findall(r"^\| \d+ \|.*", read("docs/security.md"), re.MULTILINE)
-    assert len(rows) == 10
-    for row in rows:
-        named = row.split("|")[3]
+    """And each of the attacks on signing in."""
+    never = re.findall(r"^\| \d+ \|.*", read("docs/security.md"), re.MULTILINE)
+    attacks = re.findall(r"^\| (?!what|---|\d|\|)\S.*", read("docs/security.md"), re.MULTILINE)
+    assert (len(never), len(attacks)) == (10, 10)
+    for row in (*never, *attacks):
+        named = row.split("|")[-2]
         assert named.strip()
         file = ""
         for word in re.findall(r"`([^`]+)`", named):
@@ -38,6 +41,25 @@ def test_the_readme_lists_every_route_with_its_scope() -> None:
             row for row in rows if f"`{route.scope}`" in row and path in row and (path or "/api/v1/jobs/:id" in row)
         )
         assert route.method in row
+
+
+def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
+    """Each scope with what it allows and its endpoints, and each preset with its scopes."""
+    text = read("docs/api.md")
+    for scope, what in SCOPES.items():
+        routes = [f"`{r.method} {r.path.replace('<id>', ':id')}`" for r in ROUTES if r.scope == scope]
+        assert f"| `{scope}` | {what} | {', '.join(routes) or 'none yet'} |" in text
+    words = " ".join(text.split())
+    for name, (_, held) in PRESETS.items():
+        assert name == "all" or f"`{name}` is {', '.join(f'`{scope}`' for scope in held)}" in words
+
+
+def test_every_page_is_named() -> None:
+    """Those of a PUN in the README, those where a browser signs in where signing in is told of."""
+    for page in PAGES:
+        assert f"`{page.method} {page.path}`" in read("README.md")
+    for method, address in ADDRESSES:
+        assert f"`{method} {address}{'CODE' if address == ONCE else ''}`" in read("docs/sign-in.md")
 
 
 def test_the_documents_that_are_named_are_there() -> None:

@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 LIFETIME = 60
 """How long an assertion is good, in seconds."""
 
+WAYS = ("token", "jwt", "session")
+"""How a caller was proved: a token of ours, one of the site's identity provider, a browser's session."""
+
 _ISSUER = "punway-hook"
 _ALGORITHM = "EdDSA"
 _REQUIRED = ["iss", "aud", "sub", "via", "scopes", "iat", "exp"]
@@ -30,9 +33,10 @@ class InvalidAssertion(Exception):
 
 @dataclass(frozen=True)
 class Assertion:
-    """What the hook knows of a caller. ``sha256`` is set when ``via`` is "token": the PUN looks it up.
+    """What the hook knows of a caller. ``via`` is one of WAYS, and says what of the rest is set.
 
-    ``expires`` is a Unix time, in seconds.
+    token: ``sha256``, which the PUN looks up, and no scopes; jwt: ``scopes``; session: ``sid``, which names
+    the browser's session and cannot be guessed. ``expires`` is a Unix time, in seconds.
     """
 
     uid: int
@@ -40,6 +44,7 @@ class Assertion:
     via: str
     sha256: str | None
     scopes: tuple[str, ...]
+    sid: str | None
     expires: int
 
 
@@ -52,7 +57,9 @@ class Signer:
     def public_pem(self) -> bytes:
         return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
-    def sign(self, uid: int, user: str, via: str, sha256: str | None, scopes: tuple[str, ...]) -> str:
+    def sign(
+        self, uid: int, user: str, via: str, sha256: str | None, scopes: tuple[str, ...], sid: str | None = None
+    ) -> str:
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
@@ -61,6 +68,7 @@ class Signer:
             "via": via,
             "sha256": sha256,
             "scopes": list(scopes),
+            "sid": sid,
             "iat": now,
             "exp": now + LIFETIME,
         }
@@ -95,6 +103,7 @@ class Verifier:
             via=claims["via"],
             sha256=claims.get("sha256"),
             scopes=tuple(claims["scopes"]),
+            sid=claims.get("sid"),
             expires=claims["exp"],
         )
         if len(self._verified) >= self.REMEMBERED:

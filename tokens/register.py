@@ -1,18 +1,22 @@
 """Client of the registrar: a user's process tells the front which token hashes lead to that user.
 
 Whose they are, the kernel tells the registrar (SO_PEERCRED); a message cannot say it. One JSON line goes
-each way over RUN/register.sock: ``{"do": "add", "hashes": […]}`` and ``{"ok": true, …}``.
+each way over RUN/register.sock: ``{"do": "add", "hashes": […], "note": {…}}`` and ``{"ok": true, …}``.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 MESSAGE_SIZE = 64 * 1024
 """Greatest length of a message, in bytes, on both sides."""
+
+NOTE_KEYS = ("token_id", "token_name", "address", "request_id")
+"""What a note may tell the front's audit log of a token that is made or revoked, as texts."""
 
 _TIMEOUT = 10.0
 
@@ -40,17 +44,17 @@ class Registrar:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def add(self, hashes: list[str]) -> list[str]:
+    def add(self, hashes: list[str], note: dict[str, str] | None = None) -> list[str]:
         """Register hashes for the calling uid; those that the front will not route, with its reason each.
 
-        Registering one again changes nothing. Raises RegistrarError.
+        Registering one again changes nothing. A note says that a token is made, and which. Raises RegistrarError.
         """
-        refused: list[str] = self._ask("add", hashes)["refused"]
+        refused: list[str] = self._ask("add", hashes, note)["refused"]
         return refused
 
-    def drop(self, hashes: list[str]) -> None:
+    def drop(self, hashes: list[str], note: dict[str, str] | None = None) -> None:
         """Forget hashes of the calling uid for good: they can never be registered again."""
-        self._ask("drop", hashes)
+        self._ask("drop", hashes, note)
 
     def keep(self, hashes: list[str]) -> None:
         """Let go of the calling uid's other routes: tokens that were deleted by hand, or have expired."""
@@ -61,19 +65,39 @@ class Registrar:
         hashes: list[str] = self._ask("list", [])["hashes"]
         return hashes
 
-    def _ask(self, do: str, hashes: list[str]) -> dict[str, Any]:
+    def login(self) -> str:
+        """The address of a page that signs the calling user's browser in, once and soon. Raises RegistrarError."""
+        path: str = self._ask("login", [])["path"]
+        return path
+
+    def _ask(self, do: str, hashes: list[str], note: dict[str, str] | None = None) -> dict[str, Any]:
+        request: dict[str, Any] = {"do": do, "hashes": hashes}
+        if note is not None:
+            request["note"] = note
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            answer = self._say(json.dumps(request).encode() + b"\n")
+            # A user has so many connections at once; two tabs or shells of one user take turns.
+            if not answer.get("busy") or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        if not answer.get("ok"):
+            raise RegistrarRefused(str(answer.get("message", "the registrar said no")))
+        return answer
+
+    def _say(self, line: bytes) -> dict[str, Any]:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(_TIMEOUT)
                 connection.connect(str(self._path))
-                connection.sendall(json.dumps({"do": do, "hashes": hashes}).encode() + b"\n")
+                try:
+                    connection.sendall(line)
+                except BrokenPipeError:
+                    pass  # It said no before it read, and its answer can be read all the same.
                 with connection.makefile("rb") as answers:
-                    line = answers.readline(MESSAGE_SIZE)
-            answer: dict[str, Any] = json.loads(line)
+                    answer: dict[str, Any] = json.loads(answers.readline(MESSAGE_SIZE))
         except (OSError, ValueError) as error:
             raise RegistrarUnavailable(
                 f"the portal does not answer at {self._path} ({error}); is it running on this host?"
             ) from error
-        if not answer.get("ok"):
-            raise RegistrarRefused(str(answer.get("message", "the registrar said no")))
         return answer

@@ -9,14 +9,21 @@ from collections.abc import Iterable
 
 SCOPES: dict[str, str] = {
     "clusters:read": "see the clusters",
-    "jobs:read": "see the caller's jobs",
-    "jobs:write": "submit, cancel, hold and release jobs (and see them)",
-    "files:read": "read the caller's files",
-    "files:write": "change the caller's files (and read them)",
+    "jobs:read": "see your jobs",
+    "jobs:write": "submit, cancel, hold and release your jobs (and see them)",
+    "files:read": "read your files",
+    "files:write": "change your files (and read them)",
 }
 """Every scope, and what it allows in the words that a user reads."""
 
 ALL: tuple[str, ...] = tuple(SCOPES)
+
+PRESETS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "read": ("Read only", tuple(scope for scope in SCOPES if scope.endswith(":read"))),
+    "jobs": ("Jobs", ("clusters:read", "jobs:read", "jobs:write")),
+    "all": ("Everything", ALL),
+}
+"""Sets of scopes that most tokens have: a title and the scopes, by a short name that ``parse`` takes too."""
 
 
 class UnknownScope(ValueError):
@@ -33,11 +40,13 @@ def allows(held: Iterable[str], needed: str) -> bool:
 def parse(text: str) -> tuple[str, ...]:
     """The scopes in a list like ``jobs:read,clusters:read`` (commas or spaces), in the table's order.
 
-    Raises UnknownScope, also for an empty list: a token that may do nothing is a mistake.
+    A preset's name stands for its scopes. Raises UnknownScope, also for an empty list: a token that may do
+    nothing is a mistake.
     """
-    asked = set(text.replace(",", " ").split())
+    words = text.replace(",", " ").split()
+    asked = {scope for word in words for scope in PRESETS.get(word, ("", (word,)))[1]}
     unknown = sorted(asked - SCOPES.keys())
     if unknown or not asked:
         said = f"no such scope: {', '.join(unknown)}" if unknown else "no scope is given"
-        raise UnknownScope(f"{said}; the scopes are {', '.join(SCOPES)}")
+        raise UnknownScope(f"{said}; the scopes are {', '.join(SCOPES)}, and read, jobs and all stand for sets of them")
     return tuple(scope for scope in SCOPES if scope in asked)

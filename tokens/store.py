@@ -12,7 +12,6 @@ import hmac
 import json
 import os
 import secrets
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,10 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tokens.errors import NoSuchToken, StoreRefused, StoreUnavailable
 from tokens.token import Token, from_entry, to_text
+from tokens.trust import FILE_SIZE, check_file, check_way
 
-FILE_SIZE = 1024 * 1024
-"""Greatest size of tokens.json, in bytes; a larger one is refused unread."""
 ENTRIES = 200
 """Greatest number of tokens of one user."""
 ATTEMPTS = 5
@@ -32,28 +31,6 @@ LOCK_WAIT = 10.0
 """How long a writer waits for another one, in seconds."""
 
 Entry = dict[str, Any]
-
-
-class StoreError(Exception):
-    """The token file cannot be used. The message is for its owner and says what to do.
-
-    StoreError
-    ├── StoreRefused      what lies there is not to be trusted or not to be understood: nobody is let in
-    ├── StoreUnavailable  the home or its file system does not answer, is full, or is missing
-    └── NoSuchToken       the id that was named is not in the file
-    """
-
-
-class StoreRefused(StoreError):
-    pass
-
-
-class StoreUnavailable(StoreError):
-    pass
-
-
-class NoSuchToken(StoreError):
-    pass
 
 
 class TokenStore:
@@ -98,13 +75,7 @@ class TokenStore:
 
     def add(self, token: Token) -> None:
         """Write one more token. Raises StoreRefused when there are ENTRIES already."""
-
-        def change(entries: list[Entry]) -> list[Entry]:
-            if len(entries) >= ENTRIES:
-                raise StoreRefused(f"{self.path} holds {ENTRIES} tokens; revoke some first")
-            return [*entries, token.entry()]
-
-        self._rewrite(change)
+        self._rewrite(lambda entries: _with(entries, token, self.path))
 
     def remove(self, token_id: str) -> None:
         """Forget a token; at the very next request it is refused. Raises NoSuchToken."""
@@ -114,6 +85,25 @@ class TokenStore:
             if len(kept) == len(entries):
                 raise NoSuchToken(f"no token has the id {token_id}; see: punway token list")
             return kept
+
+        self._rewrite(change)
+
+    def succeed(self, token_id: str, successor: Token, until: datetime) -> None:
+        """Write a token's successor beside it, and let the old one end at ``until`` if it would live longer.
+
+        One write: there is never one without the other. Raises NoSuchToken, and StoreRefused for an entry in
+        clear, which the program that wrote it would go on taking.
+        """
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            token = next((token for token in map(from_entry, entries) if token and token.id == token_id), None)
+            if token is None:
+                raise NoSuchToken(f"no token has the id {token_id}; see: punway token list")
+            if token.in_clear:
+                raise StoreRefused("this token stands in the file in clear; first run: punway token secure")
+            ends = min(until, token.expires_at or until)
+            changed = [{**e, "expires_at": to_text(ends)} if str(e.get("id")) == token_id else e for e in entries]
+            return _with(changed, successor, self.path)
 
         self._rewrite(change)
 
@@ -154,7 +144,7 @@ class TokenStore:
 
     def _open(self) -> int | None:
         """A descriptor of the file once it and the way to it are found trustworthy; None if it is absent."""
-        self._check_directories()
+        check_way(self.home, self.directory)
         try:
             # O_NONBLOCK, or a FIFO in its place would hold the caller for ever.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -164,7 +154,7 @@ class TokenStore:
             if error.errno == errno.ELOOP:
                 raise StoreRefused(f"{self.path} is a symbolic link; put the file itself there") from error
             if error.errno == errno.EACCES:
-                self._check_file(self.path.lstat())
+                check_file(self.path, self.path.lstat())
                 raise StoreRefused(f"{self.path} is closed to yourself; run: chmod 600 {self.path}") from error
             raise
         status = os.fstat(descriptor)
@@ -173,37 +163,11 @@ class TokenStore:
             os.close(descriptor)
             return self._open()
         try:
-            self._check_file(status)
+            check_file(self.path, status)
         except StoreRefused:
             os.close(descriptor)
             raise
         return descriptor
-
-    def _check_directories(self) -> None:
-        """As sshd does with its keys: nobody but the user and root may put another file in this one's place."""
-        if not self.home.is_dir():
-            raise StoreUnavailable(f"the home directory {self.home} is not there (yet)")
-        for directory in (self.home, self.directory.parent, self.directory):
-            try:
-                status = directory.stat()
-            except FileNotFoundError:
-                return
-            if status.st_uid not in (os.geteuid(), 0):
-                raise StoreRefused(f"{directory} belongs to another user; it must be your own")
-            if status.st_mode & 0o022:
-                raise StoreRefused(f"{directory} can be written by others; run: chmod go-w {directory}")
-
-    def _check_file(self, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode):
-            raise StoreRefused(f"{self.path} is not a regular file")
-        if status.st_uid != os.geteuid():
-            raise StoreRefused(f"{self.path} belongs to another user; it must be your own")
-        if status.st_mode & 0o077:
-            raise StoreRefused(f"{self.path} is open to others; run: chmod 600 {self.path}")
-        if status.st_nlink != 1:
-            raise StoreRefused(f"{self.path} has a second name (a hard link); remove that one")
-        if status.st_size > FILE_SIZE:
-            raise StoreRefused(f"{self.path} is larger than {FILE_SIZE} bytes")
 
     def _parse(self, content: bytes) -> list[Entry]:
         try:
@@ -245,7 +209,7 @@ class TokenStore:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """The lock that OOD's dashboard plugin takes too: flock on a file beside, as a rename replaces ours."""
-        self._check_directories()
+        check_way(self.home, self.directory)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.directory / ".tokens.json.lock", flags, 0o600)
         try:
@@ -305,6 +269,12 @@ class TokenStore:
     def _identity(status: os.stat_result) -> tuple[int, ...]:
         # ctime too: it moves where a program sets mtime back after a change.
         return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _with(entries: list[Entry], token: Token, path: Path) -> list[Entry]:
+    if len(entries) >= ENTRIES:
+        raise StoreRefused(f"{path} holds {ENTRIES} tokens; revoke some first")
+    return [*entries, token.entry()]
 
 
 def hashes(tokens: Iterable[Token]) -> list[str]:

@@ -9,22 +9,20 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import unicodedata
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from tokens import scopes
+from tokens.errors import TokenError
 
 NAME_LENGTH = 100
 """A name's greatest length, in characters."""
 
+# Control characters, halves of surrogate pairs, and what Unicode has to end a line or a paragraph.
+_NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}
 _SECRET = re.compile(r"[0-9a-f]{64}")
-_LIFETIME = re.compile(r"([0-9]{1,5})([mhdwy])")
-_UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
-
-
-class TokenError(ValueError):
-    """A name or a lifetime that no token can have. The message says what would be right."""
 
 
 @dataclass(frozen=True)
@@ -90,41 +88,27 @@ def is_sha256(text: object) -> bool:
     return isinstance(text, str) and is_secret(text)
 
 
-def issue(name: str, scope_names: tuple[str, ...] = scopes.ALL, lifetime: timedelta | None = None) -> tuple[Token, str]:
-    """A new token and its secret; the secret is nowhere else. Without a lifetime it never expires.
+def issue(
+    name: str, scope_names: tuple[str, ...] = scopes.ALL, expires_at: datetime | None = None
+) -> tuple[Token, str]:
+    """A new token and its secret; the secret is nowhere else. Without ``expires_at`` it never expires.
 
-    Raises TokenError for a name that is empty, too long or has control characters.
+    Raises TokenError for a name that is empty, too long, or of more than one line of text.
     """
     name = name.strip()
-    if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
-        raise TokenError(f"a token's name has 1 to {NAME_LENGTH} printable characters")
+    if not 0 < len(name) <= NAME_LENGTH or any(unicodedata.category(character) in _NO_TEXT for character in name):
+        raise TokenError(f"a token's name is one line of 1 to {NAME_LENGTH} characters")
     secret = secrets.token_hex(32)
-    now = utc_now().replace(microsecond=0)
     token = Token(
         id=secrets.token_hex(8),
         name=name,
         sha256=sha256_of(secret),
         scopes=scope_names,
-        created_at=now,
-        expires_at=now + lifetime if lifetime else None,
+        created_at=utc_now().replace(microsecond=0),
+        expires_at=expires_at,
         last_used_at=None,
     )
     return token, secret
-
-
-def lifetime_from(text: str) -> timedelta | None:
-    """What ``90d``, ``12h``, ``4w``, ``1y``, ``30m`` or ``never`` mean. Raises TokenError."""
-    if text == "never":
-        return None
-    match = _LIFETIME.fullmatch(text)
-    if not match or int(match[1]) == 0:
-        raise TokenError(f"{text!r} is no lifetime; write 30m, 12h, 90d, 4w, 1y or never")
-    try:
-        lifetime = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-        utc_now() + lifetime
-    except OverflowError as error:
-        raise TokenError(f"{text!r} is longer than a calendar reaches") from error
-    return lifetime
 
 
 def from_entry(entry: dict[str, Any]) -> Token | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import tomli
 
-from proxy_hook.config import TABLES, Config, default_of, from_data, load, path_to_use, size_of
+from proxy_hook.config import TABLES, Config, default_of, from_data, load, path_to_use
+from proxy_hook.config_rules import size_of
 from proxy_hook.errors import ConfigError
 
 FILE = Path("/etc/punway/punway.toml")
@@ -48,6 +49,32 @@ FILE = Path("/etc/punway/punway.toml")
         ({"pun": {"threads": 0}}, "pun.threads"),
         ({"pun": {"no_new_privs": "yes"}}, "pun.no_new_privs"),
         ({"pun": {"environment": {"A": 1}}}, "pun.environment"),
+        ({"tokens": {"max_lifetime": "long"}}, "tokens.max_lifetime"),
+        ({"tokens": {"allow_never": "no"}}, "tokens.allow_never"),
+        ({"login": {"session_lifetime": 0}}, "login.session_lifetime"),
+        ({"login": {"oidc": True}}, "login.oidc"),
+        ({"login": {"oidc": True, "client_id": "x"}}, "login.oidc"),
+        ({"login": {"client_secret_file": "secret"}}, "login.client_secret_file"),
+        ({"login": {"header": "X_User", "header_peers": ["10.0.0.1"]}}, "login.header"),
+        ({"login": {"header": "Cookie", "header_peers": ["10.0.0.1"]}}, "login.header"),
+        ({"login": {"header": "X-Punway-Peer", "header_peers": ["10.0.0.1"]}}, "login.header"),
+        ({"login": {"header": "X-User"}}, "login.header_peers"),
+        ({"login": {"header": "X-User", "header_peers": ["front.example.org"]}}, "login.header_peers"),
+        ({"login": {"header": "X-User", "header_peers": ["127.0.0.1"]}}, "login.header_secret_file"),
+        ({"login": {"header": "X-User", "header_peers": ["10.0.0.1", "::1"]}}, "login.header_secret_file"),
+        ({"login": {"header": "X-User", "header_peers": ["0.0.0.0/0"]}}, "login.header_secret_file"),
+        ({"idp": {"issuer": "http://idp.example.org"}}, "idp.issuer"),
+        ({"idp": {"issuer": "idp.example.org"}}, "idp.issuer"),
+        ({"idp": {"audience": "x"}}, "idp.issuer"),
+        ({"idp": {"issuer": "https://i", "jwks_url": "http://i/jwks"}}, "idp.jwks_url"),
+        ({"idp": {"algorithms": ["none"]}}, "idp.algorithms"),
+        ({"idp": {"algorithms": ["RS256", "HS256"]}}, "idp.algorithms"),
+        ({"idp": {"algorithms": []}}, "idp.algorithms"),
+        ({"idp": {"user_map": "("}}, "idp.user_map"),
+        ({"idp": {"user_map": ".*"}}, "idp.user_map"),
+        ({"idp": {"user_map": "(.*)@(.*)"}}, "idp.user_map"),
+        ({"idp": {"user_claim": ""}}, "idp.user_claim"),
+        ({"idp": {"issuer": "https://i", "audience": "x"}, "login": {"client_id": "x"}}, "idp.audience"),
         ({"pun": {"environment": {"A=B": "1"}}}, "pun.environment.A=B"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy_hook.config import Config, Portal
+from proxy_hook.config import Config, Login, Portal
 from proxy_hook.nginx_config import ANSWERS, portal_config
 
 CONFIG = Config()
@@ -32,21 +32,34 @@ def test_the_configured_values_are_in_it() -> None:
     assert "ssl" not in portal_config(CONFIG).replace("tls", "").split("listen")[1].split(";")[0]
 
 
-def test_no_location_passes_a_clients_headers() -> None:
-    """Each place that passes a request on does so with a list of its own."""
+def test_which_locations_pass_a_clients_headers() -> None:
+    """Only to the hook, where a browser signs in; each other place has a list of its own. No PUN sees a cookie."""
     text = portal_config(CONFIG)
-    blocks = [block for block in re.split(r"\n    location ", text)[1:] if "proxy_pass " in block]
-    assert len(blocks) == 3
-    for block in blocks:
-        assert "proxy_pass_request_headers off;" in block
-        assert "proxy_set_header Cookie" not in block
-    assert sum("Authorization $http_authorization" in block for block in blocks) == 1
+    blocks = {re.split(r" \{", block)[0]: block for block in re.split(r"\n    location ", text)[1:]}
+    passing = {name for name, block in blocks.items() if "proxy_pass " in block}
+    with_list = {name for name in passing if "proxy_pass_request_headers off;" in blocks[name]}
+    assert passing - with_list == {"= /.punway/auth/pages", "= /login", "/login/", "= /logout"}
+    for name in passing - with_list:
+        assert "proxy_pass http://punway_hook" in blocks[name]
+        assert 'proxy_set_header Authorization "";' in blocks[name]
+    assert {name for name in passing if "unix:$punway_socket" in blocks[name]} == {"/api/", "/settings/"}
+    assert "proxy_set_header Cookie" not in text
+    assert text.count("Authorization $http_authorization") == 1
+    for name in passing - with_list:
+        for header in ("X-Punway-Peer $remote_addr", "X-Request-Id $request_id"):
+            assert f"proxy_set_header {header};" in blocks[name]
+
+
+def test_without_a_way_to_sign_in_there_are_no_pages() -> None:
+    text = portal_config(replace(CONFIG, login=replace(Login(), link=False)))
+    for address in ("/settings/", "/login", "/logout", "/assets/"):
+        assert f"location {address}" not in text and f"location = {address}" not in text
 
 
 @pytest.mark.skipif(not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()), reason="nginx is not installed")
 def test_nginx_takes_it_beside_other_sites(tmp_path: Path) -> None:
     """Included in the http block of a stock nginx.conf, as in /etc/nginx/conf.d."""
-    (tmp_path / "portal.conf").write_text(portal_config(CONFIG, f"{tmp_path}/access.log punway"))
+    (tmp_path / "portal.conf").write_text(portal_config(CONFIG, f"{tmp_path}/access.log", f"{tmp_path}/audit.log"))
     whole = f"events {{}} pid {tmp_path}/pid; http {{ access_log off; include {tmp_path}/portal.conf; server {{ listen unix:{tmp_path}/other.sock; }} }}"
     (tmp_path / "nginx.conf").write_text(whole)
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"

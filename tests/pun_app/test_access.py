@@ -35,7 +35,7 @@ def access(store: TokenStore, tmp_path: Path) -> Access:
 
 
 def add(store: TokenStore, lifetime: timedelta | None = None) -> Token:
-    token, _ = issue("x", ("jobs:read",), lifetime)
+    token, _ = issue("x", ("jobs:read",), utc_now() + lifetime if lifetime else None)
     store.add(token)
     return token
 

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from webtest import TestApp
 from webtest.app import TestRequest
 
-from pun_app.access import Access
-from pun_app.app import App
 from pun_app.clusters.load import ClusterFolder
-from pun_app.routes import ROUTES
+from pun_app.routes import PAGES, ROUTES
+from tests.pun_app.pun import Pun, pun, registrar
 from tokens import scopes
-from tokens.assertion import Signer, Verifier
-from tokens.store import TokenStore
-from tokens.token import issue
+from tokens.token import issue, utc_now
 
-
-class Pun:
-    """One user's app, with a signer in the hook's place."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.chmod(0o700)
-        self.signer = Signer()
-        (folder / "pub").write_bytes(self.signer.public_pem())
-        self.store = TokenStore(folder)
-        clusters = folder / "clusters.d"
-        clusters.mkdir()
-        (clusters / "box.yml").write_text("v2:\n  job: {adapter: local}\n")
-        (clusters / "cloud.yml").write_text("v2:\n  job: {adapter: kubernetes}\n")
-        (clusters / "slow.yml").write_text("v2:\n  job: {adapter: slurm, bin: /nonexistent}\n")
-        access = Access(Verifier(folder / "pub"), self.store, uid=1001)
-        self.app = TestApp(App(access, ClusterFolder(clusters), max_body=10_000))
-
-    def headers(self, scope_names: tuple[str, ...] = scopes.ALL) -> dict[str, str]:
-        token, _ = issue("x", scope_names)
-        self.store.add(token)
-        return {"X-Pun-Assertion": self.signer.sign(1001, "alice", "token", token.sha256, ())}
-
-    def __call__(self, method: str, path: str, status: int, **more: Any) -> Any:
-        headers = {**self.headers(more.pop("scopes", scopes.ALL)), **more.pop("headers", {})}
-        return self.app.request(path, method=method, headers=headers, status=status, **more)
-
-
-@pytest.fixture
-def pun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pun:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return Pun(tmp_path)
+__all__ = ["pun", "registrar"]
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
@@ -67,13 +32,58 @@ def test_every_route_needs_a_token_with_its_scope(pun: Pun, route: Any) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
-def test_a_session_or_a_jwt_is_not_a_token(pun: Pun, route: Any) -> None:
-    """Nothing but a token in the user's own file opens the API, whatever else the note says."""
-    for via, digest in (("session", None), ("jwt", None), ("token", None), ("token", "a" * 64)):
-        note = pun.signer.sign(1001, "alice", via, digest, scopes.ALL)
+def test_a_session_never_opens_the_api(pun: Pun, route: Any) -> None:
+    """Nor does a token that is not in the user's own file, whatever else the note says."""
+    token, _ = issue("x")
+    pun.store.add(token)
+    for via, digest in (
+        ("session", None), ("session", token.sha256), ("else", token.sha256), ("token", None), ("token", "a" * 64)
+    ):  # fmt: skip
+        note = pun.signer.sign(1001, "alice", via, digest, scopes.ALL, "s1")
         pun.app.request(
             route.path.replace("<id>", "box"), method=route.method, headers={"X-Pun-Assertion": note}, status=401
         )
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
+def test_a_jwt_has_the_scopes_of_its_note(pun: Pun, route: Any) -> None:
+    path = route.path.replace("<id>", "box") + "?cluster=box"
+    for held in ((), tuple(s for s in scopes.ALL if not scopes.allows([s], route.scope))):
+        note = pun.signer.sign(1001, "alice", "jwt", None, held)
+        answer = pun.app.request(path, method=route.method, headers={"X-Pun-Assertion": note}, status=403)
+        assert route.scope in answer.json["message"]
+    note = pun.signer.sign(1001, "alice", "jwt", None, (route.scope,))
+    answer = pun.app.request(path, method=route.method, headers={"X-Pun-Assertion": note}, status="*")
+    assert answer.status_int not in (401, 403)
+
+
+@pytest.mark.parametrize("route", PAGES, ids=lambda r: f"{r.method} {r.path}")
+def test_no_token_opens_a_page(pun: Pun, route: Any) -> None:
+    """Not one of ours, nor the identity provider's: nobody who holds one can make another with it."""
+    token, _ = issue("x")
+    pun.store.add(token)
+    for via, digest, sid in (("token", token.sha256, "s1"), ("jwt", None, "s1"), ("session", None, None)):
+        note = pun.signer.sign(1001, "alice", via, digest, scopes.ALL, sid)
+        pun.app.request(route.path, method=route.method, headers={"X-Pun-Assertion": note}, status=401)
+    pun.app.request(route.path, method=route.method, status=401)
+    assert len(pun.store.tokens()) == 1
+
+
+def test_the_front_is_told_which_token_it_was(pun: Pun) -> None:
+    """In one line of bytes, whatever the file has for a name; also when it is refused."""
+    name = "Ünï \u202e \U0001f680"
+    token, _ = issue(name, ("clusters:read",))
+    late, _ = issue("late", expires_at=utc_now())
+    pun.store.add(token)
+    pun.store.add(late)
+    for path, status in (("/api/v1/clusters", 200), ("/api/v1/jobs?cluster=box", 403), ("/api/v1/nothing", 404)):
+        note = pun.signer.sign(1001, "alice", "token", token.sha256, ())
+        answer = pun.app.get(path, headers={"X-Pun-Assertion": note}, status=status)
+        assert answer.headers["X-Punway-Token-Id"] == token.id
+        assert answer.headers["X-Punway-Token-Name"].encode("latin-1").decode() == "Ünï   \U0001f680"
+    note = pun.signer.sign(1001, "alice", "token", late.sha256, ())
+    answer = pun.app.get("/api/v1/clusters", headers={"X-Pun-Assertion": note}, status=401)
+    assert answer.headers["X-Punway-Token-Name"] == "late"
 
 
 def test_another_uids_note_is_401(pun: Pun) -> None:

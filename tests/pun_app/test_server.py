@@ -13,11 +13,9 @@ import pytest
 
 from pun_app import server as module
 from pun_app.server import Bounded, Server
-from pun_app.settings import Settings
+from tests.pun_app.pun import settings
 
-SETTINGS = Settings(
-    run_dir="/run/x", clusters="/etc/x", threads=2, idle_timeout=1000, max_lifetime=10_000, max_body=1000
-)
+SETTINGS = settings(Path("/run/x"), idle_timeout=1000, max_lifetime=10_000)
 
 
 def app(_environ: dict[str, Any], start_response: Any) -> list[bytes]:

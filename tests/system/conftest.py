@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.system.gate import gate, provider
 from tests.system.portal import Client, Portal, User, unique
 from tests.system.slurm import SlurmCluster
 
-NEEDED = ("nginx", "slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "curl", "jq")
+__all__ = ["gate", "provider"]
+NEEDED = ("nginx", "slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "curl", "jq", "chromium")
 
 
 def pytest_configure() -> None:

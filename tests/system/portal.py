@@ -11,7 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,15 +85,34 @@ def processes_of(uid: int) -> list[int]:
     return found
 
 
+@contextmanager
+def small_disk(user: User) -> Iterator[Callable[[], None]]:
+    """A small file system of its own where a user's token file is; what is yielded fills it up."""
+    folder = user.token_file.parent
+    user.run("mkdir", "-p", str(folder))
+    options = f"size=16k,mode=700,uid={user.uid},gid={user.gid}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
+
+    def fill() -> None:
+        user.run("sh", "-c", f"touch {folder}/.tokens.json.lock; head -c 100000 /dev/zero > {folder}/fill", check=False)
+
+    try:
+        yield fill
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 class Client:
     """Calls the portal with one token, from a fresh connection each time."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, verify: str | None = None) -> None:
         self.url = url
         self.token = token
+        self.verify = verify
 
     def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token}", **more.pop("headers", {})}
+        more.setdefault("verify", self.verify)
         return requests.request(method, self.url + path, json=body, headers=headers, timeout=150, **more)
 
     def data(self, method: str, path: str, body: Any = None, status: int = 200, **more: Any) -> Any:
@@ -140,12 +160,14 @@ class Portal:
     rules: dict[str, Any] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
     run_as: User | None = None
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o755, exist_ok=True)
         self.folder.chmod(0o755)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.verify: str | None = None
         self.run_dir = self.folder / "run"
         self.config = self.folder / "punway.toml"
         self.log_file = self.folder / "log"
@@ -166,7 +188,24 @@ class Portal:
         lines = ["[portal]", *(f"{key} = {json.dumps(value)}" for key, value in portal.items())]
         lines += ["[clusters]", f'path = "{self.folder}/clusters.d"', "[pun]"]
         lines += [f"{key} = {_toml(value)}" for key, value in self.rules.items()]
+        for table, keys in self.tables.items():
+            lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
         self.config.write_text("\n".join(lines) + "\n")
+
+    def use_tls(self) -> Portal:
+        """A certificate of its own for localhost, on every address of the machine."""
+        key, certificate = self.folder / "tls.key", self.folder / "tls.crt"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out",
+             str(certificate), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        self.url, self.verify = f"https://localhost:{self.port}", str(certificate)
+        self.more |= {
+            "listen": f"0.0.0.0:{self.port}", "public_url": self.url, "tls_certificate": str(certificate), "tls_key": str(key)
+        }  # fmt: skip
+        self.write_config()
+        return self
 
     def start(self) -> Portal:
         argv = [*PUNWAY, "serve", "-c", str(self.config)]
@@ -192,7 +231,7 @@ class Portal:
 
     def is_well(self) -> bool:
         try:
-            return requests.get(f"{self.url}/health", timeout=10).status_code == 200
+            return requests.get(f"{self.url}/health", timeout=10, verify=self.verify).status_code == 200
         except requests.ConnectionError:
             return False
 
@@ -213,8 +252,16 @@ class Portal:
         """A new token of a user, by the command."""
         return self.punway("token", "create", "test", *options, user=user).stdout.splitlines()[-1]
 
+    def link(self, user: User) -> str:
+        """A one-time link that signs this user's browser in."""
+        return self.punway("login", user=user).stdout.splitlines()[-1]
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The audit log's lines."""
+        return [json.loads(line) for line in self.log().splitlines() if line.startswith('{"time"')]
+
     def client(self, user: User, *options: str) -> Client:
-        return Client(self.url, self.token(user, *options))
+        return Client(self.url, self.token(user, *options), self.verify)
 
     def part(self, name: str) -> int:
         """The pid of one of the supervisor's children: spawner, hook, nginx."""

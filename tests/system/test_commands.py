@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 import requests
 
 from tests.system.conftest import cluster_files
-from tests.system.portal import PUNWAY, Client, Portal, User, processes_of
+from tests.system.portal import PUNWAY, Client, Portal, User, processes_of, small_disk
 from tests.system.slurm import SlurmCluster, free_port, wait_for
 from tokens.token import sha256_of
 
@@ -50,6 +51,11 @@ def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
         assert f"http://127.0.0.1:{port}" in screen
         user = re.search(r"for (\S+) alone", screen)[1]
         assert user != "root"
+        login = next(line.split() for line in screen.splitlines() if " login -c " in line)
+        in_browser = requests.Session()
+        in_browser.trust_env = False
+        link = subprocess.run(["runuser", "-u", user, "--", *login], capture_output=True, text=True, check=True).stdout
+        assert "API Tokens" in in_browser.post(link.splitlines()[-1], timeout=30).text
         commands = [line.strip() for line in screen.splitlines() if line.strip().startswith("curl")]
         assert len(commands) == 3
         answers = [
@@ -170,26 +176,88 @@ def test_a_revocation_holds_where_the_file_cannot_be_written(portal: Portal, ali
     client = portal.client(alice)
     assert client("GET", "/api/v1/clusters").status_code == 200
     token_id = json.loads(alice.token_file.read_text())[0]["id"]
-    directory = alice.token_file.parent
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size=16k,mode=700,uid={alice.uid},gid={alice.gid}", "none", str(directory)],
-        check=True,
-    )
-    try:
-        entries = [{"id": token_id, "name": "x", "sha256": sha256_of(client.token),
-                    "scopes": ["clusters:read"], "created_at": None, "expires_at": None, "last_used_at": "2099-01-01T00:00:00Z"}]  # fmt: skip
+    entries = [{"id": token_id, "name": "x", "sha256": sha256_of(client.token),
+                "scopes": ["clusters:read"], "created_at": None, "expires_at": None, "last_used_at": "2099-01-01T00:00:00Z"}]  # fmt: skip
+    with small_disk(alice) as fill:
         alice.run("sh", "-c", f"umask 077; cat > {alice.token_file}", input=json.dumps(entries))
         assert client("GET", "/api/v1/clusters").status_code == 200
-        alice.run(
-            "sh", "-c", f"touch {directory}/.tokens.json.lock; head -c 100000 /dev/zero > {directory}/fill", check=False
-        )
+        fill()
         done = portal.punway("token", "revoke", token_id, user=alice)
         assert "no space or quota is left" in done.stdout
         assert client.token[:8] not in done.stdout
         assert json.loads(alice.token_file.read_text()) == entries
         assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_rotation_lets_the_old_token_live_for_its_grace(portal: Portal, alice: User) -> None:
+    """The successor has its name and scopes; without grace the old one is refused at once."""
+    old = portal.client(alice, "--scopes", "clusters:read", "--expires", "5d")
+    old_id = json.loads(alice.token_file.read_text())[0]["id"]
+    done = portal.punway("token", "rotate", old_id, "--grace", "1h", user=alice)
+    new = Client(portal.url, done.stdout.splitlines()[-1])
+    for client in (old, new):
+        assert client("GET", "/api/v1/clusters").status_code == 200
+        assert client.error("GET", "/api/v1/jobs?cluster=box")[:2] == (403, "insufficient_scope")
+    was, now = json.loads(alice.token_file.read_text())
+    assert (was["name"], was["scopes"]) == (now["name"], now["scopes"])
+    assert was["expires_at"] < now["expires_at"]
+    newest = portal.punway("token", "rotate", now["id"], "--grace", "0", user=alice).stdout.splitlines()[-1]
+    assert "expired" in new.error("GET", "/api/v1/clusters")[2]
+    assert Client(portal.url, newest)("GET", "/api/v1/clusters").status_code == 200
+    done = portal.punway("token", "rotate", "none-of-mine", user=alice, check=False)
+    assert (done.returncode, "no token has the id" in done.stderr) == (1, True)
+
+
+def test_an_expiry_is_a_date_or_a_time_that_the_site_allows(portal: Portal, alice: User) -> None:
+    tomorrow = (datetime.now(timezone.utc) + timedelta(days=1)).date().isoformat()
+    portal.client(alice, "--expires", tomorrow)
+    assert json.loads(alice.token_file.read_text())[0]["expires_at"] == f"{tomorrow}T23:59:59Z"
+    for expires in ("never", "2y", "2020-01-01", "2099-12-31", "tomorrow"):
+        done = portal.punway("token", "create", "x", "--expires", expires, user=alice, check=False)
+        assert done.returncode == 1, expires
+    assert len(json.loads(alice.token_file.read_text())) == 1
+
+
+def test_tokens_that_stand_in_files_are_found(portal: Portal, alice: User, bob: User) -> None:
+    """The caller's own, by file, line and id; nobody else's, and never the token itself."""
+    mine, bobs = portal.token(alice), portal.token(bob)
+    token_id = json.loads(alice.token_file.read_text())[0]["id"]
+    code = alice.home / "project" / "src"
+    alice.run("mkdir", "-p", str(code))
+    alice.run(
+        "sh",
+        "-c",
+        f"printf 'a\\nTOKEN={mine}\\n' > {code}/.env; echo {bobs} > {code}/notes; echo fine > {code}/main.py",
+    )
+
+    def find(*files: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        return alice.run(*PUNWAY, "token", "find", *files, "-c", str(portal.config), check=False, **more)
+
+    done = find(str(alice.home / "project"))
+    assert done.returncode == 1
+    assert f"{code}/.env:2: token {token_id} (test), good until" in done.stdout
+    assert "1 other text(s) have a token's form" in done.stdout
+    assert mine not in done.stdout and bobs not in done.stdout
+    done = find(f"{code}/main.py", f"{code}/notes")
+    assert (done.returncode, "None of your tokens is there." in done.stdout) == (0, True)
+    assert find("-", input=f"Authorization: Bearer {mine}").returncode == 1
+    done = find("/nonexistent", "/etc/shadow")
+    assert done.returncode == 2
+    assert "/nonexistent: No such file" in done.stderr and "/etc/shadow: Permission denied" in done.stderr
+
+
+def test_a_name_is_no_terminals_command(portal: Portal, alice: User) -> None:
+    """Whatever another program wrote into the file."""
+    entry = {"id": "\x1b[2Jid", "name": "\x1b]0;title\x07\u202e", "sha256": "a" * 64, "scopes": []}
+    alice.run(
+        "sh",
+        "-c",
+        f"umask 077; mkdir -p {alice.token_file.parent}; cat > {alice.token_file}",
+        input=json.dumps([entry]),
+    )
+    listed = portal.punway("token", "list", user=alice).stdout
+    assert "\x1b" not in listed and "\u202e" not in listed
+    assert "\\x1b[2Jid" in listed
 
 
 def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal) -> None:
@@ -224,6 +292,20 @@ def test_check_says_what_is_wrong(folder: Path, hook_user: str, slurm: SlurmClus
         portal.write_config()
         assert said in wrong(), more
     portal.more = {}
+    secret = folder / "open-secret"
+    secret.write_text("x")
+    idp: dict[str, Any] = {"issuer": "http://127.0.0.1:1", "audience": "x"}
+    for tables, said in (
+        ({"login": {"client_secret_file": str(secret)}}, "chmod 600"),
+        ({"login": {"client_secret_file": "/nonexistent"}}, "No such file"),
+        ({"idp": {"issuer": "http://127.0.0.1:1"}}, "is of no use"),
+        ({"idp": idp}, "http://127.0.0.1:1/.well-known/openid-configuration"),
+        ({"idp": {**idp, "user_map": "/nonexistent"}}, "idp.user_map"),
+    ):
+        portal.tables = tables
+        portal.write_config()
+        assert said in wrong(), tables
+    portal.tables = {}
     portal.write_config()
     portal.run_dir.mkdir(mode=0o777)
     portal.run_dir.chmod(0o777)
@@ -271,7 +353,7 @@ def test_nginx_config_is_printed_for_conf_d(portal: Portal) -> None:
 @pytest.mark.parametrize(
     "command",
     ["", "demo", "serve", "spawner", "hook", "check", "nginx-config", "token", "token create", "token list", "token revoke",
-     "token sync", "token secure", "admin", "admin ps", "admin stop", "admin reload"],
+     "token sync", "token secure", "token rotate", "token find", "login", "admin", "admin ps", "admin stop", "admin reload"],
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     done = subprocess.run([*PUNWAY, *shlex.split(command), "--help"], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.system.portal import Client, Portal, User, raw, refusal
-from tests.system.slurm import free_port, wait_for
+from tests.system.slurm import wait_for
 
 
 def ask(portal: Portal, request: str) -> tuple[int, dict[str, str], bytes]:
@@ -112,7 +112,7 @@ def test_what_reaches_a_pun(portal: Portal, alice: User, as_alice: Client) -> No
     sent = {
         "X-Pun-Assertion": "forged", "X-Pun-Socket": "/forged", "X-OOD-User": "root", "X-Forwarded-User": "root",
         "X-Forwarded-For": "10.0.0.1", "Cookie": "session=1", "X-Punway-Status": "200", "Connection": "X-Pun-Assertion",
-        "X_Pun_Assertion": "forged", "Accept": "application/json", "Proxy": "x", "X-Accel-Redirect": "/",
+        "X_Pun_Assertion": "forged", "X-Punway-Peer": "10.0.0.1", "Accept": "application/json", "Proxy": "x", "X-Accel-Redirect": "/",
         "Authorization-Copy": as_alice.token,
     }  # fmt: skip
     with fake_pun(portal, alice, as_alice) as pun:
@@ -125,10 +125,10 @@ def test_what_reaches_a_pun(portal: Portal, alice: User, as_alice: Client) -> No
         assert name.lower() not in got, f"{name} twice"
         got[name.lower()] = value
     assert set(got) == {
-        "host", "connection", "x-pun-assertion", "x-request-id", "x-forwarded-for", "x-forwarded-proto", "accept", "user-agent"
+        "host", "connection", "x-pun-assertion", "x-request-id", "x-punway-peer", "accept", "user-agent"
     }  # fmt: skip
     assert got["x-pun-assertion"].count(".") == 2
-    assert got["x-forwarded-for"] == "127.0.0.1"
+    assert got["x-punway-peer"] == "127.0.0.1"
     assert got["host"] == f"127.0.0.1:{portal.port}"
     assert as_alice.token.encode() not in pun.got
 
@@ -175,6 +175,11 @@ def test_without_the_hook_the_door_is_shut(portal: Portal, as_alice: Client, num
         assert int(answer.headers["Retry-After"]) > 0
         assert refusal(requests.get(f"{portal.url}/api/v1/clusters", timeout=30))[0] == 503
         assert refusal(requests.get(f"{portal.url}/health", timeout=30))[0] == 503
+        # Signing in may wait longer, for the identity provider; with a slow hook that is not waited for here.
+        for path in ("/settings/api_tokens", *(["/login"] if number == signal.SIGKILL else [])):
+            page = requests.get(portal.url + path, timeout=30)
+            assert (page.status_code, page.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
+            assert int(page.headers["Retry-After"]) > 0
     finally:
         if number == signal.SIGSTOP:
             os.kill(hook, signal.SIGCONT)
@@ -233,23 +238,10 @@ def test_head_has_no_body(as_alice: Client) -> None:
 
 def test_tls(folder: Path, slurm: object, hook_user: str, alice: User) -> None:
     """With a certificate the portal speaks TLS on any address, with HSTS; plain HTTP there is a 400."""
-    key, certificate = folder / "tls.key", folder / "tls.crt"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out",
-         str(certificate), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    more = {"listen": f"0.0.0.0:{free_port()}", "tls_certificate": str(certificate), "tls_key": str(key)}
-    portal = Portal(folder / "tls", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, more=more)
-    portal.port = int(more["listen"].split(":")[1])
-    portal.url = f"https://localhost:{portal.port}"
-    portal.more["public_url"] = portal.url
-    portal.write_config()
-    portal.is_well = lambda: _tls_well(portal, certificate)  # type: ignore[method-assign]
+    portal = Portal(folder / "tls", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}).use_tls()
     try:
         portal.start()
-        client = Client(portal.url, portal.token(alice))
-        answer = client("GET", "/api/v1/clusters", verify=str(certificate))
+        answer = portal.client(alice)("GET", "/api/v1/clusters")
         assert answer.status_code == 200
         assert "max-age" in answer.headers["Strict-Transport-Security"]
         plain = requests.get(f"http://localhost:{portal.port}/api/v1/clusters", timeout=30)
@@ -258,13 +250,6 @@ def test_tls(folder: Path, slurm: object, hook_user: str, alice: User) -> None:
         assert subprocess.run(old, capture_output=True, check=False).returncode == 35  # CURLE_SSL_CONNECT_ERROR
     finally:
         portal.stop()
-
-
-def _tls_well(portal: Portal, certificate: Path) -> bool:
-    try:
-        return requests.get(f"{portal.url}/health", timeout=10, verify=str(certificate)).status_code == 200
-    except requests.ConnectionError:
-        return False
 
 
 def test_the_access_log_has_no_query(portal: Portal, as_alice: Client) -> None:

@@ -60,7 +60,7 @@ def test_a_remembered_note_is_forgotten_when_it_expires(
     monkeypatch.setattr(module.time, "time", lambda: now - module.LIFETIME - 5)
     note = signer.sign(*CLAIMS)
     monkeypatch.setattr(module.time, "time", lambda: now)
-    remembered = module.Assertion(1001, "alice", "token", "a" * 64, (), int(now) - 5)
+    remembered = module.Assertion(1001, "alice", "token", "a" * 64, (), None, int(now) - 5)
     verifier._verified[note] = remembered
     with pytest.raises(InvalidAssertion):
         verifier.verify(note, 1001)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokens.scopes import ALL, UnknownScope, allows, parse
+from tokens.scopes import ALL, PRESETS, SCOPES, UnknownScope, allows, parse
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,14 @@ def test_a_list_in_any_order() -> None:
     assert parse(" ".join(ALL)) == ALL
 
 
-@pytest.mark.parametrize("text", ["", " ", "jobs", "jobs:*", "all", "jobs:read,admin"])
+def test_a_preset_stands_for_its_scopes() -> None:
+    assert parse("all") == ALL
+    assert parse("read") == ("clusters:read", "jobs:read", "files:read")
+    assert parse("jobs,files:read") == ("clusters:read", "jobs:read", "jobs:write", "files:read")
+    assert not PRESETS.keys() & SCOPES.keys()
+
+
+@pytest.mark.parametrize("text", ["", " ", "job", "jobs:*", "All", "jobs:read,admin"])
 def test_a_scope_that_is_none_is_named(text: str) -> None:
     with pytest.raises(UnknownScope, match="the scopes are"):
         parse(text)

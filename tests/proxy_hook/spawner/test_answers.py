@@ -26,6 +26,11 @@ WELL = json.dumps(
         "idle_timeout": 1,
         "max_lifetime": 60,
         "max_body": 10,
+        "public_url": "http://127.0.0.1",
+        "origin": "http://127.0.0.1",
+        "metadata_url": "",
+        "token_longest": 3600,
+        "token_never": False,
     }
 )
 # root is nobody's PUN, so root's tests run the spawner as nobody; who runs as whom for real, tests/system/ sees.

@@ -1,0 +1,186 @@
+"""What punway.toml's values must be, beyond their types. Called by config.py alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tokens.errors import TokenError
+from tokens.lifetime import lifetime_from
+
+if TYPE_CHECKING:
+    from proxy_hook.config import Config, Idp, Login, Portal, Pun
+
+SPAWN_WAYS = ("fork", "exec")
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Signatures with a key that is public: with HMAC, who can check a token could make one."""
+RULES_LENGTH = 30_000
+"""Characters in the lists of [pun] together: they go to the preloader in one message for each PUN."""
+
+Wrong = Iterator[tuple[str, str]]
+
+_SIZE = re.compile(r"(\d{1,6})([kMG]?)")
+_SIZES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
+_SOCKET_PATH = 107
+_PATH = re.compile(r"/[^\s;{}$\"'\\]+")
+# What the front's own parts say to each other, or what has a meaning of its own.
+_NO_HEADER = re.compile(r"(?i)authorization|cookie|host|connection|content-.*|x-punway-.*|x-pun-.*|x-forwarded-for")
+
+
+def wrong_with(config: Config) -> Wrong:
+    """Each key with a value that will not do, and what it must be."""
+    yield from _portal(config.portal)
+    if not Path(config.clusters.path).is_absolute():
+        yield "clusters.path", f"must be an absolute path, not {config.clusters.path!r}"
+    yield from _pun(config.pun)
+    if config.tokens.max_lifetime:
+        try:
+            lifetime_from(config.tokens.max_lifetime)
+        except TokenError:
+            yield "tokens.max_lifetime", f"must be like 12h, 90d or 1y, not {config.tokens.max_lifetime!r}"
+    yield from _idp(config.idp)
+    yield from _login(config.login, config.idp)
+
+
+def _portal(portal: Portal) -> Wrong:
+    host = "127.0.0.1"
+    try:
+        host, _port = listen_address(portal.listen)
+    except ValueError:
+        yield "portal.listen", f"must be ADDRESS:PORT, not {portal.listen!r}"
+    if bool(portal.tls_certificate) != bool(portal.tls_key):
+        yield "portal.tls_key", "and portal.tls_certificate go together"
+    if not portal.tls_certificate and not ip_address(host).is_loopback:
+        yield "portal.listen", f"is {host}: beyond loopback it needs portal.tls_certificate and portal.tls_key"
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\-:\[\]]+", portal.public_url):
+        yield "portal.public_url", f"must be like https://portal.example.org, not {portal.public_url!r}"
+    for key in ("run_dir", "state_dir", "tls_certificate", "tls_key"):
+        value = getattr(portal, key)
+        if (value or key.endswith("_dir")) and not _PATH.fullmatch(value):
+            yield f"portal.{key}", f"must be an absolute path without blanks or quotes, not {value!r}"
+    if len(f"{portal.run_dir}/puns/{'n' * 32}/pun.sock".encode()) > _SOCKET_PATH:
+        yield "portal.run_dir", "is too long: a socket below it has at most 107 bytes of path"
+    for key in ("hook_user", "nginx_user"):
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]*", getattr(portal, key)):
+            yield f"portal.{key}", f"is no user's name: {getattr(portal, key)!r}"
+    try:
+        size_of(portal.max_body)
+    except ValueError:
+        yield "portal.max_body", f"must be a size like 50M, not {portal.max_body!r}"
+
+
+def _pun(pun: Pun) -> Wrong:
+    try:
+        re.compile(pun.user_regex)
+    except re.error as error:
+        yield "pun.user_regex", f"is no regular expression: {error}"
+    if pun.spawn not in SPAWN_WAYS:
+        yield "pun.spawn", f"must be fork or exec, not {pun.spawn!r}"
+    for key, least, most in (
+        ("min_uid", 1, 2**32),
+        ("idle_timeout", 1, 10**7),
+        ("max_lifetime", 1, 10**8),
+        ("threads", 1, 64),
+    ):
+        if not least <= getattr(pun, key) <= most:
+            yield f"pun.{key}", f"must be from {least} to {most}, not {getattr(pun, key)}"
+    lists = (*pun.deny_users, *pun.allow_groups, *pun.disabled_shells, *pun.environment.values())
+    if sum(map(len, lists)) > RULES_LENGTH:
+        yield "pun.deny_users", f"and the other lists of [pun] have over {RULES_LENGTH} characters; use allow_groups"
+    for name, value in pun.environment.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
+            yield f"pun.environment.{name}", "is no variable's name, or has a NUL in it"
+
+
+def _idp(idp: Idp) -> Wrong:
+    for key in ("issuer", "jwks_url"):
+        value = getattr(idp, key)
+        if value and not is_safe_url(value):
+            yield f"idp.{key}", f"must be an https address (http on loopback alone), not {value!r}"
+    if (idp.audience or idp.jwks_url) and not idp.issuer:
+        yield "idp.issuer", "is needed where idp.audience or idp.jwks_url is set"
+    unknown = [name for name in idp.algorithms if name not in ALGORITHMS]
+    if unknown or not idp.algorithms:
+        yield "idp.algorithms", f"must be some of {', '.join(ALGORITHMS)}, not {', '.join(unknown) or 'none'}"
+    for key in ("user_claim", "scope_claim"):
+        if not getattr(idp, key):
+            yield f"idp.{key}", "must be a claim's name"
+    if not idp.user_map.startswith("/"):
+        try:
+            groups = re.compile(idp.user_map).groups
+        except re.error as error:
+            yield "idp.user_map", f"is neither an absolute path nor a regular expression: {error}"
+        else:
+            if groups != 1:
+                yield "idp.user_map", f"must have one group, the user's name, not {groups}"
+
+
+def _login(login: Login, idp: Idp) -> Wrong:
+    if not 60 <= login.session_lifetime <= 30 * 86_400:
+        yield "login.session_lifetime", f"must be from 60 to {30 * 86_400}, not {login.session_lifetime}"
+    if login.oidc and not (idp.issuer and login.client_id):
+        yield "login.oidc", "needs idp.issuer and login.client_id"
+    if login.client_id and login.client_id == idp.audience:
+        yield "idp.audience", "must not be login.client_id: tokens that sign a browser in would open the API"
+    for key in ("client_secret_file", "header_secret_file"):
+        value = getattr(login, key)
+        if value and not _PATH.fullmatch(value):
+            yield f"login.{key}", f"must be an absolute path without blanks or quotes, not {value!r}"
+    if not login.header:
+        return
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", login.header) or _NO_HEADER.fullmatch(login.header):
+        yield "login.header", f"must be a header's name, such as X-Remote-User, not {login.header!r}"
+    if not login.header_peers:
+        yield "login.header_peers", "must say which addresses login.header is taken from"
+    for peer in login.header_peers:
+        try:
+            network = ip_network(peer)
+        except ValueError as error:
+            yield "login.header_peers", f"must be addresses or networks: {error}"
+            continue
+        if network.overlaps(_LOOPBACK[network.version]) and not login.header_secret_file:
+            yield (
+                "login.header_secret_file",
+                f"is needed with {peer} in login.header_peers: every local user can connect from there",
+            )
+
+
+_LOOPBACK = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}
+
+
+def is_safe_url(text: str) -> bool:
+    """Whether an address is https, or http on this host itself."""
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if parts.scheme == "https":
+        return bool(host)
+    try:
+        return parts.scheme == "http" and (host == "localhost" or ip_address(host).is_loopback)
+    except ValueError:
+        return False
+
+
+def size_of(text: str) -> int:
+    """Bytes in a size like 50M. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is no size")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Host and port of ``127.0.0.1:8080``, ``[::1]:8080`` or ``443`` (all addresses). Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if colon else "0.0.0.0"  # noqa: S104 - which TLS must then guard
+    ip_address(host)
+    number = int(port)
+    if not 1 <= number <= 65_535:
+        raise ValueError(port)
+    return host, number

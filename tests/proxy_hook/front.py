@@ -1,0 +1,162 @@
+"""The hook in one process, for tests: with a spawner that answers as told to, and without nginx in front."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from proxy_hook.accounts import Accounts
+from proxy_hook.config import Config, from_data
+from proxy_hook.hook import Hook
+from proxy_hook.identify import ByJwt
+from proxy_hook.idp import IdentityProvider
+from proxy_hook.metadata import ResourceMetadata
+from proxy_hook.oidc import OidcSignIn
+from proxy_hook.routes import RouteTable
+from proxy_hook.sessions import Links, Sessions
+from proxy_hook.sign_in import SignIn
+from proxy_hook.spawner_client import SpawnerClient
+from tokens.assertion import Signer, Verifier
+from tokens.token import issue
+
+
+class SmallSpawner(threading.Thread):
+    """Stands where the spawner would: answers each request as told to, and counts them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.asked: list[dict[str, Any]] = []
+        self.answer: dict[str, Any] = {"socket": "/run/x/pun.sock"}
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection: socket.socket) -> None:
+        with connection:
+            while data := connection.recv(65_536):
+                message = json.loads(data)
+                self.asked.append(message)
+                answer = {"pong": True} if message["ask"] == "ping" else self.answer
+                connection.sendall(json.dumps({"id": message["id"], **answer}).encode())
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    cookies: list[str]
+    body: str
+
+    @property
+    def cookie(self) -> str:
+        """The one cookie that was set, as a browser would send it back."""
+        (cookie,) = [c for c in self.cookies if "Max-Age=0" not in c]
+        return cookie.partition(";")[0]
+
+
+class World:
+    """One hook, with its route table, sessions and links at hand; its requests share one event loop."""
+
+    def __init__(self, folder: Path, tables: dict[str, Any] | None = None, front_secret: str = "") -> None:
+        self.config: Config = from_data(tables or {}, Path("test.toml"))
+        self.signer = Signer()
+        (folder / "pub").write_bytes(self.signer.public_pem())
+        self.verifier = Verifier(folder / "pub")
+        self.routes = RouteTable.in_folder(folder)
+        self.token, self.secret = issue("x")
+        self.routes.add(1001, "alice", [self.token.sha256])
+        self.links, self.sessions = Links(), Sessions(self.config.login.session_lifetime)
+        spawner = SpawnerClient(folder / "spawner.sock")
+        self.accounts = Accounts(self.config.pun.user_regex)
+        self.provider = IdentityProvider(self.config.idp)
+        oidc = OidcSignIn(self.config, self.provider, "secret") if self.config.login.oidc else None
+        self.hook = Hook(
+            routes=self.routes,
+            spawner=spawner,
+            signer=self.signer,
+            by_jwt=ByJwt(self.config.idp, self.provider, self.accounts) if self.config.takes_jwts else None,
+            sign_in=SignIn(self.config, self.sessions, self.links, self.accounts, spawner, oidc, front_secret),
+            metadata=ResourceMetadata(self.config),
+        )
+        self._loop = asyncio.new_event_loop()
+
+    def ask(
+        self,
+        path: str = "/auth/api",
+        times: int = 1,
+        method: str = "GET",
+        form: dict[str, str] | None = None,
+        more: tuple[tuple[str, str], ...] = (),
+        **headers: str,
+    ) -> list[Answer]:
+        """What the hook says to so many requests at once. Underscores in names of headers become hyphens."""
+        path, _, query = path.partition("?")
+        given = [*((k.replace("_", "-"), v) for k, v in {"x_punway_peer": "192.0.2.7", **headers}.items()), *more]
+        body = urlencode(form).encode() if form is not None else b""
+        if form is not None:
+            given.append(("content-type", "application/x-www-form-urlencoded"))
+        scope = {
+            "type": "http", "path": path, "query_string": query.encode(), "method": method,
+            "headers": [(k.encode(), v.encode()) for k, v in given],
+        }  # fmt: skip
+
+        async def all_of_them() -> list[Answer]:
+            return list(await asyncio.gather(*(self._one(scope, body) for _ in range(times))))
+
+        return self._loop.run_until_complete(all_of_them())
+
+    def one(self, path: str, **more: Any) -> Answer:
+        return self.ask(path, **more)[0]
+
+    async def _one(self, scope: dict[str, Any], body: bytes) -> Answer:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.hook(scope, receive, send)
+        headers = [(k.decode(), v.decode()) for k, v in sent[0]["headers"]]
+        cookies = [v for k, v in headers if k == "set-cookie"]
+        return Answer(sent[0]["status"], dict(headers), cookies, sent[1]["body"].decode())
+
+    def close(self) -> None:
+        async def end() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await self.provider.close()
+
+        self._loop.run_until_complete(end())
+        self._loop.close()
+        self.accounts._pool.shutdown()
+        self.routes.close()
+
+
+@pytest.fixture
+def spawner(tmp_path: Path) -> Iterator[SmallSpawner]:
+    spawner = SmallSpawner(tmp_path / "spawner.sock")
+    spawner.start()
+    yield spawner
+    spawner.listener.shutdown(socket.SHUT_RDWR)
+    spawner.listener.close()

@@ -1,0 +1,129 @@
+"""proxy_hook/accounts.py: which names lead to an account, and which to none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from proxy_hook import accounts as module
+from proxy_hook.accounts import Accounts, UnixAccount, UserMap
+from proxy_hook.config import Idp, Pun
+from proxy_hook.denied import Denied
+
+DAEMON = pwd.getpwnam("daemon")
+
+
+def named(name: str) -> UnixAccount:
+    accounts = Accounts(Pun().user_regex)
+    try:
+        return asyncio.run(accounts.named(name))
+    finally:
+        accounts._pool.shutdown()
+
+
+def test_a_name_leads_to_its_account() -> None:
+    assert named("daemon") == UnixAccount(DAEMON.pw_uid, "daemon")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["root", "", "../daemon", "daemon/../root", "%2e%2e", "%64aemon", "DAEMON", "Daemon", "daemon.", "daemon\n",
+     "\ndaemon", "daemon\0", " daemon", "daemon ", "0", str(DAEMON.pw_uid), "dæmon", "-daemon", "(null)",
+     "daemon, root", "x" * 10_000],
+    ids=repr,
+)  # fmt: skip
+def test_a_name_that_leads_nowhere(name: str) -> None:
+    with pytest.raises(Denied) as no:
+        named(name)
+    assert no.value.status == 403
+
+
+def test_another_name_of_uid_0_is_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.pwd, "getpwnam", lambda name: SimpleNamespace(pw_name=name, pw_uid=0))
+    with pytest.raises(Denied) as no:
+        named("toor")
+    assert "root" in no.value.message
+
+
+def test_a_directory_that_spells_the_name_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """sssd and winbind may not tell upper from lower case: one user has one spelling here."""
+    monkeypatch.setattr(module.pwd, "getpwnam", lambda _: SimpleNamespace(pw_name="alice", pw_uid=1001))
+    with pytest.raises(Denied) as no:
+        named("ALICE")
+    assert no.value.status == 403
+
+
+def test_a_directory_that_hangs_is_503_and_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is known is answered from memory meanwhile."""
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    release = threading.Event()
+    real = pwd.getpwnam
+
+    def slow(name: str) -> Any:
+        if name != "daemon":
+            release.wait(30)
+        return real(name)
+
+    monkeypatch.setattr(module.pwd, "getpwnam", slow)
+    accounts = Accounts(Pun().user_regex)
+
+    async def ask() -> UnixAccount:
+        await accounts.named("daemon")
+        for _ in range(module._THREADS):
+            with pytest.raises(Denied) as no:
+                await accounts.named("alice")
+            assert no.value.status == 503
+        return await accounts.named("daemon")
+
+    try:
+        assert asyncio.run(ask()).name == "daemon"
+    finally:
+        release.set()
+        accounts._pool.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "claim", "name"),
+    [(Idp().user_map, "alice", "alice"), (r"([a-z]+)@example\.org", "alice@example.org", "alice"), ("(.*)", "Alice", "Alice")],
+)  # fmt: skip
+def test_a_pattern_gives_its_group(pattern: str, claim: str, name: str) -> None:
+    assert UserMap(pattern).name_of(claim) == name
+
+
+@pytest.mark.parametrize(
+    "claim",
+    ["alice@example.org.evil.example", "x alice@example.org", "alice@example.org\n", "@example.org", "Alice@example.org",
+     "alice@EXAMPLE.org", None, 7, ["alice@example.org"], {"a": 1}, "root\nalice@example.org"],
+    ids=repr,
+)  # fmt: skip
+def test_a_claim_that_the_pattern_does_not_have_whole(claim: object) -> None:
+    with pytest.raises(Denied) as no:
+        UserMap(r"([a-z]+)@example\.org").name_of(claim)
+    assert no.value.status == 403
+
+
+def test_a_table_is_read_and_read_again(tmp_path: Path) -> None:
+    """Exactly what it lists; a table that is broken lets nobody in."""
+    table = tmp_path / "map.toml"
+    table.write_text('"alice@example.org" = "alice"\nnumber = 7\n')
+    users = UserMap(str(table))
+    assert users.name_of("alice@example.org") == "alice"
+    for claim in ("bob@example.org", "ALICE@example.org", "number", "alice@example.org "):
+        with pytest.raises(Denied) as no:
+            users.name_of(claim)
+        assert no.value.status == 403
+    table.write_text('"bob@example.org" = "bob"\n')
+    os.utime(table, ns=(1, 1))
+    assert users.name_of("bob@example.org") == "bob"
+    table.write_text("not [ toml")
+    os.utime(table, ns=(2, 2))
+    with pytest.raises(Denied) as no:
+        users.name_of("bob@example.org")
+    assert no.value.status == 503

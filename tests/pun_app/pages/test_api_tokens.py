@@ -1,0 +1,275 @@
+"""pun_app/pages/: the API Tokens page, with a real token file and a real registrar."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy_hook.routes import RouteTable
+from pun_app.pages.render import ago, exact
+from tests.pun_app.pun import ORIGIN, Pun, form_field, pun, registrar
+from tokens import scopes
+from tokens.errors import StoreUnavailable
+from tokens.forms import form_token
+from tokens.lifetime import Policy
+from tokens.store import TokenStore
+from tokens.token import from_text, is_secret, issue, sha256_of, utc_now
+
+__all__ = ["pun", "registrar"]
+FORM = {"name": "CI pipeline", "preset": "jobs", "expires": "90d"}
+
+
+def secret_in(answer: Any) -> str:
+    secret: str = answer.html.find(id="token").text
+    assert is_secret(secret)
+    return secret
+
+
+def test_a_token_is_made_and_shown_in_that_answer_alone(pun: Pun, registrar: RouteTable) -> None:
+    answer = pun.post(FORM, 200)
+    secret = secret_in(answer)
+    (token,) = pun.store.tokens()
+    assert (token.name, token.sha256) == ("CI pipeline", sha256_of(secret))
+    assert token.scopes == ("clusters:read", "jobs:read", "jobs:write")
+    assert token.expires_at and timedelta(days=89, hours=23) < token.expires_at - utc_now() <= timedelta(days=90)
+    assert registrar.find(token.sha256)
+    assert f"curl -H 'Authorization: Bearer {secret}' '{ORIGIN}/api/v1/clusters'" in answer.html.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert secret not in pun.page().text
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({"preset": "read"}, scopes.PRESETS["read"][1]), ({"preset": "all"}, scopes.ALL),
+     ({"preset": "some", "scope": ["jobs:read", "files:write"]}, ("jobs:read", "files:write")),
+     ({"preset": "some", "scope": "jobs:write"}, ("jobs:write",)),
+     ({"preset": "read", "scope": "jobs:write"}, scopes.PRESETS["read"][1])],
+    ids=str,
+)  # fmt: skip
+def test_scopes(pun: Pun, fields: dict[str, Any], expected: tuple[str, ...]) -> None:
+    pun.post({**FORM, **fields}, 200)
+    assert pun.store.tokens()[0].scopes == expected
+
+
+def test_a_last_day(pun: Pun) -> None:
+    tomorrow = (utc_now() + timedelta(days=1)).date().isoformat()
+    pun.post({**FORM, "expires": "date", "date": tomorrow}, 200)
+    assert pun.store.tokens()[0].expires_at == from_text(f"{tomorrow}T23:59:59Z")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({"name": ""}, "name"), ({"name": "   "}, "name"), ({"name": "x" * 101}, "name"), ({"name": "x" * 10_240}, "name"),
+     ({"name": "a\nb"}, "name"), ({"name": "a\0b"}, "name"), ({"name": ["a", "b"]}, "name"),
+     ({"preset": "some"}, "scopes"), ({"preset": ""}, "scopes"), ({"preset": "root"}, "scopes"),
+     ({"preset": "some", "scope": "tokens:write"}, "scopes"), ({"preset": "some", "scope": ""}, "scopes"),
+     ({"expires": ""}, "expires"), ({"expires": "soon"}, "expires"), ({"expires": "-1d"}, "expires"),
+     ({"expires": "date", "date": ""}, "expires"), ({"expires": "date", "date": "2020-01-01"}, "expires"),
+     ({"expires": "date", "date": "2027-02-30"}, "expires"), ({"expires": "date", "date": "<b>"}, "expires")],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+def test_what_will_not_do_is_said_and_nothing_is_lost(pun: Pun, fields: dict[str, Any], field: str) -> None:
+    """The page comes back with what was filled in, and marks the field."""
+    answer = pun.post({**FORM, **fields}, 422)
+    assert pun.store.tokens() == []
+    (alert,) = answer.html.find_all(role="alert")
+    marked = answer.html.find(attrs={"aria-invalid": "true"})
+    assert marked["aria-describedby"] == alert["id"]
+    legends = {"scopes": "What it may do", "expires": "When it expires"}
+    assert marked.get("name") == field or marked.legend.text == legends[field]
+    if field != "name":
+        assert answer.html.find(id="name")["value"] == "CI pipeline"
+
+
+NAMES = [
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}", "</bdi></title>", "a&amp;b",
+    "\u202eevil\u202c", "\u2067abc", "שלום", "🏃‍♀️", "x" * 100, "'; DROP TABLE routes; --", "Ä" * 100,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_name_is_text_whatever_it_contains(pun: Pun, name: str) -> None:
+    """And it stands in a <bdi>, so that marks of direction end with it."""
+    for page in (pun.post({**FORM, "name": name}, 200), pun.page()):
+        assert page.html.tbody.th.bdi.text == name
+        assert [script["src"] for script in page.html.find_all("script")] == ["/assets/copy.js"]
+        assert page.html.find_all("img") == []
+    assert pun.store.tokens()[0].name == name
+
+
+def test_the_list(pun: Pun) -> None:
+    """Newest first; what is over, unused or in clear says so; times are exact for who wants them."""
+    now = utc_now().replace(microsecond=0)
+    used, _ = issue("used", scopes.ALL, now + timedelta(days=2, minutes=1))
+    over, _ = issue("over", ("jobs:read",), now - timedelta(hours=3))
+    pun.store.add(used)
+    pun.store.add(over)
+    pun.store.note_use({used.id: now - timedelta(minutes=3)})
+    text = pun.store.path.read_text().rstrip().removesuffix("]")
+    pun.store.path.write_text(f'{text}, {{"id": "odd/../id", "name": "plugin", "token": "{"c" * 64}"}}]')
+    page = pun.page()
+    rows = {row.th.bdi.text: row for row in page.html.tbody.find_all("tr")}
+    assert set(rows) == {"used", "over", "plugin"}
+    assert "3 minutes ago" in rows["used"].text
+    assert exact(now - timedelta(minutes=3)) in [time["title"] for time in rows["used"].find_all("time")]
+    assert "in 2 days" in rows["used"].text and "Everything" in rows["used"].text
+    assert "expired 3 hours ago" in " ".join(rows["over"].text.split())
+    assert "never" in rows["over"].text and "jobs:read" in rows["over"].text
+    assert "stored in clear" in rows["plugin"].text
+    assert "c" * 64 not in page.text
+    assert "Last use of any of them: 3 minutes ago" in page.html.text
+
+
+def test_revoking(pun: Pun, registrar: RouteTable) -> None:
+    """At once, for good, and of that token alone; a second time is as good, since it is gone."""
+    pun.post(FORM, 200)
+    pun.post({**FORM, "name": "stays"}, 200)
+    stays, gone = sorted(pun.store.tokens(), key=lambda token: token.name == "CI pipeline")
+    for _ in range(2):
+        answer = pun.post({"id": gone.id}, 303, "/revoke")
+        assert answer.headers["Location"] == "/settings/api_tokens?revoked=1"
+    assert [token.id for token in pun.store.tokens()] == [stays.id]
+    assert registrar.find(gone.sha256) is None
+    assert registrar.find(stays.sha256)
+    assert "is revoked" in pun.page(path="/settings/api_tokens?revoked=1").html.find(role="status").text
+
+
+@pytest.mark.parametrize("path", ["", "/revoke"], ids=["make", "revoke"])
+@pytest.mark.parametrize(
+    "form", ["", "0" * 64, form_token("another session"), "é", ["twice", "twice"], "s1"], ids=lambda value: str(value)[:8]
+)  # fmt: skip
+def test_a_form_that_is_not_of_this_session(pun: Pun, form: Any, path: str) -> None:
+    """None, made up, stale, another session's: 403, and nothing is done."""
+    token, _ = issue("x")
+    pun.store.add(token)
+    answer = pun.post({**FORM, "id": token.id, "form": form}, 403, path)
+    assert "reload the page" in answer.text
+    assert [kept.id for kept in pun.store.tokens()] == [token.id]
+
+
+def test_a_form_of_another_session_of_the_same_user(pun: Pun) -> None:
+    theirs = form_field(pun.page(sid="s2").text)
+    assert theirs != form_field(pun.page(sid="s1").text)
+    pun.post({**FORM, "form": theirs}, 403, sid="s1")
+    pun.post({**FORM, "form": theirs}, 200, sid="s2")
+
+
+@pytest.mark.parametrize("path", ["", "/revoke"], ids=["make", "revoke"])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": f"{ORIGIN}.evil.example"},
+     {"Origin": "http://portal.example.org"}, {"Origin": f"{ORIGIN}:8443"}, {"Sec-Fetch-Site": "cross-site"},
+     {"Sec-Fetch-Site": "same-site"}],
+    ids=str,
+)  # fmt: skip
+def test_a_form_of_another_origin(pun: Pun, headers: dict[str, str], path: str) -> None:
+    """Even with the session's own token in it."""
+    token, _ = issue("x")
+    pun.store.add(token)
+    pun.post({**FORM, "id": token.id}, 403, path, headers=headers)
+    assert [kept.id for kept in pun.store.tokens()] == [token.id]
+
+
+def test_forms_as_browsers_send_them(pun: Pun) -> None:
+    form = {"form": form_field(pun.page().text), **FORM}
+    pun.app.post_json("/settings/api_tokens", form, headers=pun.session(), status=415)
+    pun.app.post("/settings/api_tokens", {**form, "name": "x" * 70_000}, headers=pun.session(), status=413)
+    pun.app.put("/settings/api_tokens", form, headers=pun.session(), status=405)
+    pun.page(404, "/settings/else")
+    assert pun.store.tokens() == []
+
+
+def test_what_the_site_allows(tmp_path: Path, registrar: RouteTable) -> None:
+    pun = Pun(tmp_path, Policy(timedelta(days=60), never=False))
+    page = pun.page()
+    choices = [field["value"] for field in page.html.find_all(attrs={"name": "expires"})]
+    assert choices == ["30d", "date"]
+    assert page.html.find(attrs={"name": "date"})["max"] == (utc_now() + timedelta(days=60)).date().isoformat()
+    for expires in ("90d", "never", "1y"):
+        assert "this site" in pun.post({**FORM, "expires": expires}, 422).html.find(role="alert").text
+    pun.post({**FORM, "expires": "30d"}, 200)
+    unbound = [field["value"] for field in pun_below(tmp_path / "b").page().html.find_all(attrs={"name": "expires"})]
+    assert unbound == ["30d", "90d", "1y", "date", "never"]
+
+
+def pun_below(folder: Path) -> Pun:
+    folder.mkdir()
+    return Pun(folder)
+
+
+def test_a_file_that_will_not_do_is_said(pun: Pun) -> None:
+    pun.post(FORM, 200)
+    before = pun.store.path.read_bytes()
+    form = {"form": form_field(pun.page().text)}
+    pun.store.path.chmod(0o644)
+    assert "chmod 600" in pun.page(422).html.find(role="alert").text
+    headers = {"Origin": ORIGIN, **pun.session()}
+    answer = pun.app.post("/settings/api_tokens", {**form, **FORM}, headers=headers, status=422)
+    assert "chmod 600" in answer.html.find(role="alert").text
+    assert answer.html.find(id="name")["value"] == "CI pipeline"
+    assert pun.store.path.read_bytes() == before
+
+
+def test_a_full_disk_loses_nothing(pun: Pun, registrar: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says so, no secret of a token that does not exist is shown, and its route is barred.
+
+    With a file system that is full for real: tests/system/test_pages.py.
+    """
+    pun.post(FORM, 200)
+    before = pun.store.path.read_bytes()
+
+    def full(*_: object) -> bool:
+        raise StoreUnavailable("no space or quota is left")
+
+    monkeypatch.setattr(TokenStore, "_replace", full)
+    answer = pun.post(FORM, 503)
+    assert "no space" in answer.html.find(role="alert").text
+    assert answer.html.find(id="token") is None
+    assert pun.store.path.read_bytes() == before
+    (token,) = pun.store.tokens()
+    assert registrar.hashes(registrar.find(token.sha256).uid) == [token.sha256]  # type: ignore[union-attr]
+    assert "still stands in the file" in pun.post({"id": token.id}, 200, "/revoke").html.find(role="status").text
+    assert registrar.find(token.sha256) is None
+
+
+def test_many_tabs_at_once(pun: Pun, registrar: RouteTable) -> None:
+    """Making and revoking: every token that was shown is there, and none that was revoked."""
+    for number in range(4):
+        pun.post({**FORM, "name": f"old {number}"}, 200)
+    old = pun.store.tokens()
+    form = form_field(pun.page().text)
+    headers = {"Origin": ORIGIN, **pun.session()}
+    shown: list[str] = []
+
+    def make(number: int) -> None:
+        answer = pun.app.post(
+            "/settings/api_tokens", {**FORM, "form": form, "name": f"new {number}"}, headers=headers, status=200
+        )
+        shown.append(sha256_of(secret_in(answer)))
+
+    def revoke(number: int) -> None:
+        pun.app.post("/settings/api_tokens/revoke", {"form": form, "id": old[number].id}, headers=headers, status=303)
+
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(4) for act in (make, revoke)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(token.sha256 for token in pun.store.tokens()) == sorted(shown)
+    assert len(shown) == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "just now"), (59, "just now"), (60, "1 minute ago"), (3 * 60 + 5, "3 minutes ago"), (3600, "1 hour ago"),
+     (86_400 * 2, "2 days ago"), (86_400 * 130, "4 months ago"), (86_400 * 800, "2 years ago"), (-10, "in a moment"),
+     (-90 * 86_400 + 5, "in 90 days"), (-365 * 86_400 + 5, "in 1 year"), (-3599, "in 60 minutes"), (-180 * 86_400, "in 6 months"),
+     (86_399, "23 hours ago"), (-86_400 * 1.9, "in 2 days")],
+)  # fmt: skip
+def test_how_long_ago(seconds: int, said: str) -> None:
+    now = utc_now()
+    assert ago(now - timedelta(seconds=seconds), now) == said

@@ -1,0 +1,104 @@
+"""One user's app in this process, with a signer in the hook's place and a real registrar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from proxy_hook.routes import RouteTable
+from pun_app.access import Access
+from pun_app.app import App
+from pun_app.clusters.load import ClusterFolder
+from pun_app.pages.door import Pages
+from pun_app.routes import PAGES
+from pun_app.settings import Settings
+from tests.proxy_hook.real_registrar import as_nobody, real_registrar
+from tokens import scopes
+from tokens.assertion import Signer, Verifier
+from tokens.lifetime import Policy
+from tokens.manage import TokenManager
+from tokens.register import Registrar
+from tokens.store import TokenStore
+from tokens.token import issue
+
+ORIGIN = "https://portal.example.org"
+
+
+def settings(folder: Path, **more: Any) -> Settings:
+    usual = {
+        "run_dir": str(folder), "clusters": str(folder / "clusters.d"), "threads": 2, "idle_timeout": 300,
+        "max_lifetime": 1000, "max_body": 10_000, "public_url": ORIGIN, "origin": ORIGIN, "metadata_url": "",
+        "token_longest": None, "token_never": True,
+    }  # fmt: skip
+    return Settings(**{**usual, **more})
+
+
+class Pun:
+    """The app, and what a test needs of it. ``policy`` is the site's on tokens."""
+
+    def __init__(self, folder: Path, policy: Policy | None = None, **more: Any) -> None:
+        folder.chmod(0o700)
+        self.signer = Signer()
+        (folder / "pub").write_bytes(self.signer.public_pem())
+        self.store = TokenStore(folder)
+        clusters = folder / "clusters.d"
+        clusters.mkdir()
+        (clusters / "box.yml").write_text("v2:\n  job: {adapter: local}\n")
+        (clusters / "cloud.yml").write_text("v2:\n  job: {adapter: kubernetes}\n")
+        (clusters / "slow.yml").write_text("v2:\n  job: {adapter: slurm, bin: /nonexistent}\n")
+        access = Access(Verifier(folder / "pub"), self.store, uid=1001)
+        self.registrar = Registrar(folder / "register.sock")
+        manager = TokenManager(self.store, self.registrar, policy or Policy())
+        given = settings(folder, **more)
+        self.app = TestApp(App(access, ClusterFolder(clusters), Pages(PAGES, access, manager, given), given))
+
+    def headers(self, scope_names: tuple[str, ...] = scopes.ALL) -> dict[str, str]:
+        token, _ = issue("x", scope_names)
+        self.store.add(token)
+        return {"X-Pun-Assertion": self.signer.sign(1001, "alice", "token", token.sha256, ())}
+
+    def __call__(self, method: str, path: str, status: int, **more: Any) -> Any:
+        headers = {**self.headers(more.pop("scopes", scopes.ALL)), **more.pop("headers", {})}
+        return self.app.request(path, method=method, headers=headers, status=status, **more)
+
+    def session(self, sid: str = "s1") -> dict[str, str]:
+        """The headers of a browser that is signed in."""
+        return {"X-Pun-Assertion": self.signer.sign(1001, "alice", "session", None, (), sid)}
+
+    def page(self, status: int = 200, path: str = "/settings/api_tokens", sid: str = "s1") -> Any:
+        return self.app.get(path, headers=self.session(sid), status=status)
+
+    def post(
+        self, form: dict[str, Any], status: int, path: str = "", sid: str = "s1", headers: dict[str, str] | None = None
+    ) -> Any:
+        """Send a form, with the token that its page had unless it says another."""
+        form = {"form": form_field(self.page(sid=sid).text), **form}
+        given = {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin", **self.session(sid), **(headers or {})}
+        return self.app.post(f"/settings/api_tokens{path}", form, headers=given, status=status)
+
+
+def form_field(page: str) -> str:
+    """The token that every form of a page carries."""
+    (value,) = set(re.findall(r'name="form" value="([0-9a-f]+)"', page))
+    return str(value)
+
+
+@pytest.fixture
+def pun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrar: RouteTable) -> Pun:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Pun(tmp_path)
+
+
+@pytest.fixture
+def registrar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RouteTable]:
+    """The front's route table behind a real registrar."""
+    as_nobody(monkeypatch)
+    (tmp_path / "state").mkdir()
+    routes = RouteTable.in_folder(tmp_path / "state")
+    with real_registrar(tmp_path / "register.sock", routes):
+        yield routes

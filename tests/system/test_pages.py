@@ -1,0 +1,208 @@
+"""The API Tokens page and signing in: real nginx, a certified OpenID provider, and Debian's Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.system.gate import HOME
+from tests.system.identity import sign_in_at_provider
+from tests.system.portal import Client, Portal, User
+from tests.system.slurm import wait_for
+from tokens.token import is_secret, utc_now
+
+SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    options = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens windows of browsers of their own; whatever a page complains about fails the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def noted(page: Page, text: str) -> None:
+        # The provider's pages, which are not ours, ask for fonts of another host. And to a form that will not
+        # do the answer is 422, which Chromium notes as an error.
+        if page.url.startswith("https://localhost") and "status of 422" not in text:
+            complaints.append(text)
+
+    def browse(**options: Any) -> Page:
+        contexts.append(chromium.new_context(ignore_https_errors=True, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: noted(page, message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: noted(page, str(error)))
+        return page
+
+    yield browse
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def tomorrow() -> str:
+    return (utc_now() + timedelta(days=1)).date().isoformat()
+
+
+def shots(page: Page, name: str) -> None:
+    """The page in light and dark, and on a narrow screen; the whole of it fits into each."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 375), ("dark", 375)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size({"width": width, "height": 800})
+        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than {width} px"
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def make_use_and_revoke(page: Page, portal: Portal, user: User, name: str) -> None:
+    """As a newcomer would, who has signed in and reads nothing but the page."""
+    expect(page).to_have_title("API Tokens · Punway")
+    expect(page.get_by_text(f"Signed in as {user.name}")).to_be_visible()
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Read only").check()
+    page.get_by_label("On a date").check()
+    page.get_by_label("The last day that it works").fill(tomorrow())
+    page.get_by_role("button", name="Generate Token").click()
+    expect(page.get_by_text("It is not shown again.")).to_be_visible()
+    secret = page.get_by_label("The token", exact=True).inner_text()
+    assert is_secret(secret)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == secret
+    command = page.get_by_label("A command that uses the token").inner_text()
+    assert "box" in subprocess.run(f"{command} -sk", shell=True, capture_output=True, text=True, check=True).stdout
+    page.goto(portal.url + HOME)
+    row = page.get_by_role("row").filter(has_text=name)
+    expect(row).to_contain_text("Read only")
+    assert secret not in page.content()
+    client = Client(portal.url, secret, portal.verify)
+    assert client("GET", "/api/v1/clusters").status_code == 200
+    script = {"cluster": "box", "script": {"content": "#!/bin/sh\ntrue"}}
+    assert client.error("POST", "/api/v1/jobs", script)[:2] == (403, "insufficient_scope")
+
+    def used() -> bool:
+        page.reload()
+        return "just now" in (row.get_by_role("cell").nth(3).text_content() or "")
+
+    wait_for("its last use", used)
+    row.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("status")).to_contain_text("revoked")
+    expect(page.get_by_role("row").filter(has_text=name)).to_have_count(0)
+    assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
+
+
+def test_a_newcomer_signs_in_with_the_provider(gate: Portal, alice: User, browse: Callable[..., Page]) -> None:
+    """From the portal's bare address to a read-only token that expires tomorrow, used and revoked; and out."""
+    page = browse()
+    page.goto(gate.url)
+    shots(page, "sign-in")
+    page.get_by_role("link", name="Sign in with Example University").click()
+    sign_in_at_provider(page, alice.name)
+    make_use_and_revoke(page, gate, alice, "My first token")
+    (cookie,) = [c for c in page.context.cookies() if "punway" in str(c["name"])]
+    assert cookie["name"] == "__Host-punway"
+    assert cookie["secure"] and cookie["httpOnly"] and cookie["sameSite"] == "Lax"
+    assert (cookie["domain"], cookie["path"]) == ("localhost", "/")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    page.context.add_cookies([cookie])  # type: ignore[list-item]
+    page.goto(gate.url + HOME)
+    expect(page).to_have_title("Sign in · Punway")
+
+
+def test_the_same_by_punway_login(gate: Portal, bob: User, browse: Callable[..., Page]) -> None:
+    page = browse()
+    page.goto(gate.link(bob))
+    shots(page, "link")
+    page.get_by_role("button", name=f"Sign in as {bob.name}").click()
+    make_use_and_revoke(page, gate, bob, "By a link")
+
+
+def test_the_page_as_it_looks(gate: Portal, alice: User, browse: Callable[..., Page]) -> None:
+    """With tokens of every kind on it, and with names that try to be more than text; for eyes to look at."""
+    names = ["CI pipeline", "<script>alert(1)</script><b>bold</b>", "\u202eesrever\u202c ‮", "x" * 100]
+    for name in names:
+        gate.punway("token", "create", name, "--scopes", "jobs:read,files:write", user=alice)
+    gate.punway("token", "create", "over in a minute", "--expires", "1m", user=alice)
+    page = browse()
+    page.goto(gate.link(alice))
+    page.get_by_role("button", name="Sign in as").click()
+    for name in names:
+        expect(page.get_by_role("rowheader", name=name.strip(), exact=True)).to_have_count(1)
+    expect(page.locator("tbody script, tbody b")).to_have_count(0)
+    page.get_by_label("Name", exact=True).fill("Made in a browser")
+    page.get_by_label("Choose single scopes").check()
+    page.get_by_label("jobs:write").check()
+    page.get_by_role("button", name="Generate Token").click()
+    shots(page, "made")
+    page.goto(gate.url + HOME)
+    shots(page, "list")
+    page.get_by_label("Name", exact=True).fill("Nothing chosen")
+    page.get_by_label("Choose single scopes").check()
+    page.get_by_role("button", name="Generate Token").click()
+    expect(page.get_by_role("alert")).to_contain_text("at least one")
+    assert page.get_by_label("Name", exact=True).input_value() == "Nothing chosen"
+    shots(page, "wrong")
+
+
+def test_the_page_without_javascript_and_by_keyboard_alone(
+    gate: Portal, alice: User, browse: Callable[..., Page]
+) -> None:
+    """A token is made with Tab, Space and Enter; what needs JavaScript, Copy, is not there."""
+    page = browse(java_script_enabled=False)
+    page.goto(gate.link(alice))
+    page.get_by_role("button", name="Sign in as").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Name", exact=True).focus()
+    page.keyboard.type("By keyboard")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Read only")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_label("Jobs", exact=True)).to_be_checked()
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("In 90 days")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Generate Token")).to_be_focused()
+    page.keyboard.press("Enter")
+    assert is_secret(page.get_by_label("The token", exact=True).inner_text())
+    expect(page.get_by_role("button", name="Copy")).to_have_count(0)
+    page.get_by_role("button", name="Revoke By keyboard").click()
+    expect(page.get_by_role("status")).to_contain_text("revoked")
+
+
+def test_a_cross_origin_page_in_a_real_browser(gate: Portal, alice: User, chromium: Browser) -> None:
+    """A page of another origin that posts a form to the portal, in the browser that is signed in there."""
+    context = chromium.new_context(ignore_https_errors=True)
+    page = context.new_page()
+    page.goto(gate.link(alice))
+    page.get_by_role("button", name="Sign in as").click()
+    form = page.locator("input[name=form]").first.input_value()
+    expect(page.get_by_text("You have no tokens yet.")).to_be_visible()
+    evil = f'<form method=post action="{gate.url}{HOME}"><input name=form value={form}><input name=name value=evil><input name=preset value=all><input name=expires value=30d><button>go</button></form>'
+    context.route("http://evil.test/", lambda route: route.fulfill(body=evil, content_type="text/html"))
+    page.goto("http://evil.test/")
+    page.get_by_role("button", name="go").click()
+    # SameSite=Lax sends no cookie with the form, so that it leads where anybody's does: to signing in.
+    expect(page).to_have_title("API Tokens · Punway")
+    expect(page.get_by_text("You have no tokens yet.")).to_be_visible()
+    assert not alice.token_file.exists() or "evil" not in alice.token_file.read_text()
+    context.close()

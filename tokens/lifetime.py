@@ -1,0 +1,82 @@
+"""How long a token may live: what a user writes, and what the site allows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+
+from tokens.errors import TokenError
+from tokens.token import utc_now
+
+_LIFETIME = re.compile(r"([0-9]{1,5})([mhdwy])")
+_UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def lifetime_from(text: str) -> timedelta:
+    """What ``90d``, ``12h``, ``4w``, ``1y`` or ``30m`` mean. Raises TokenError."""
+    match = _LIFETIME.fullmatch(text)
+    if not match or int(match[1]) == 0:
+        raise TokenError(f"{text!r} is no lifetime; write 30m, 12h, 90d, 4w, 1y, a date like 2027-03-31, or never")
+    try:
+        lifetime = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+        utc_now() + lifetime
+    except OverflowError as error:
+        raise TokenError(f"{text!r} is longer than a calendar reaches") from error
+    return lifetime
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the site allows: the longest lifetime (None: any), and whether a token may never expire.
+
+    It binds what Punway makes. The file is its user's own, who may write what they like into it.
+    """
+
+    longest: timedelta | None = None
+    never: bool = True
+
+    def expiry(self, text: str, now: datetime | None = None) -> datetime | None:
+        """When a token that is made ``now`` ends, for ``90d`` and its like, ``2027-03-31`` (the end of that
+        day, in UTC) or ``never`` (None). To the second. Raises TokenError, which says what is allowed.
+        """
+        now = (now or utc_now()).replace(microsecond=0)
+        if text == "never":
+            if not self.never:
+                raise TokenError(f"this site's tokens must expire{self._at_most()}")
+            return None
+        last = now + self.longest if self.longest else None
+        if _DATE.fullmatch(text):
+            try:
+                day = date.fromisoformat(text)
+            except ValueError as error:
+                raise TokenError(f"there is no day {text}") from error
+            ends = datetime.combine(day, time(23, 59, 59), timezone.utc)
+            if ends <= now:
+                raise TokenError(f"{text} is over; choose a day to come")
+            # On the last day that is allowed the token ends with what is allowed.
+            if last and day == last.date():
+                ends = min(ends, last)
+        else:
+            ends = now + lifetime_from(text)
+        if last and ends > last:
+            raise TokenError(f"{text} is longer than this site allows{self._at_most()}")
+        return ends
+
+    def usual(self) -> str:
+        """A lifetime for who names none: 90 days, or as many hours as the site allows."""
+        if self.longest is None or self.longest >= timedelta(days=90):
+            return "90d"
+        seconds = int(self.longest.total_seconds())
+        return f"{seconds // 3600}h" if seconds >= 3600 else f"{seconds // 60}m"
+
+    def last_day(self, now: datetime | None = None) -> date | None:
+        """The last day that may be chosen."""
+        return ((now or utc_now()) + self.longest).date() if self.longest else None
+
+    def _at_most(self) -> str:
+        if not self.longest:
+            return ""
+        hours = self.longest.total_seconds() / 3600
+        return f"; at most {self.longest.days} days" if hours >= 48 else f"; at most {hours:g} hours"
