@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pun_app.adapters.model import JobRequest
-from pun_app.adapters.slurm import queue_command, submit_command
+from pun_app.adapters.slurm_jobs import queue_command, submit_command
 
 NAME = "punway-bench"
 SCRIPT = "#!/bin/sh\ntrue\n"

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from pun_app.handlers import clusters, jobs
+from pun_app.adapters.model import ClusterInfo, Queue
+from pun_app.handlers import clusters, jobs, site
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
-from pun_app.schemas import ClusterAnswer, JobAction, JobAnswer, SubmitBody
+from pun_app.schemas import AccountAnswer, ClusterAnswer, JobAction, JobAnswer, SubmitBody
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Route:
 ROUTES = (
     Route("GET", "/api/v1/clusters", "clusters:read", None, list[ClusterAnswer], clusters.list_clusters),
     Route("GET", "/api/v1/clusters/<id>", "clusters:read", None, ClusterAnswer, clusters.get_cluster),
+    Route("GET", "/api/v1/queues", "clusters:read", None, list[Queue], site.list_queues),
+    Route("GET", "/api/v1/accounts", "clusters:read", None, list[AccountAnswer], site.list_accounts),
+    Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info),
     Route("GET", "/api/v1/jobs", "jobs:read", None, list[JobAnswer], jobs.list_jobs),
     Route("POST", "/api/v1/jobs", "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201),
     Route("GET", "/api/v1/jobs/<id>", "jobs:read", None, JobAnswer, jobs.get_job),

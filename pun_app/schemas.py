@@ -70,6 +70,19 @@ class JobAnswer(Struct):
     wallclock_limit: int | None
 
 
+class AccountAnswer(Struct):
+    """An account that the caller may charge. Minutes are of processors, of all who share the account."""
+
+    name: str
+    cluster: str
+    default: bool
+    qos: list[str]
+    default_qos: str | None
+    cpu_minutes_limit: int | None
+    cpu_minutes_used: int | None
+    cpu_minutes_left: int | None
+
+
 class JobAction(Struct):
     """What became of a job that was cancelled, held or released."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from pun_app.adapters.model import Job, JobRequest
+from pun_app.adapters.model import Account, ClusterInfo, Job, JobRequest, Queue
 from pun_app.errors import NotFound, NotSupported
 
 
@@ -52,6 +52,18 @@ class Adapter:
     def release(self, job_id: str) -> str | None:
         """Release a held job; its status then."""
         raise self._lacking("release jobs")
+
+    def queues(self) -> list[Queue]:
+        """The queues that the caller may see."""
+        raise self._lacking("list queues")
+
+    def accounts(self) -> list[Account]:
+        """The accounts that the caller may charge."""
+        raise self._lacking("list accounts")
+
+    def info(self) -> ClusterInfo:
+        """How much of the cluster is in use."""
+        raise self._lacking("tell how much of it is in use")
 
     def commands(self) -> list[str]:
         """The commands that it runs, by name, for ``punway check``."""

@@ -21,7 +21,7 @@ from pun_app.adapters import model
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import start_detached
 from pun_app.adapters.local_queue import DONE, HELD, QUEUED, RUNNING, LocalJob, LocalQueue
-from pun_app.adapters.model import COMPLETED, Job, JobRequest
+from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, Queue
 from pun_app.errors import NotFound, Refused, Unavailable
 
 STATUS = {QUEUED: model.QUEUED, HELD: model.QUEUED_HELD, RUNNING: model.RUNNING, DONE: COMPLETED}
@@ -115,6 +115,33 @@ class LocalAdapter(Adapter):
             self._queue.put(replace(job, state=QUEUED))
         self._see_to_runner()
         return model.QUEUED
+
+    def queues(self) -> list[Queue]:
+        """The one that there is."""
+        in_use = any(job.status == model.RUNNING for job in self.jobs())
+        return [
+            Queue(
+                QUEUE_NAME,
+                state="up",
+                native_state="up",
+                default=True,
+                active_nodes=int(in_use),
+                idle_nodes=int(not in_use),
+                total_nodes=1,
+                tres={"slots": str(self._slots)},
+            )
+        ]
+
+    def accounts(self) -> list[Account]:
+        """None: nothing is charged."""
+        return []
+
+    def info(self) -> ClusterInfo:
+        """A job takes one of the slots, which are the machine's processors unless the site says otherwise."""
+        running = sum(job.status == model.RUNNING for job in self.jobs())
+        return ClusterInfo(
+            active_nodes=int(running > 0), total_nodes=1, active_processors=running, total_processors=self._slots
+        )
 
     def _find(self, job_id: str) -> LocalJob:
         job = self._queue.get(int(self.check_id(job_id)))

@@ -86,3 +86,50 @@ def whole_job(job_id: str, jobs: list[Job]) -> Job:
         wallclock_time=max((job.wallclock_time or 0 for job in jobs), default=None),
         wallclock_limit=first.wallclock_limit,
     )
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A queue (Slurm: partition). ``None`` is what the scheduler does not tell; limits are in seconds.
+
+    ``state`` is up, down (takes jobs, starts none), draining (starts what it has, takes none) or inactive.
+    ``allow_accounts`` and ``allow_qos`` are None where every one is allowed. ``tres`` is what it has of each
+    trackable resource, in the scheduler's own words.
+    """
+
+    name: str
+    state: str | None = None
+    native_state: str | None = None
+    default: bool = False
+    time_limit: int | None = None
+    default_time_limit: int | None = None
+    active_nodes: int | None = None
+    idle_nodes: int | None = None
+    total_nodes: int | None = None
+    allow_accounts: list[str] | None = None
+    deny_accounts: list[str] = []
+    allow_qos: list[str] | None = None
+    deny_qos: list[str] = []
+    tres: dict[str, str] = {}
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account that the caller may charge. Minutes are of processors, of all who share the account."""
+
+    name: str
+    default: bool = False
+    qos: list[str] = []
+    default_qos: str | None = None
+    cpu_minutes_limit: int | None = None
+    cpu_minutes_used: int | None = None
+    cpu_minutes_left: int | None = None
+
+
+class ClusterInfo(msgspec.Struct, frozen=True):
+    """How much of a cluster is in use."""
+
+    active_nodes: int | None = None
+    total_nodes: int | None = None
+    active_processors: int | None = None
+    total_processors: int | None = None
+    active_gpus: int | None = None
+    total_gpus: int | None = None

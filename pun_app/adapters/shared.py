@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.model import Job, JobRequest
+from pun_app.adapters.model import Account, ClusterInfo, Job, JobRequest, Queue
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
@@ -27,11 +27,12 @@ class SharedReads:
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
         self._lock = threading.Lock()
-        self._asked: dict[str | None, tuple[float, Future[Any]]] = {}
+        # By what was asked, and of which job.
+        self._asked: dict[tuple[str, str], tuple[float, Future[Any]]] = {}
 
     def jobs(self, *, fresh: bool = False) -> tuple[list[Job], float]:
         """The caller's jobs. ``fresh`` asks the scheduler anew."""
-        return self._shared(None, self.adapter.jobs, fresh)
+        return self._shared(("jobs", ""), self.adapter.jobs, fresh)
 
     def job(self, job_id: str, *, fresh: bool = False) -> tuple[Job, float]:
         """One job. A second job within a second has the whole list asked for, which then serves all."""
@@ -41,7 +42,16 @@ class SharedReads:
             for job in jobs:
                 if job.id == job_id:
                     return job, age
-        return self._shared(job_id, lambda: self.adapter.job(job_id), fresh)
+        return self._shared(("job", job_id), lambda: self.adapter.job(job_id), fresh)
+
+    def queues(self, *, fresh: bool = False) -> tuple[list[Queue], float]:
+        return self._shared(("queues", ""), self.adapter.queues, fresh)
+
+    def accounts(self, *, fresh: bool = False) -> tuple[list[Account], float]:
+        return self._shared(("accounts", ""), self.adapter.accounts, fresh)
+
+    def info(self, *, fresh: bool = False) -> tuple[ClusterInfo, float]:
+        return self._shared(("info", ""), self.adapter.info, fresh)
 
     def submit(self, request: JobRequest) -> Job:
         return self._changing(lambda: self.adapter.submit(request))
@@ -61,9 +71,12 @@ class SharedReads:
     def _others_ask(self, job_id: str) -> bool:
         since = time.monotonic() - FRESH
         with self._lock:
-            return any(asked > since and key != job_id for key, (asked, _) in self._asked.items())
+            return any(
+                asked > since and what in ("job", "jobs") and of != job_id
+                for (what, of), (asked, _) in self._asked.items()
+            )
 
-    def _shared(self, key: str | None, ask: Callable[[], T], fresh: bool) -> tuple[T, float]:
+    def _shared(self, key: tuple[str, str], ask: Callable[[], T], fresh: bool) -> tuple[T, float]:
         now = time.monotonic()
         with self._lock:
             asked, answer = self._asked.get(key, (0.0, None))

@@ -243,7 +243,7 @@ PidFile={self.folder}/log/slurmdbd.pid
 
         wait_for("slurmdbd", add_cluster)
         for account in ("physics", "chem"):
-            self.run("sacctmgr", "-i", "add", "account", account, f"Cluster={CLUSTER}")
+            self.run("sacctmgr", "-i", "add", "account", account, f"Cluster={CLUSTER}", "GrpTRESMins=cpu=1000000")
         for user in self.users:
             self.run("sacctmgr", "-i", "add", "user", user, "Account=physics,chem", "DefaultAccount=physics")
 

@@ -1,4 +1,4 @@
-"""pun_app/adapters/slurm.py: its pure halves. What Slurm really says is in tests/system/."""
+"""pun_app/adapters/slurm_jobs.py: pure halves of the adapter. What Slurm really says is in tests/system/."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pun_app.adapters.command import Output
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, whole_job
 from pun_app.adapters.parse import duration, number, records, word
-from pun_app.adapters.slurm import (
+from pun_app.adapters.slurm_jobs import (
     QUEUE_FIELDS,
     STATUS,
     failure,

@@ -1,0 +1,93 @@
+"""Queues, accounts and how much is in use: on a real Slurm, and on the embedded scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.system.portal import Client, Portal, User
+from tests.system.slurm import CLUSTER, SlurmCluster
+
+
+def test_queues_of_slurm(as_alice: Client) -> None:
+    queues = {queue["name"]: queue for queue in as_alice.data("GET", "/api/v1/queues?cluster=owens")}
+    assert set(queues) == {"batch", "short"}
+    batch, short = queues["batch"], queues["short"]
+    assert (batch["state"], batch["native_state"], batch["default"], batch["time_limit"]) == ("up", "UP", True, None)
+    assert (short["default"], short["time_limit"], short["total_nodes"]) == (False, 60, 1)
+    assert batch["active_nodes"] + batch["idle_nodes"] == batch["total_nodes"] == 1
+    assert (batch["allow_accounts"], batch["deny_accounts"], batch["tres"]["cpu"]) == (None, [], "8")
+
+
+def test_a_queue_that_is_down_or_not_for_the_caller(slurm: SlurmCluster, as_alice: Client) -> None:
+    def queues() -> dict[str, str]:
+        answer = as_alice.data("GET", "/api/v1/queues?cluster=owens", headers={"Cache-Control": "no-cache"})
+        return {queue["name"]: queue["state"] for queue in answer}
+
+    try:
+        for native, state in (("DOWN", "down"), ("DRAIN", "draining"), ("INACTIVE", "inactive")):
+            slurm.run("scontrol", "update", "partitionname=short", f"state={native}")
+            assert queues()["short"] == state
+        slurm.run("scontrol", "update", "partitionname=short", "state=UP", "AllowGroups=root")
+        assert queues() == {"batch": "up"}
+    finally:
+        slurm.run("scontrol", "update", "partitionname=short", "state=UP", "AllowGroups=ALL")
+
+
+def test_accounts_and_what_is_left_of_them(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
+    """The caller's own, with a limit that all of the account share; another's are not listed."""
+    slurm.run("sacctmgr", "-i", "add", "account", "others", f"Cluster={CLUSTER}", check=False)
+    accounts = {account["name"]: account for account in as_alice.data("GET", "/api/v1/accounts?cluster=owens")}
+    assert set(accounts) == {"physics", "chem"}
+    assert [name for name, account in accounts.items() if account["default"]] == ["physics"]
+    chem = accounts["chem"]
+    assert (chem["cluster"], chem["qos"], chem["cpu_minutes_limit"]) == ("owens", ["normal"], 1_000_000)
+    assert chem["cpu_minutes_left"] == 1_000_000 - chem["cpu_minutes_used"]
+
+
+def test_a_user_of_no_account_has_none(portal: Portal, slurm: SlurmCluster, new_user: Callable[..., User]) -> None:
+    user = new_user("pwnone")
+    assert portal.client(user).data("GET", "/api/v1/accounts?cluster=owens") == []
+
+
+def test_how_much_is_in_use(as_alice: Client) -> None:
+    before = as_alice.data("GET", "/api/v1/cluster_info?cluster=owens")
+    assert (before["total_nodes"], before["total_processors"], before["total_gpus"]) == (1, 8, 0)
+    job = as_alice.submit("#!/bin/sh\nsleep 60\n", native=["-n", "3"])
+    try:
+        as_alice.wait(job["job_id"], lambda now: now["status"] == "running")
+        info = as_alice.data("GET", "/api/v1/cluster_info?cluster=owens", headers={"Cache-Control": "no-cache"})
+        assert info["active_nodes"] == 1
+        assert info["active_processors"] >= 3
+        queues = as_alice.data("GET", "/api/v1/queues?cluster=owens", headers={"Cache-Control": "no-cache"})
+        assert {queue["active_nodes"] for queue in queues} == {1}
+    finally:
+        as_alice("DELETE", f"/api/v1/jobs/{job['job_id']}?cluster=owens")
+
+
+def test_the_embedded_scheduler_has_one_queue_and_no_accounts(as_alice: Client) -> None:
+    (queue,) = as_alice.data("GET", "/api/v1/queues?cluster=box")
+    assert (queue["name"], queue["default"], queue["total_nodes"]) == ("local", True, 1)
+    assert as_alice.data("GET", "/api/v1/accounts?cluster=box") == []
+    assert as_alice.data("GET", "/api/v1/cluster_info?cluster=box")["total_processors"] == 2
+
+
+@pytest.mark.parametrize("path", ["queues", "accounts", "cluster_info"])
+def test_what_cannot_be_told(as_alice: Client, portal: Portal, path: str) -> None:
+    """An adapter that Punway does not have is 501, an unknown cluster 404, none 400; and it takes the scope."""
+    assert as_alice.error("GET", f"/api/v1/{path}?cluster=cloud")[:2] == (501, "not_implemented")
+    assert as_alice.error("GET", f"/api/v1/{path}?cluster=none")[:2] == (404, "not_found")
+    assert as_alice.error("GET", f"/api/v1/{path}")[:2] == (400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["queues", "cluster_info"])
+def test_without_the_controller_it_is_503(as_alice: Client, slurm: SlurmCluster, path: str) -> None:
+    slurm.stop_controller()
+    try:
+        answer = as_alice("GET", f"/api/v1/{path}?cluster=owens", headers={"Cache-Control": "no-cache"})
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+    finally:
+        slurm.start_controller()
+    assert as_alice("GET", f"/api/v1/{path}?cluster=owens", headers={"Cache-Control": "no-cache"}).status_code == 200
