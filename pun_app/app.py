@@ -72,7 +72,10 @@ class App:
         if route.body:
             request.body = decode_body(http, route.body, self._settings.max_body)
         answer = route.handler(request)
-        response = Response(msgspec.json.encode({"data": answer}), route.status)
+        whole = {"data": answer}
+        if request.next_cursor is not None:
+            whole["next_cursor"] = request.next_cursor or None
+        response = Response(msgspec.json.encode(whole), route.status)
         if route.method == "GET":
             response.headers["Age"] = str(int(request.age))
         return _finished(response)

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.model import ClusterInfo, Queue
-from pun_app.handlers import clusters, jobs, site
+from pun_app.handlers import clusters, history, jobs, site
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
-from pun_app.schemas import AccountAnswer, ClusterAnswer, JobAction, JobAnswer, SubmitBody
+from pun_app.schemas import AccountAnswer, ClusterAnswer, JobAction, JobAnswer, PastJobAnswer, SubmitBody
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ ROUTES = (
     Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info),
     Route("GET", "/api/v1/jobs", "jobs:read", None, list[JobAnswer], jobs.list_jobs),
     Route("POST", "/api/v1/jobs", "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201),
+    Route("GET", "/api/v1/jobs/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic),
     Route("GET", "/api/v1/jobs/<id>", "jobs:read", None, JobAnswer, jobs.get_job),
     Route("DELETE", "/api/v1/jobs/<id>", "jobs:write", None, JobAction, jobs.cancel_job),
     Route("POST", "/api/v1/jobs/<id>/hold", "jobs:write", None, JobAction, jobs.hold_job),

@@ -70,6 +70,17 @@ class JobAnswer(Struct):
     wallclock_limit: int | None
 
 
+class PastJobAnswer(JobAnswer):
+    """A job that has ended, with what it used: processor seconds and bytes; efficiencies are from 0 to 1."""
+
+    cpus: int | None
+    cpu_time: int | None
+    cpu_efficiency: float | None
+    memory_used: int | None
+    memory_requested: int | None
+    memory_efficiency: float | None
+
+
 class AccountAnswer(Struct):
     """An account that the caller may charge. Minutes are of processors, of all who share the account."""
 

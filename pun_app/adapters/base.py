@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from pun_app.adapters.model import Account, ClusterInfo, Job, JobRequest, Queue
+from pun_app.adapters.model import Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
 from pun_app.errors import NotFound, NotSupported
 
 
@@ -52,6 +52,10 @@ class Adapter:
     def release(self, job_id: str) -> str | None:
         """Release a held job; its status then."""
         raise self._lacking("release jobs")
+
+    def history(self, period: Period) -> list[PastJob]:
+        """The jobs of this user that ended in a period, in any order."""
+        raise self._lacking("tell of jobs that have ended")
 
     def queues(self) -> list[Queue]:
         """The queues that the caller may see."""

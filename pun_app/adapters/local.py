@@ -21,7 +21,7 @@ from pun_app.adapters import model
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import start_detached
 from pun_app.adapters.local_queue import DONE, HELD, QUEUED, RUNNING, LocalJob, LocalQueue
-from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, Queue
+from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
 from pun_app.errors import NotFound, Refused, Unavailable
 
 STATUS = {QUEUED: model.QUEUED, HELD: model.QUEUED_HELD, RUNNING: model.RUNNING, DONE: COMPLETED}
@@ -115,6 +115,9 @@ class LocalAdapter(Adapter):
             self._queue.put(replace(job, state=QUEUED))
         self._see_to_runner()
         return model.QUEUED
+
+    def history(self, period: Period) -> list[PastJob]:
+        return [PastJob(job) for job in self.jobs() if period.holds(job)]
 
     def queues(self) -> list[Queue]:
         """The one that there is."""

@@ -35,7 +35,7 @@ class Job(msgspec.Struct, frozen=True):
     """One job, or one task of an array. ``None`` is what the scheduler does not tell.
 
     ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
-    set once it has ended: succeeded, failed, cancelled, timed_out, out_of_memory, node_failed, preempted.
+    set once it has ended, and is one of OUTCOMES.
     A Struct, as a list may hold ten thousand.
     """
 
@@ -86,6 +86,50 @@ def whole_job(job_id: str, jobs: list[Job]) -> Job:
         wallclock_time=max((job.wallclock_time or 0 for job in jobs), default=None),
         wallclock_limit=first.wallclock_limit,
     )
+
+
+class PastJob(msgspec.Struct, frozen=True):
+    """A job that has ended, and what it used: processor seconds and bytes. ``None`` is what is not counted.
+
+    ``cpus`` is how many processors it had, ``memory_requested`` the memory of all its nodes together.
+    """
+
+    job: Job
+    cpus: int | None = None
+    cpu_time: int | None = None
+    memory_used: int | None = None
+    memory_requested: int | None = None
+
+    @property
+    def cpu_efficiency(self) -> float | None:
+        """How much of its processors' time it used, from 0 to 1 (or a little more, as clocks have it)."""
+        return _share(self.cpu_time, (self.cpus or 0) * (self.job.wallclock_time or 0))
+
+    @property
+    def memory_efficiency(self) -> float | None:
+        """How much of its memory it used at most, from 0 to 1."""
+        return _share(self.memory_used, self.memory_requested)
+
+
+def _share(used: int | None, of: int | None) -> float | None:
+    return round(used / of, 3) if used is not None and of else None
+
+
+OUTCOMES = ("succeeded", "failed", "cancelled", "timed_out", "out_of_memory", "node_failed", "preempted")
+"""How a job may have ended."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """Jobs that ended from ``start`` until before ``end`` (Unix seconds), with one of these outcomes."""
+
+    start: int
+    end: int
+    outcomes: tuple[str, ...] = OUTCOMES
+
+    def holds(self, job: Job) -> bool:
+        ended = job.ended_at
+        return ended is not None and self.start <= ended < self.end and job.outcome in self.outcomes
 
 
 class Queue(msgspec.Struct, frozen=True):

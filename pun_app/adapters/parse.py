@@ -19,6 +19,16 @@ def duration(text: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)B?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+
+
+def size(text: str) -> int | None:
+    """Bytes of ``500M``, ``1.5G`` or ``2048K`` (powers of 1024, as schedulers mean them); None for anything else."""
+    match = _SIZE.fullmatch(text.strip())
+    return int(float(match[1]) * 1024 ** _POWERS[match[2].upper()]) if match else None
+
+
 def number(text: str) -> int | None:
     """A whole number, or None for anything else (N/A, Unknown, None)."""
     text = text.strip()

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.model import Account, ClusterInfo, Job, JobRequest, Queue
+from pun_app.adapters.model import Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
@@ -43,6 +43,10 @@ class SharedReads:
                 if job.id == job_id:
                     return job, age
         return self._shared(("job", job_id), lambda: self.adapter.job(job_id), fresh)
+
+    def history(self, period: Period) -> list[PastJob]:
+        """Never shared: two clients hardly ask for the same period, and it may be long."""
+        return self.adapter.history(period)
 
     def queues(self, *, fresh: bool = False) -> tuple[list[Queue], float]:
         return self._shared(("queues", ""), self.adapter.queues, fresh)

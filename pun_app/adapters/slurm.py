@@ -23,6 +23,8 @@ from pun_app.adapters.model import (
     ClusterInfo,
     Job,
     JobRequest,
+    PastJob,
+    Period,
     Queue,
     whole_job,
 )
@@ -37,6 +39,7 @@ from pun_app.adapters.slurm_jobs import (
     queue_command,
     submit_command,
 )
+from pun_app.adapters.slurm_past import parse_past, past_command
 from pun_app.adapters.slurm_site import (
     accounts_command,
     info_command,
@@ -145,6 +148,12 @@ class SlurmAdapter(Adapter):
             return job.status
         self._do(["scontrol", "release", job_id])
         return QUEUED
+
+    def history(self, period: Period) -> list[PastJob]:
+        delimiter = new_delimiter()
+        rows = parse_past(self._ask(past_command(delimiter, self._user, period)), delimiter)
+        # By uid, not by name, and by our own reading of the times: sacct takes in what only touches the period.
+        return [past for uid, past in rows if uid == self._uid and period.holds(past.job)]
 
     def queues(self) -> list[Queue]:
         delimiter = new_delimiter()

@@ -192,10 +192,10 @@ def history_command(delimiter: str, job_id: str) -> list[str]:
 
 def parse_history(text: str, delimiter: str) -> list[tuple[int | None, Job]]:
     """Each row's uid and job."""
-    return [_ended_job(*row) for row in records(text, delimiter, len(HISTORY_FIELDS))]
+    return [ended_job(*row) for row in records(text, delimiter, len(HISTORY_FIELDS))]
 
 
-def _ended_job(
+def ended_job(
     job_id: str, state: str, exit_code: str, uid: str, user: str, account: str, queue: str, submitted: str,
     started: str, ended: str, elapsed: str, limit: str, name: str,
 ) -> tuple[int | None, Job]:  # fmt: skip

@@ -23,14 +23,14 @@ def list_jobs(request: Request) -> list[JobAnswer]:
     """The caller's jobs on one cluster, those that ended lately among them."""
     cluster = request.cluster()
     jobs, request.age = cluster.reads.jobs(fresh=request.fresh)
-    return [_answer(cluster, job) for job in jobs]
+    return [job_answer(cluster, job) for job in jobs]
 
 
 def get_job(request: Request) -> JobAnswer:
     """One job of the caller, alive or ended. NotFound also for a job that is another user's."""
     cluster = request.cluster()
     job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
-    return _answer(cluster, job)
+    return job_answer(cluster, job)
 
 
 def submit_job(request: Request) -> JobAnswer:
@@ -55,7 +55,7 @@ def submit_job(request: Request) -> JobAnswer:
         error_path=_given(options.error_path),
         native=tuple(_given(options.native) or ()),
     )
-    return _answer(cluster, cluster.reads.submit(job_request))
+    return job_answer(cluster, cluster.reads.submit(job_request))
 
 
 def cancel_job(request: Request) -> JobAction:
@@ -95,7 +95,8 @@ def _workdir(given: str | None) -> str:
     return str(workdir)
 
 
-def _answer(cluster: Cluster, job: Job) -> JobAnswer:
+def job_answer(cluster: Cluster, job: Job) -> JobAnswer:
+    """A job as the API tells it."""
     return JobAnswer(
         job_id=job.id,
         cluster=cluster.id,

@@ -14,7 +14,8 @@ from pun_app.errors import BadRequest
 class Request:
     """One authorised request. ``fresh`` is true where the client wants no answer used again.
 
-    ``age`` is what a handler sets: how many seconds old the answer is.
+    ``age`` and ``next_cursor`` are what a handler sets: how many seconds old the answer is, and for a list that
+    is paged, where its next page begins ("" after the last).
     """
 
     caller: Caller
@@ -24,6 +25,14 @@ class Request:
     body: Any = None
     fresh: bool = False
     age: float = 0.0
+    next_cursor: str | None = None
+
+    def given(self, name: str) -> str | None:
+        """A parameter's one value; None where it is missing or empty. Raises BadRequest where it is there twice."""
+        given = self.query.get(name, [])
+        if len(given) > 1:
+            raise BadRequest(f"{name} is given more than once")
+        return given[0] if given and given[0] else None
 
     def cluster(self) -> Cluster:
         """The cluster that the query names. Raises BadRequest and NotFound."""

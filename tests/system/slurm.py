@@ -159,6 +159,7 @@ AccountingStoragePass={munge}
 AccountingStorageEnforce=associations,limits
 AccountingStoreFlags=job_comment
 JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
 JobCompType=jobcomp/none
 MailProg=/bin/true
 KillWait=2

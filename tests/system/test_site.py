@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.system.portal import Client, Portal, User
-from tests.system.slurm import CLUSTER, SlurmCluster
+from tests.system.slurm import CLUSTER, SlurmCluster, wait_for
 
 
 def test_queues_of_slurm(as_alice: Client) -> None:
@@ -91,3 +92,57 @@ def test_without_the_controller_it_is_503(as_alice: Client, slurm: SlurmCluster,
     finally:
         slurm.start_controller()
     assert as_alice("GET", f"/api/v1/{path}?cluster=owens", headers={"Cache-Control": "no-cache"}).status_code == 200
+
+
+def test_jobs_of_the_past(as_alice: Client, as_bob: Client, slurm: SlurmCluster) -> None:
+    """Succeeded, failed, cancelled before it ran, and an array's tasks: the caller's own, with what they used."""
+    busy = "#!/bin/bash\npython3 -c 'import time; x = bytearray(60_000_000); t = time.time()\nwhile time.time() - t < 3: pass'\n"
+    good = as_alice.submit(busy, native=["--mem=200M"])["job_id"]
+    bad = as_alice.submit("#!/bin/sh\nexit 3\n", job_name="a\u00e9|b")["job_id"]
+    never = as_alice.submit("#!/bin/sh\ntrue\n", native=["--hold"])["job_id"]
+    tasks = as_alice.submit("#!/bin/sh\ntrue\n", native=["--array=1-2"])["job_id"]
+    theirs = as_bob.submit("#!/bin/sh\ntrue\n")["job_id"]
+    as_alice("DELETE", f"/api/v1/jobs/{never}?cluster=owens")
+    for job in (good, bad, tasks):
+        as_alice.wait(job, lambda now: now["status"] == "completed")
+    as_bob.wait(theirs, lambda now: now["status"] == "completed")
+    wanted = {good, bad, never, f"{tasks}_1", f"{tasks}_2"}
+
+    def past() -> dict[str, Any]:
+        return {job["job_id"]: job for job in as_alice.data("GET", "/api/v1/jobs/historic?cluster=owens&limit=1000")}
+
+    wait_for("accounting", lambda: wanted <= set(past()))
+    jobs = past()
+    assert theirs not in jobs
+    assert {job["job_owner"] for job in jobs.values()} == {jobs[good]["job_owner"]}
+    assert {job["status"] for job in jobs.values()} == {"completed"}
+    assert (jobs[good]["outcome"], jobs[good]["exit_code"]) == ("succeeded", 0)
+    assert 2 <= jobs[good]["cpu_time"] <= 10 and 0.4 < jobs[good]["cpu_efficiency"] <= 1.5
+    assert jobs[good]["memory_requested"] == 200 * 2**20
+    assert 0.2 < jobs[good]["memory_efficiency"] < 1
+    assert (jobs[bad]["outcome"], jobs[bad]["exit_code"], jobs[bad]["job_name"]) == ("failed", 3, "a\u00e9|b")
+    assert (jobs[never]["outcome"], jobs[never]["started_at"], jobs[never]["cpu_time"]) == ("cancelled", None, None)
+    ends = [job["ended_at"] for job in jobs.values()]
+    assert ends == sorted(ends, reverse=True)
+
+    failed = as_alice.data("GET", "/api/v1/jobs/historic?cluster=owens&status=failed&limit=1000")
+    assert bad in {job["job_id"] for job in failed}
+    assert {job["outcome"] for job in failed} == {"failed"}
+    seen: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        answer = as_alice("GET", f"/api/v1/jobs/historic?cluster=owens&limit=2{cursor and '&cursor=' + cursor}").json()
+        seen += [job["job_id"] for job in answer["data"]]
+        cursor = answer["next_cursor"]
+    assert seen == list(jobs)
+    assert as_alice.data("GET", "/api/v1/jobs/historic?cluster=owens&to=2020-01-01") == []
+    assert as_alice.error("GET", "/api/v1/jobs/historic?cluster=cloud")[:2] == (501, "not_implemented")
+
+
+def test_history_outlives_the_controller(as_alice: Client, slurm: SlurmCluster) -> None:
+    """It is accounting's."""
+    slurm.stop_controller()
+    try:
+        assert as_alice("GET", "/api/v1/jobs/historic?cluster=owens").status_code == 200
+    finally:
+        slurm.start_controller()

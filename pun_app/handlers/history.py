@@ -1,0 +1,110 @@
+"""GET /api/v1/jobs/historic: the caller's jobs that have ended, a page at a time, the latest first."""
+
+from __future__ import annotations
+
+import binascii
+import re
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime, timezone
+
+import msgspec
+
+from pun_app.adapters.model import OUTCOMES, PastJob, Period
+from pun_app.errors import BadRequest
+from pun_app.handlers.jobs import job_answer
+from pun_app.handlers.request import Request
+from pun_app.schemas import PastJobAnswer
+
+PAGE, LARGEST_PAGE = 100, 1000
+USUAL_PERIOD = 7 * 86_400
+"""Seconds before ``to`` from which on jobs are listed where no ``from`` is given."""
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def list_historic(request: Request) -> list[PastJobAnswer]:
+    """The page of ``limit`` jobs behind ``cursor`` that ended from ``from`` until before ``to``.
+
+    ``status`` is one or more of OUTCOMES, or completed for all of them. Raises BadRequest.
+    """
+    cluster = request.cluster()
+    limit = _limit(request)
+    after = _position(request.given("cursor"))
+    period = _period(request)
+    jobs = cluster.reads.history(period)
+    listed = sorted(jobs, key=_order)
+    rest = [past for past in listed if after is None or _order(past) > after]
+    page = rest[:limit]
+    request.next_cursor = _cursor(page[-1]) if len(rest) > limit else ""
+    return [
+        PastJobAnswer(
+            **msgspec.structs.asdict(job_answer(cluster, past.job)),
+            cpus=past.cpus,
+            cpu_time=past.cpu_time,
+            cpu_efficiency=past.cpu_efficiency,
+            memory_used=past.memory_used,
+            memory_requested=past.memory_requested,
+            memory_efficiency=past.memory_efficiency,
+        )
+        for past in page
+    ]
+
+
+def _order(past: PastJob) -> tuple[int, str]:
+    """The latest end first. A job that ends meanwhile goes before the first page, and moves no other."""
+    return -(past.job.ended_at or 0), past.job.id
+
+
+def _period(request: Request) -> Period:
+    now = int(time.time()) + 1
+    to = _time(request, "to")
+    # Nothing has ended in the future, and schedulers do not read every year that there is.
+    end = now if to is None else min(to, now)
+    start = _time(request, "from")
+    if start is None:
+        start = max(0, end - USUAL_PERIOD)
+    if start >= end:
+        raise BadRequest("from must be before to")
+    status = request.given("status") or "completed"
+    outcomes = tuple(OUTCOMES if status == "completed" else status.split(","))
+    if unknown := [outcome for outcome in outcomes if outcome not in OUTCOMES]:
+        raise BadRequest(f"status: there is no {', '.join(unknown)}; it is completed, or some of {', '.join(OUTCOMES)}")
+    return Period(start, end, outcomes)
+
+
+def _time(request: Request, name: str) -> int | None:
+    """Unix seconds of ``2026-11-22T18:00:00Z`` (RFC 3339), or of a date, which begins at midnight UTC."""
+    text = request.given(name)
+    if text is None:
+        return None
+    try:
+        # A plus that was not encoded arrives as a blank. fromisoformat reads the Z only from Python 3.11 on.
+        when = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text.replace(" ", "+")))
+        if when.tzinfo is None and not _DATE.fullmatch(text):
+            raise BadRequest(f"{name} needs a zone, such as {text}Z")
+        return max(0, int((when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()))
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(f"{name} must be a time like 2026-11-22T18:00:00Z, or a date") from error
+
+
+def _limit(request: Request) -> int:
+    text = request.given("limit") or str(PAGE)
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= LARGEST_PAGE:
+        raise BadRequest(f"limit must be from 1 to {LARGEST_PAGE}")
+    return int(text)
+
+
+def _cursor(past: PastJob) -> str:
+    ended, job_id = _order(past)
+    return urlsafe_b64encode(f"{-ended}:{job_id}".encode()).decode()
+
+
+def _position(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    try:
+        ended, _, job_id = urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").partition(":")
+        return -int(ended), job_id
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest("cursor is none that this list gave; leave it out for the first page") from error

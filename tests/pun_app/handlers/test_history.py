@@ -1,0 +1,95 @@
+"""pun_app/handlers/history.py: pages, periods and what is none. On the embedded scheduler, with jobs on record."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pun_app.adapters.local_queue import DONE, LocalJob, LocalQueue
+from tests.pun_app.pun import Pun, pun, registrar
+
+__all__ = ["pun", "registrar"]
+NOW = int(time.time())
+
+
+@pytest.fixture
+def ended(pun: Pun, tmp_path: Path) -> list[str]:
+    """Seven jobs of the last days, two of which ended in the same second; their ids, the latest end first."""
+    queue = LocalQueue(tmp_path / ".local" / "share" / "punway" / "local" / "box")
+    ends = [NOW - 100, NOW - 50, NOW - 50, NOW - 86_400, NOW - 2 * 86_400, NOW - 6 * 86_400, NOW - 30]
+
+    def job(number: int) -> LocalJob:
+        outcome = "failed" if number == 2 else "succeeded"
+        return LocalJob(number, "x", "/", "o", "e", None, DONE, 1, 2, ends[number - 1], outcome=outcome, exit_code=0)
+
+    for _ in ends:
+        queue.add("#!/bin/sh\n", job)
+    return ["7", "2", "3", "1", "4", "5", "6"]
+
+
+def ask(pun: Pun, query: str = "", status: int = 200) -> Any:
+    return pun("GET", f"/api/v1/jobs/historic?cluster=box{query}", status).json
+
+
+def ids(answer: Any) -> list[str]:
+    return [job["job_id"] for job in answer["data"]]
+
+
+def test_the_latest_come_first(pun: Pun, ended: list[str]) -> None:
+    answer = ask(pun)
+    assert ids(answer) == ended
+    assert answer["next_cursor"] is None
+    first = answer["data"][0]
+    assert (first["status"], first["outcome"], first["cluster"]) == ("completed", "succeeded", "box")
+    assert first["cpu_efficiency"] is None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 1000])
+def test_pages_lose_and_repeat_nothing(pun: Pun, ended: list[str], limit: int) -> None:
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        answer = ask(pun, f"&limit={limit}{cursor}")
+        assert len(answer["data"]) <= limit
+        seen += ids(answer)
+        if answer["next_cursor"] is None:
+            break
+        cursor = f"&cursor={answer['next_cursor']}"
+    assert seen == ended
+
+
+def test_periods(pun: Pun, ended: list[str]) -> None:
+    """A week unless it is said; times in any zone, and dates."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW - 86_400))
+    assert ids(ask(pun, f"&from={stamp}")) == ["7", "2", "3", "1", "4"]
+    assert ids(ask(pun, f"&to={stamp}")) == ["5", "6"]
+    zoned = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(NOW - 86_400 + 3600))
+    assert ids(ask(pun, f"&from={zoned}%2B01:00")) == ids(ask(pun, f"&from={stamp}"))
+    assert ids(ask(pun, f"&from={zoned}+01:00")) == ids(ask(pun, f"&from={stamp}"))
+    day = time.strftime("%Y-%m-%d", time.gmtime(NOW - 3 * 86_400))
+    assert ids(ask(pun, f"&from={day}")) == ["7", "2", "3", "1", "4", "5"]
+
+
+def test_outcomes(pun: Pun, ended: list[str]) -> None:
+    assert ids(ask(pun, "&status=failed")) == ["2"]
+    assert ids(ask(pun, "&status=failed,succeeded")) == ended
+    assert ids(ask(pun, "&status=completed")) == ended
+    assert ids(ask(pun, "&status=timed_out")) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("&limit=0", "limit"), ("&limit=1001", "limit"), ("&limit=-1", "limit"), ("&limit=x", "limit"), ("&limit=1e3", "limit"),
+     ("&limit=1&limit=2", "limit"), ("&cursor=x", "cursor"), ("&cursor=eA==", "cursor"), ("&cursor=%C3%A9", "cursor"),
+     ("&from=yesterday", "from"), ("&from=2026-13-01", "from"), ("&from=2026-01-01T00:00:00", "zone"), ("&to=1e9", "to"),
+     ("&from=9999-12-31T23:59:59-23:59", "before"), ("&from=2026-01-02&to=2026-01-01", "before"), ("&to=1960-01-01", "before"),
+     ("&status=done", "done"), ("&status=,", "status"), ("&status=failed&status=cancelled", "status")],
+)  # fmt: skip
+def test_what_is_no_question(pun: Pun, query: str, said: str) -> None:
+    """400, and the message says which parameter."""
+    answer = ask(pun, query, 400)
+    assert answer["error"] == "bad_request"
+    assert said in answer["message"]
