@@ -13,6 +13,20 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 # One line of text, as a scheduler's options take it: no control characters, so no NUL and no newline.
 Line = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 WALL_TIME_LIMIT = 10 * 365 * 86_400
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+JobId = Annotated[str, Meta(min_length=1, max_length=64)]
+JobIds = Annotated[list[JobId], Meta(max_length=1000)]
+
+
+_RANGE = "[0-9]{1,9}(-[0-9]{1,9}(:[0-9]{1,9})?)?"
+ArrayRange = Annotated[str, Meta(max_length=4096, pattern=rf"^{_RANGE}(,{_RANGE})*(%[0-9]{{1,9}})?\Z")]
+Environment = Annotated[
+    dict[
+        Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")],
+        Annotated[str, Meta(max_length=100_000, pattern=r"^[^\x00]*\Z")],
+    ],
+    Meta(max_length=1000),
+]
 
 
 class Script(Struct, forbid_unknown_fields=True):
@@ -21,7 +35,7 @@ class Script(Struct, forbid_unknown_fields=True):
 
 
 class Options(Struct, forbid_unknown_fields=True):
-    """``wall_time`` is in seconds."""
+    """``wall_time`` is in seconds; ``memory`` and ``gpus`` are of each node, ``cores`` of all of them."""
 
     job_name: Line | UnsetType = UNSET
     queue_name: Line | UnsetType = UNSET
@@ -29,6 +43,22 @@ class Options(Struct, forbid_unknown_fields=True):
     wall_time: Annotated[int, Meta(ge=1, le=WALL_TIME_LIMIT)] | UnsetType = UNSET
     output_path: Line | UnsetType = UNSET
     error_path: Line | UnsetType = UNSET
+    array: (
+        Annotated[str, Meta(max_length=4096, pattern=r"^\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?\Z")] | UnsetType
+    ) = UNSET
+    after: JobIds | UnsetType = UNSET
+    afterok: JobIds | UnsetType = UNSET
+    afternotok: JobIds | UnsetType = UNSET
+    afterany: JobIds | UnsetType = UNSET
+    nodes: Count | UnsetType = UNSET
+    cores: Count | UnsetType = UNSET
+    memory: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[MGT]\Z")] | UnsetType = UNSET
+    gpus: Count | UnsetType = UNSET
+    qos: Line | UnsetType = UNSET
+    reservation: Line | UnsetType = UNSET
+    environment: Environment | UnsetType = UNSET
+    hold: bool | UnsetType = UNSET
+    email: Annotated[str, Meta(max_length=254, pattern=r"^[^\s,@]+@[^\s,@]+\Z")] | UnsetType = UNSET
     native: Annotated[list[Line], Meta(max_length=200)] | UnsetType = UNSET
 
 

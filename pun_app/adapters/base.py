@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from pun_app.adapters.model import Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
-from pun_app.errors import NotFound, NotSupported
+from pun_app.adapters.model import DEPENDENCIES, Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
+from pun_app.errors import NotFound, NotSupported, Refused
 
 
 class Adapter:
@@ -19,6 +19,9 @@ class Adapter:
 
     job_id: ClassVar[re.Pattern[str]] = re.compile(r"[^\s/]{1,64}")
     """What the scheduler's job ids look like; nothing else gets near a command."""
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Which of model.OPTIONS a submit may have."""
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         self.cluster_id = cluster_id
@@ -29,6 +32,22 @@ class Adapter:
         if not self.job_id.fullmatch(job_id):
             raise NotFound("Job not found")
         return job_id
+
+    def check_options(self, request: JobRequest) -> None:
+        """Raise Refused for an option that this scheduler does not have, or a job to wait for that is none.
+
+        The first that every submit() does: an option is never dropped.
+        """
+        for name in request.asked():
+            if name not in self.options:
+                adapter = self.config.get("adapter")
+                raise Refused(
+                    f"options.{name}: the {adapter} scheduler of cluster {self.cluster_id} has no such option"
+                )
+        for name in DEPENDENCIES:
+            for job_id in getattr(request, name):
+                if not self.job_id.fullmatch(job_id):
+                    raise Refused(f"options.{name}: {job_id} is no job id of cluster {self.cluster_id}")
 
     def submit(self, request: JobRequest) -> Job:
         """Submit; the job as far as it is known then. Raises Refused when nothing was submitted."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pun_app.errors import Unavailable
@@ -93,25 +94,32 @@ class Commands:
             raise NotStarted(f"The scheduler's command {name} is not found on this host", 60)
         return found
 
-    def run(self, argv: Sequence[str], stdin: str = "", *, login: bool = True, timeout: float = TIMEOUT) -> Output:
+    def run(
+        self,
+        argv: Sequence[str],
+        stdin: str = "",
+        *,
+        login: bool = True,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        timeout: float = TIMEOUT,
+    ) -> Output:
         """Run ``argv``, whose first word is the command's plain name.
 
         Without ``login`` the variables that a login sets are left out, for commands that hand their
-        environment on to a job. Raises NotStarted and CommandFailed.
+        environment on to a job; ``environment`` has more for that job. Raises NotStarted and CommandFailed.
         """
+        settings = {**environment, **self.environment}
         words = [self.path(argv[0]), *argv[1:]]
-        environment = {k: v for k, v in os.environ.items() if login or k not in _LOGIN}
         if self.submit_host:
-            words = self._through_ssh(words)
-            environment = dict(os.environ)
+            words, all_of_it = self._through_ssh(words, settings), dict(os.environ)
         else:
-            environment.update(self.environment)
-        return _run(words, stdin.encode("utf-8", "surrogatepass"), environment, argv[0], timeout)
+            all_of_it = {k: v for k, v in os.environ.items() if login or k not in _LOGIN} | settings
+        return _run(words, stdin.encode("utf-8", "surrogatepass"), all_of_it, argv[0], timeout)
 
-    def _through_ssh(self, words: list[str]) -> list[str]:
+    def _through_ssh(self, words: list[str], environment: Mapping[str, str]) -> list[str]:
         """The command on the submit host. ssh joins its words for a remote shell, so each is quoted."""
         checking = "yes" if self.strict_host_checking else "no"
-        settings = [f"{name}={value}" for name, value in self.environment.items()]
+        settings = [f"{name}={value}" for name, value in environment.items()]
         remote = shlex.join(["env", *settings, *words] if settings else words)
         options = ["-o", "BatchMode=yes", "-o", f"StrictHostKeyChecking={checking}"]
         return ["ssh", *options, "--", str(self.submit_host), remote]

@@ -32,6 +32,7 @@ class LocalAdapter(Adapter):
     """The jobs of one user on this machine."""
 
     job_id = re.compile(r"[1-9]\d{0,9}")
+    options = frozenset({"job_name", "queue_name", "wall_time", "output_path", "error_path", "hold"})
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         super().__init__(cluster_id, job)
@@ -45,14 +46,11 @@ class LocalAdapter(Adapter):
         self._slots = slots
 
     def submit(self, request: JobRequest) -> Job:
+        self.check_options(request)
         if not request.content.startswith("#!"):
             raise Refused("This does not look like a batch script: its first line must start with #!")
         if request.queue_name not in (None, QUEUE_NAME):
             raise Refused(f"There is no queue {request.queue_name}; the local scheduler has one, {QUEUE_NAME}")
-        if request.accounting_id is not None:
-            raise Refused("The local scheduler has no accounts; leave options.accounting_id out")
-        if request.native:
-            raise Refused("The local scheduler has no native options; leave options.native out")
 
         def queued(number: int) -> LocalJob:
             output = _path(request, request.output_path or "punway-%j.out", number)
@@ -63,7 +61,7 @@ class LocalAdapter(Adapter):
                 output=output,
                 error=_path(request, request.error_path, number) if request.error_path else output,
                 wall_time=request.wall_time,
-                state=QUEUED,
+                state=HELD if request.hold else QUEUED,
                 submitted_at=int(time.time()),
             )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 import msgspec
 
@@ -18,7 +19,12 @@ BY_PROGRESS = (None, COMPLETED, QUEUED_HELD, QUEUED, RUNNING, SUSPENDED)
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What is to be submitted. ``None`` leaves a choice to the scheduler; ``wall_time`` is in seconds."""
+    """What is to be submitted. ``None`` leaves a choice to the scheduler.
+
+    ``wall_time`` is in seconds. ``memory`` (MiB) and ``gpus`` are of each node, ``cores`` of all of them.
+    ``array`` is as in ``0-9``, ``1,3,5-7:2`` or ``1-100%10``. ``after`` and its like are ids of jobs that must
+    have started, succeeded, failed, or ended first. ``email`` is told when the job ends or fails.
+    """
 
     content: str
     workdir: str
@@ -28,7 +34,31 @@ class JobRequest:
     wall_time: int | None = None
     output_path: str | None = None
     error_path: str | None = None
+    array: str | None = None
+    after: tuple[str, ...] = ()
+    afterok: tuple[str, ...] = ()
+    afternotok: tuple[str, ...] = ()
+    afterany: tuple[str, ...] = ()
+    nodes: int | None = None
+    cores: int | None = None
+    memory: int | None = None
+    gpus: int | None = None
+    qos: str | None = None
+    reservation: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    hold: bool = False
+    email: str | None = None
     native: tuple[str, ...] = ()
+
+    def asked(self) -> list[str]:
+        """The options that were given, by name."""
+        return [name for name in OPTIONS if getattr(self, name) not in (None, (), {}, False)]
+
+
+OPTIONS = tuple(f.name for f in fields(JobRequest) if f.name not in ("content", "workdir"))
+"""Every option of a submit. An adapter has it, or refuses it by name; none is ever dropped."""
+
+DEPENDENCIES = ("after", "afterok", "afternotok", "afterany")
 
 
 class Job(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import CommandFailed, Commands
 from pun_app.adapters.model import (
     COMPLETED,
+    OPTIONS,
     QUEUED,
     QUEUED_HELD,
     Account,
@@ -32,6 +33,7 @@ from pun_app.adapters.slurm_jobs import (
     NEVER_SENT,
     failure,
     history_command,
+    job_environment,
     new_delimiter,
     parse_history,
     parse_queue,
@@ -61,6 +63,7 @@ class SlurmAdapter(Adapter):
     """A Slurm cluster. Its keys in the cluster file: cluster, conf, and those of Commands."""
 
     job_id = re.compile(r"[1-9]\d{0,9}([_+]\d{1,9})?")
+    options = frozenset(OPTIONS)
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         super().__init__(cluster_id, job)
@@ -84,10 +87,11 @@ class SlurmAdapter(Adapter):
         return self._commands.path(name)
 
     def submit(self, request: JobRequest) -> Job:
+        self.check_options(request)
         mark = f"punway:{secrets.token_hex(8)}"
-        argv = submit_command(request, mark)
+        argv, environment = submit_command(request, mark), job_environment(request)
         try:
-            output = self._submit_commands.run(self._aimed(argv), request.content, login=False)
+            output = self._submit_commands.run(self._aimed(argv), request.content, login=False, environment=environment)
         except CommandFailed as error:
             return self._taken_after_all(mark, error)
         if output.code:
@@ -99,7 +103,7 @@ class SlurmAdapter(Adapter):
             id=parse_submit(output, self._cluster),
             name=request.job_name,
             owner=self._user,
-            status=QUEUED,
+            status=QUEUED_HELD if request.hold else QUEUED,
             native_state="PENDING",
             queue=request.queue_name,
             account=request.accounting_id,

@@ -11,7 +11,7 @@ import secrets
 import shlex
 
 from pun_app.adapters.command import Output
-from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest
+from pun_app.adapters.model import COMPLETED, DEPENDENCIES, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest
 from pun_app.adapters.parse import duration, number, records, word
 from pun_app.errors import NotFound, Refused, Unavailable
 
@@ -52,6 +52,12 @@ OPTIONS = {
     "accounting_id": "--account",
     "output_path": "--output",
     "error_path": "--error",
+    "array": "--array",
+    "nodes": "--nodes",
+    "cores": "--ntasks",
+    "gpus": "--gpus-per-node",
+    "qos": "--qos",
+    "reservation": "--reservation",
 }
 """Fields of a JobRequest → sbatch's options, always as ``--option=value``: no value becomes an option."""
 
@@ -74,6 +80,21 @@ _NO_SUCH_JOB = re.compile(r"Invalid job id", re.IGNORECASE)
 _SUBMITTED = re.compile(r"(\d+)(?:;(\S+))?")
 
 
+_STEERING = re.compile(r"(SLURM|SBATCH|SRUN|LD|GCONV|GLIBC|MALLOC)_.*|PATH|IFS|ENV|BASH_ENV|SHELLOPTS")
+"""Variables that are options of sbatch itself, or that change how it runs (ld.so(8))."""
+
+
+def job_environment(request: JobRequest) -> dict[str, str]:
+    """The variables that sbatch hands on to the job: they go before those of the user's login. sbatch(1).
+
+    Raises Refused for one that would steer sbatch instead.
+    """
+    for name in request.environment:
+        if _STEERING.fullmatch(name):
+            raise Refused(f"options.environment: {name} would steer sbatch itself; set it in the script")
+    return dict(request.environment)
+
+
 def submit_command(request: JobRequest, mark: str) -> list[str]:
     """argv of a submit; the script goes to its standard input.
 
@@ -88,6 +109,15 @@ def submit_command(request: JobRequest, mark: str) -> list[str]:
     if request.wall_time is not None:
         minutes, seconds = divmod(request.wall_time, 60)
         argv.append(f"--time={minutes}:{seconds:02}")
+    if request.memory is not None:
+        argv.append(f"--mem={request.memory}M")
+    if request.hold:
+        argv.append("--hold")
+    if request.email is not None:
+        argv += [f"--mail-user={request.email}", "--mail-type=END,FAIL"]
+    waits = [":".join((kind, *jobs)) for kind in DEPENDENCIES if (jobs := getattr(request, kind))]
+    if waits:
+        argv.append(f"--dependency={','.join(waits)}")
     native, comment = list(request.native), _own_comment(request)
     argv.append(f"--comment={comment + ' ' if comment else ''}{mark}")
     # What comes last wins, so a comment of the user's own goes on in ours.

@@ -53,6 +53,20 @@ def submit_job(request: Request) -> JobAnswer:
         wall_time=_given(options.wall_time),
         output_path=_given(options.output_path),
         error_path=_given(options.error_path),
+        array=_given(options.array),
+        after=tuple(_given(options.after) or ()),
+        afterok=tuple(_given(options.afterok) or ()),
+        afternotok=tuple(_given(options.afternotok) or ()),
+        afterany=tuple(_given(options.afterany) or ()),
+        nodes=_given(options.nodes),
+        cores=_given(options.cores),
+        memory=_mebibytes(_given(options.memory)),
+        gpus=_given(options.gpus),
+        qos=_given(options.qos),
+        reservation=_given(options.reservation),
+        environment=_given(options.environment) or {},
+        hold=bool(_given(options.hold)),
+        email=_given(options.email),
         native=tuple(_given(options.native) or ()),
     )
     return job_answer(cluster, cluster.reads.submit(job_request))
@@ -76,6 +90,11 @@ def release_job(request: Request) -> JobAction:
 
 def _given(value: T | UnsetType) -> T | None:
     return None if isinstance(value, UnsetType) else value
+
+
+def _mebibytes(size: str | None) -> int | None:
+    """MiB in ``500M``, ``4G`` or ``1T``, which the schema has found to be of that form."""
+    return None if size is None else int(size[:-1]) * {"M": 1, "G": 1024, "T": 1024**2}[size[-1]]
 
 
 def _workdir(given: str | None) -> str:

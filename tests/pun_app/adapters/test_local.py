@@ -146,9 +146,13 @@ def test_one_runner_for_many_submits(adapter: LocalAdapter, home: Path) -> None:
         (JobRequest("echo x", "/"), "batch script"),
         (JobRequest("#!/bin/sh", "/", queue_name="nope"), "no queue nope"),
         (JobRequest("#!/bin/sh", "/", accounting_id="x"), "accounting_id"),
-        (JobRequest("#!/bin/sh", "/", native=("-x",)), "native"),
+        (JobRequest("#!/bin/sh", "/", native=("-x",)), "options.native: the local scheduler of cluster box"),
+        (JobRequest("#!/bin/sh", "/", array="1-2"), "options.array"),
+        (JobRequest("#!/bin/sh", "/", afterok=("1",)), "options.afterok"),
+        (JobRequest("#!/bin/sh", "/", cores=2), "options.cores"),
+        (JobRequest("#!/bin/sh", "/", environment={"A": "1"}), "options.environment"),
     ],
-    ids=["no-interpreter", "queue", "account", "native"],
+    ids=["no-interpreter", "queue", "account", "native", "array", "afterok", "cores", "environment"],
 )
 def test_what_it_does_not_have_is_refused(adapter: LocalAdapter, request_: JobRequest, said: str) -> None:
     """An option is never silently dropped."""

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pun_app.adapters.command import Output
-from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, whole_job
+from pun_app.adapters.model import (
+    COMPLETED,
+    OPTIONS,
+    QUEUED,
+    QUEUED_HELD,
+    RUNNING,
+    SUSPENDED,
+    Job,
+    JobRequest,
+    whole_job,
+)
 from pun_app.adapters.parse import duration, number, records, word
 from pun_app.adapters.slurm_jobs import (
     QUEUE_FIELDS,
     STATUS,
     failure,
     history_command,
+    job_environment,
     parse_history,
     parse_queue,
     parse_submit,
@@ -46,6 +58,57 @@ def test_each_field_is_one_word_behind_its_option() -> None:
         "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--job-name=--help", "--partition=-p x",
         "--account=a b", "--output=--o", "--error=-e", "--time=61:01", "--comment=mark",
     ]  # fmt: skip
+
+
+def test_every_option_has_its_place() -> None:
+    """In argv or in the job's environment: none is dropped."""
+    request = replace(
+        REQUEST, array="1-9%2", after=("1",), afterok=("2", "3_4"), afternotok=("5",), afterany=("6",), nodes=2, cores=8,
+        memory=4096, gpus=1, qos="--long", reservation="a b", environment={"A": "1\n2", "PYTHONPATH": "/x"}, hold=True,
+        email="alice@example.org",
+    )  # fmt: skip
+    assert submit_command(request, "mark") == [
+        "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--array=1-9%2", "--nodes=2", "--ntasks=8",
+        "--gpus-per-node=1", "--qos=--long", "--reservation=a b", "--mem=4096M", "--hold",
+        "--mail-user=alice@example.org", "--mail-type=END,FAIL", "--dependency=after:1,afterok:2:3_4,afternotok:5,afterany:6",
+        "--comment=mark",
+    ]  # fmt: skip
+    assert job_environment(request) == {"A": "1\n2", "PYTHONPATH": "/x"}
+    plain, samples = submit_command(REQUEST, "mark"), dict(SAMPLES)
+    assert set(samples) == set(OPTIONS)
+    for name, value in samples.items():
+        given = replace(REQUEST, **{name: value})
+        assert given.asked() == [name]
+        assert submit_command(given, "mark") != plain or job_environment(given), name
+
+
+SAMPLES: list[tuple[str, Any]] = [
+    *(
+        (name, "x")
+        for name in (
+            "job_name",
+            "queue_name",
+            "accounting_id",
+            "output_path",
+            "error_path",
+            "array",
+            "qos",
+            "reservation",
+            "email",
+        )
+    ),
+    *((name, 1) for name in ("wall_time", "nodes", "cores", "memory", "gpus")),
+    *((name, ("1",)) for name in ("after", "afterok", "afternotok", "afterany", "native")),
+    ("environment", {"A": "1"}),
+    ("hold", True),
+]
+
+
+@pytest.mark.parametrize("name", ["SBATCH_ACCOUNT", "SLURM_CONF", "LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "BASH_ENV"])
+def test_a_variable_that_would_steer_sbatch(name: str) -> None:
+    """SBATCH_ACCOUNT is an option by another name."""
+    with pytest.raises(Refused, match=name):
+        job_environment(replace(REQUEST, environment={name: "x"}))
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
