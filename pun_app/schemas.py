@@ -43,9 +43,7 @@ class Options(Struct, forbid_unknown_fields=True):
     wall_time: Annotated[int, Meta(ge=1, le=WALL_TIME_LIMIT)] | UnsetType = UNSET
     output_path: Line | UnsetType = UNSET
     error_path: Line | UnsetType = UNSET
-    array: (
-        Annotated[str, Meta(max_length=4096, pattern=r"^\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?\Z")] | UnsetType
-    ) = UNSET
+    array: ArrayRange | UnsetType = UNSET
     after: JobIds | UnsetType = UNSET
     afterok: JobIds | UnsetType = UNSET
     afternotok: JobIds | UnsetType = UNSET

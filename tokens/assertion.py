@@ -19,9 +19,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 LIFETIME = 60
 """How long an assertion is good, in seconds."""
 
-WAYS = ("token", "jwt", "session")
-"""How a caller was proved: a token of ours, one of the site's identity provider, a browser's session."""
-
 _ISSUER = "punway-hook"
 _ALGORITHM = "EdDSA"
 _REQUIRED = ["iss", "aud", "sub", "via", "scopes", "iat", "exp"]
@@ -33,10 +30,11 @@ class InvalidAssertion(Exception):
 
 @dataclass(frozen=True)
 class Assertion:
-    """What the hook knows of a caller. ``via`` is one of WAYS, and says what of the rest is set.
+    """What the hook knows of a caller. ``via`` is how that was proved, and says what of the rest is set.
 
-    token: ``sha256``, which the PUN looks up, and no scopes; jwt: ``scopes``; session: ``sid``, which names
-    the browser's session and cannot be guessed. ``expires`` is a Unix time, in seconds.
+    token (of ours): ``sha256``, which the PUN looks up, and no scopes; jwt (of the site's identity provider):
+    ``scopes``; session (a browser's): ``sid``, which names it and cannot be guessed. ``expires`` is a Unix time,
+    in seconds.
     """
 
     uid: int

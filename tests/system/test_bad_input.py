@@ -50,6 +50,7 @@ BODIES = {
     "wall-time-huge": (b'{"cluster": "owens", "script": {"content": "#!/bin/sh\\n"}, "options": {"wall_time": 1e400}}', 400, ""),
     "wall-time-long": (with_options(wall_time=10**30), 400, ""),
     "array-word": (with_options(array="all"), 400, "options.array"),
+    "array-other-digits": (with_options(array="\u0661-\u0663"), 400, "options.array"),
     "array-open": (with_options(array="1-"), 400, "options.array"),
     "array-option": (with_options(array="--help"), 400, "options.array"),
     "array-number": (with_options(array=5), 400, "options.array: expected str, got int"),
