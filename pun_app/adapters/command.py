@@ -101,9 +101,10 @@ class Commands:
         *,
         login: bool = True,
         environment: Mapping[str, str] = MappingProxyType({}),
+        cwd: str = "/",
         timeout: float = TIMEOUT,
     ) -> Output:
-        """Run ``argv``, whose first word is the command's plain name.
+        """Run ``argv``, whose first word is the command's plain name, in the directory ``cwd``.
 
         Without ``login`` the variables that a login sets are left out, for commands that hand their
         environment on to a job; ``environment`` has more for that job. Raises NotStarted and CommandFailed.
@@ -111,16 +112,18 @@ class Commands:
         settings = {**environment, **self.environment}
         words = [self.path(argv[0]), *argv[1:]]
         if self.submit_host:
-            words, all_of_it = self._through_ssh(words, settings), dict(os.environ)
+            words, all_of_it, cwd = self._through_ssh(words, settings, cwd), dict(os.environ), "/"
         else:
             all_of_it = {k: v for k, v in os.environ.items() if login or k not in _LOGIN} | settings
-        return _run(words, stdin.encode("utf-8", "surrogatepass"), all_of_it, argv[0], timeout)
+        return _run(words, stdin.encode("utf-8", "surrogatepass"), all_of_it, argv[0], cwd, timeout)
 
-    def _through_ssh(self, words: list[str], environment: Mapping[str, str]) -> list[str]:
+    def _through_ssh(self, words: list[str], environment: Mapping[str, str], cwd: str) -> list[str]:
         """The command on the submit host. ssh joins its words for a remote shell, so each is quoted."""
         checking = "yes" if self.strict_host_checking else "no"
         settings = [f"{name}={value}" for name, value in environment.items()]
         remote = shlex.join(["env", *settings, *words] if settings else words)
+        if cwd != "/":
+            remote = f"cd {shlex.quote(cwd)} && {remote}"
         options = ["-o", "BatchMode=yes", "-o", f"StrictHostKeyChecking={checking}"]
         return ["ssh", *options, "--", str(self.submit_host), remote]
 
@@ -151,7 +154,7 @@ def start_detached(argv: Sequence[str]) -> None:
         start_session(shell, cwd="/", environment=os.environ, stdout=null.fileno(), stderr=null.fileno()).wait()
 
 
-def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, timeout: float) -> Output:
+def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, cwd: str, timeout: float) -> Output:
     deadline = time.monotonic() + timeout
     if not _places.acquire(timeout=timeout):
         raise NotStarted(f"Too many scheduler commands of this user are under way to run {name}; try again")
@@ -161,7 +164,7 @@ def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, 
                 process = subprocess.Popen(
                     argv,
                     env=environment,
-                    cwd="/",
+                    cwd=cwd,
                     stdin=standard_input,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

@@ -1,8 +1,10 @@
-"""Durations and tables as schedulers print them."""
+"""Durations, times and tables as schedulers print them."""
 
 from __future__ import annotations
 
 import re
+import time
+from datetime import datetime, timezone
 from functools import lru_cache
 
 _DURATION = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)(?:\.\d+)?")
@@ -19,7 +21,63 @@ def duration(text: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)B?", re.IGNORECASE)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_CTIME = re.compile(r"(?:\w{3} )?(\w{3}) +(\d{1,2}) (\d\d):(\d\d)(?::(\d\d))?(?: (\d{4}))?")
+
+
+@lru_cache(4096)
+def ctime(text: str, now: int) -> int | None:
+    """Unix seconds of ``Sun Nov 22 19:07:38 2026``, which ctime(3) printed in UTC; None for anything else.
+
+    Where the year is missing (``Nov 22 19:07``), it is utc_time_before()'s.
+    """
+    match = _CTIME.fullmatch(text.strip())
+    if not match or match[1] not in _MONTHS:
+        return None
+    month, day, hour, minute, second = _MONTHS.index(match[1]) + 1, *(int(part or 0) for part in match.groups()[1:5])
+    if match[6]:
+        return utc_time(int(match[6]), month, day, hour, minute, second)
+    return utc_time_before(now, month, day, hour, minute, second)
+
+
+def utc_time_before(now: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
+    """Unix seconds of a time in UTC whose year is not told: the last that is at most a day after ``now``.
+
+    Only a clock that is a year wrong, or a job that is a year old, makes this another year's.
+    """
+    year = time.gmtime(now + 86_400).tm_year
+    for candidate in range(year, year - 5, -1):  # The 29th of February is not in every year.
+        seconds = utc_time(candidate, month, day, hour, minute, second)
+        if seconds is not None and seconds <= now + 86_400:
+            return seconds
+    return None
+
+
+def utc_time(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
+    """Unix seconds of a time in UTC; None where there is no such day."""
+    try:
+        return int(datetime(year, month, day, hour, minute, min(second, 59), tzinfo=timezone.utc).timestamp())
+    except ValueError:
+        return None
+
+
+_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?")
+
+
+@lru_cache(4096)
+def iso_time(text: str) -> int | None:
+    """Unix seconds of ``2026-11-22T19:07:38`` in UTC; None for anything else."""
+    match = _ISO.fullmatch(text.strip())
+    return utc_time(*(int(part) for part in match.groups())) if match else None
+
+
+def clock(text: str) -> int | None:
+    """Seconds of ``3600``, ``1:0:0``, ``0.25`` or ``12s``; None for words like INFINITY."""
+    text = text.strip().removesuffix("s")
+    return int(float(text)) if re.fullmatch(r"\d{1,15}(\.\d*)?", text) else duration(text)
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B|bytes?)?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 

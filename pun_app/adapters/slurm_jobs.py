@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import secrets
-import shlex
 
-from pun_app.adapters.command import Output
+from pun_app.adapters.command import NotStarted
 from pun_app.adapters.model import COMPLETED, DEPENDENCIES, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest
 from pun_app.adapters.parse import duration, number, records, word
+from pun_app.adapters.script import last_option
 from pun_app.errors import NotFound, Refused, Unavailable
 
 STATUS: dict[str, tuple[str, str | None]] = {
@@ -75,24 +75,9 @@ _UNREACHABLE = re.compile(
     r"|authentication|Could not establish a configuration|communication|Transport endpoint|Unexpected message",
     re.IGNORECASE,
 )
-NEVER_SENT = re.compile(r"connect failure|Connection refused|Could not establish a configuration", re.IGNORECASE)
+_NEVER_SENT = re.compile(r"connect failure|Connection refused|Could not establish a configuration", re.IGNORECASE)
 _NO_SUCH_JOB = re.compile(r"Invalid job id", re.IGNORECASE)
 _SUBMITTED = re.compile(r"(\d+)(?:;(\S+))?")
-
-
-_STEERING = re.compile(r"(SLURM|SBATCH|SRUN|LD|GCONV|GLIBC|MALLOC)_.*|PATH|IFS|ENV|BASH_ENV|SHELLOPTS")
-"""Variables that are options of sbatch itself, or that change how it runs (ld.so(8))."""
-
-
-def job_environment(request: JobRequest) -> dict[str, str]:
-    """The variables that sbatch hands on to the job: they go before those of the user's login. sbatch(1).
-
-    Raises Refused for one that would steer sbatch instead.
-    """
-    for name in request.environment:
-        if _STEERING.fullmatch(name):
-            raise Refused(f"options.environment: {name} would steer sbatch itself; set it in the script")
-    return dict(request.environment)
 
 
 def submit_command(request: JobRequest, mark: str) -> list[str]:
@@ -118,7 +103,7 @@ def submit_command(request: JobRequest, mark: str) -> list[str]:
     waits = [":".join((kind, *jobs)) for kind in DEPENDENCIES if (jobs := getattr(request, kind))]
     if waits:
         argv.append(f"--dependency={','.join(waits)}")
-    native, comment = list(request.native), _own_comment(request)
+    native, comment = list(request.native), last_option(request, "#SBATCH", "--comment")
     argv.append(f"--comment={comment + ' ' if comment else ''}{mark}")
     # What comes last wins, so a comment of the user's own goes on in ours.
     for index, given in enumerate(native):
@@ -127,39 +112,18 @@ def submit_command(request: JobRequest, mark: str) -> list[str]:
     return argv + native
 
 
-def _own_comment(request: JobRequest) -> str:
-    """The comment that the script's own directives ask for, which our option would override."""
-    comment = ""
-    for line in request.content.splitlines():
-        if not line.startswith("#SBATCH"):
-            continue
-        try:
-            words = shlex.split(line[len("#SBATCH") :], comments=True)
-        except ValueError:
-            continue  # sbatch will say what is wrong with it.
-        for index, given in enumerate(words):
-            if given.startswith("--comment="):
-                comment = given.partition("=")[2]
-            elif given == "--comment" and index + 1 < len(words):
-                comment = words[index + 1]
-    return comment
+def parse_submit(text: str, cluster: str | None = None) -> str | None:
+    """The job id that ``sbatch --parsable`` printed (sbatch(1): id, and ";cluster" with -M); None where it is none.
 
-
-def parse_submit(output: Output, cluster: str | None = None) -> str:
-    """The job id that ``sbatch --parsable`` printed (sbatch(1): id, and ";cluster" with -M).
-
-    Raises Refused where it submitted nothing here, and said why.
+    Raises Refused where the job is not on this cluster.
     """
-    match = _SUBMITTED.fullmatch(output.out.strip())
-    if not match:
-        said = (output.out + output.err).strip().splitlines()
-        raise Refused(f"sbatch submitted no job: {said[0] if said else 'it printed nothing'}")
-    if match[2] and match[2] != cluster:
+    match = _SUBMITTED.fullmatch(text.strip())
+    if match and match[2] and match[2] != cluster:
         raise Refused(
             f"The native options sent this job to the cluster {match[2]}, where it is job {match[1]}; "
             "choose a cluster by the request's cluster"
         )
-    return match[1]
+    return match[1] if match else None
 
 
 def queue_command(delimiter: str, *, user: str | None = None, job_id: str | None = None) -> list[str]:
@@ -260,15 +224,10 @@ def _exit_code(outcome: str | None, code: int | None) -> int | None:
     return code if outcome in ("succeeded", "failed") else None
 
 
-def words_of(output: Output) -> str:
-    """What a command said of its failure, without its own name before each line."""
-    lines = [re.sub(r"^(\w+: )?(error|fatal): ", "", line.strip()) for line in (output.err or output.out).splitlines()]
-    return "; ".join(line for line in lines if line) or f"it ended with status {output.code}"
-
-
-def failure(output: Output) -> NotFound | Refused | Unavailable:
+def failure(said: str) -> NotFound | Refused | Unavailable:
     """What a failed command means, by Slurm's own words."""
-    said = words_of(output)
+    if _NEVER_SENT.search(said):
+        return NotStarted(f"Slurm does not answer: {said}")
     if _UNREACHABLE.search(said):
         return Unavailable(f"Slurm does not answer: {said}")
     if _NO_SUCH_JOB.search(said):

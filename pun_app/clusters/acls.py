@@ -6,10 +6,10 @@ Source: the Open OnDemand documentation, "Cluster Config Schema v2", acls.
 
 from __future__ import annotations
 
-import grp
 import logging
-import os
 from typing import Any
+
+from pun_app.adapters.groups import group_names
 
 log = logging.getLogger("punway.pun")
 
@@ -28,7 +28,7 @@ def _passes(rule: Any) -> bool:
     if not isinstance(rule, dict) or rule.get("adapter") != "group" or not isinstance(rule.get("groups"), list):
         log.warning("an ACL is not understood, so it lets nobody in: %r", rule)
         return False
-    named = _group_names() & {str(group) for group in rule["groups"]}
+    named = group_names() & {str(group) for group in rule["groups"]}
     kind = rule.get("type", _ALLOW[0])
     if kind in _ALLOW:
         return bool(named)
@@ -36,14 +36,3 @@ def _passes(rule: Any) -> bool:
         return not named
     log.warning("an ACL has an unknown type, so it lets nobody in: %r", kind)
     return False
-
-
-def _group_names() -> set[str]:
-    """The process's groups: a PUN leaves when the directory gives its user others."""
-    names = set()
-    for gid in {os.getegid(), *os.getgroups()}:
-        try:
-            names.add(grp.getgrgid(gid).gr_name)
-        except KeyError:
-            continue  # A number without a name is in nobody's list.
-    return names

@@ -22,12 +22,13 @@ from pun_app.adapters.model import (
     whole_job,
 )
 from pun_app.adapters.parse import duration, number, records, word
+from pun_app.adapters.scheduler import job_environment
+from pun_app.adapters.slurm import SlurmAdapter
 from pun_app.adapters.slurm_jobs import (
     QUEUE_FIELDS,
     STATUS,
     failure,
     history_command,
-    job_environment,
     parse_history,
     parse_queue,
     parse_submit,
@@ -73,13 +74,13 @@ def test_every_option_has_its_place() -> None:
         "--mail-user=alice@example.org", "--mail-type=END,FAIL", "--dependency=after:1,afterok:2:3_4,afternotok:5,afterany:6",
         "--comment=mark",
     ]  # fmt: skip
-    assert job_environment(request) == {"A": "1\n2", "PYTHONPATH": "/x"}
+    assert job_environment(request, "sbatch") == {"A": "1\n2", "PYTHONPATH": "/x"}
     plain, samples = submit_command(REQUEST, "mark"), dict(SAMPLES)
     assert set(samples) == set(OPTIONS)
     for name, value in samples.items():
         given = replace(REQUEST, **{name: value})
         assert given.asked() == [name]
-        assert submit_command(given, "mark") != plain or job_environment(given), name
+        assert submit_command(given, "mark") != plain or job_environment(given, "sbatch"), name
 
 
 SAMPLES: list[tuple[str, Any]] = [
@@ -108,7 +109,7 @@ SAMPLES: list[tuple[str, Any]] = [
 def test_a_variable_that_would_steer_sbatch(name: str) -> None:
     """SBATCH_ACCOUNT is an option by another name."""
     with pytest.raises(Refused, match=name):
-        job_environment(replace(REQUEST, environment={name: "x"}))
+        job_environment(replace(REQUEST, environment={name: "x"}), "sbatch")
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
@@ -139,13 +140,17 @@ def test_the_mark_stands_beside_a_users_comment(native: tuple[str, ...], content
 
 @pytest.mark.parametrize(("out", "job_id"), [("12\n", "12"), ("12;owens\n", "12")])
 def test_the_id_of_a_submit(out: str, job_id: str) -> None:
-    assert parse_submit(Output(0, out, ""), "owens") == job_id
+    assert parse_submit(out, "owens") == job_id
 
 
-@pytest.mark.parametrize("out", ["", "Usage: sbatch\n", "12;other\n", "12 13", "sbatch: Job 5 to start at"])
-def test_what_is_no_submit_is_refused(out: str) -> None:
-    with pytest.raises(Refused):
-        parse_submit(Output(0, out, ""), "owens")
+@pytest.mark.parametrize("out", ["", "Usage: sbatch\n", "12 13", "sbatch: Job 5 to start at"])
+def test_what_is_no_submit_has_no_id(out: str) -> None:
+    assert parse_submit(out, "owens") is None
+
+
+def test_a_job_on_another_cluster_is_not_this_ones() -> None:
+    with pytest.raises(Refused, match="cluster other"):
+        parse_submit("12;other\n", "owens")
 
 
 def row(**changes: str) -> str:
@@ -213,7 +218,7 @@ def test_any_text_is_no_crash(text: str) -> None:
     """Half a line, garbage, nothing: what is no whole row is no job."""
     parse_queue(text, D)
     parse_history(text, D)
-    failure(Output(1, "", text))
+    failure(text)
 
 
 def test_a_cut_off_row_is_no_row() -> None:
@@ -274,8 +279,9 @@ def test_an_array_is_all_of_its_tasks() -> None:
     ids=range(6),
 )
 def test_what_a_failure_means(said: str, kind: type[Exception]) -> None:
-    error = failure(Output(1, "", said))
-    assert type(error) is kind
+    adapter = SlurmAdapter("owens", {"adapter": "slurm"})
+    error = adapter.failure(Output(1, "", said))
+    assert isinstance(error, kind)
     assert "error:" not in error.message or kind is not Refused
 
 

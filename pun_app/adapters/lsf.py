@@ -1,0 +1,264 @@
+"""LSF: bsub, bjobs, bhist, bkill, bstop, bresume, bqueues, bparams and bhosts, as the user.
+
+Written by IBM's documentation of LSF 10.1; seen with volclava 2.2, which has LSF's commands and fewer of their options.
+Jobs are asked for as JSON, with as many fields as this LSF knows; a version without JSON is asked for its wide table.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.lsf_answers import (
+    Story,
+    cluster_info,
+    default_queues,
+    past_job,
+    queues_of,
+    records,
+    stories,
+    table,
+    told,
+)
+from pun_app.adapters.model import OPTIONS, ClusterInfo, Job, JobRequest, PastJob, Period, Queue, whole_job
+from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
+from pun_app.adapters.script import last_option
+from pun_app.errors import ApiError, NotFound, Refused, Unavailable
+
+FIELDS = (
+    "jobid", "jobindex", "stat", "user", "queue", "job_name", "proj_name", "submit_time", "start_time", "finish_time",
+    "exit_code", "exit_reason", "pend_reason", "runtimelimit", "job_description",
+)  # fmt: skip
+"""What bjobs -o is asked for. What this LSF does not know of it is told by a longer answer about one job."""
+
+NO_FIELD = 99
+"""bjobs' status for a field that it does not know."""
+
+_NOT_KNOWN = re.compile(r"<(\w+)> in the format string is not a valid field name")
+_NEVER_SENT = re.compile(r"Connection refused|lsf\.conf|LSF_ENVDIR|Cannot (open|locate)")
+_UNREACHABLE = re.compile(
+    r"not responding|LSF is down|lim is down|Please wait|Failed in an? (LSF|sb|mb)|Communication time ?out|RPC"
+    r"|cannot connect",
+    re.I,
+)
+_NO_SUCH_JOB = re.compile(r"Job <[^>]*> is not found|No matching job found|Illegal job ID", re.I)
+_NO_JOBS = re.compile(r"No (unfinished |suspended |finished |matching )?job(s)? found", re.I)
+_SUBMITTED = re.compile(r"^Job <(\d+)> is submitted to ", re.M)
+_ARRAY = re.compile(r"([1-9][\d,:-]*)(%\d+)?")
+_CONDITIONS = {"after": "started", "afterok": "done", "afternotok": "exit", "afterany": "ended"}
+_UNITS = {"KB": 1024, "MB": 1, "GB": 1 / 1024, "TB": 1 / 1024**2}
+
+
+class LsfAdapter(SchedulerAdapter):
+    """An LSF cluster. Its keys in the cluster file: bindir, libdir, envdir, serverdir, cluster; those of Commands."""
+
+    product = "LSF"
+    waiting = "PEND"
+    # Never 0: to bkill, bstop and their like that is every job of the user.
+    job_id = re.compile(r"[1-9]\d{0,9}(\[[1-9]\d{0,8}\])?")
+    options = frozenset(OPTIONS) - {"qos"}
+    programs = ("bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bqueues", "bparams", "bhosts", "lsid")
+    version_argv = ("lsid", "-V")
+    cancelling, holding, releasing = ("bkill",), ("bstop",), ("bresume",)
+    mark_stands_in = "description (bjobs -l)"
+
+    def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
+        keys = ("bindir", "libdir", "envdir", "serverdir")
+        folders = {f"LSF_{key.upper()}": str(job[key]) for key in keys if job.get(key)}
+        if job.get("bindir"):
+            job = {"bin": job["bindir"], **job}
+        # The commands write and read times of their own zone, and without a year. In UTC no hour comes twice.
+        super().__init__(cluster_id, job, folders, {"TZ": "UTC", "LSB_DISPLAY_YEAR": "Y"})
+        self._cluster = ["-m", str(job["cluster"])] if job.get("cluster") else []
+        self._fields: tuple[str, ...] | None = FIELDS
+
+    def aimed(self, argv: Any) -> list[str]:
+        local = argv[0] in ("bhist", "bparams", "bhosts", "lsid")
+        return list(argv) if local else [argv[0], *self._cluster, *argv[1:]]
+
+    def send(self, request: JobRequest, mark: str) -> Output:
+        environment = job_environment(request, "bsub")
+        argv = self.aimed(submit_command(request, mark, self._memory_units()))
+        # The directory that bsub runs in is the job's; -cwd is not in every LSF.
+        return self.submitting.run(argv, request.content, environment=environment, cwd=request.workdir)
+
+    def submitted_id(self, output: Output) -> str | None:
+        found = _SUBMITTED.search(output.out)
+        return found[1] if found else None
+
+    def marked(self, mark: str) -> list[Job]:
+        output = self.run(["bjobs", "-UF", "-l", "-a", "-u", self.user], timeout=LOOKING_UP)
+        return [job_of(story) for story in stories(output.out) if story.description.endswith(mark)]
+
+    def failure(self, output: Output) -> ApiError:
+        said = self.said(output)
+        if _NEVER_SENT.search(said):
+            return NotStarted(f"LSF does not answer: {said}")
+        if _UNREACHABLE.search(said):
+            return Unavailable(f"LSF does not answer: {said}")
+        if _NO_SUCH_JOB.search(said):
+            return NotFound("Job not found")
+        return Refused(said)
+
+    def array_of(self, job_id: str) -> str:
+        return job_id.partition("[")[0]
+
+    def jobs(self) -> list[Job]:
+        jobs = self._listed(["-a", "-u", self.user])
+        if any(job.native_state == "EXIT" and job.outcome is None for job in jobs):
+            # How they ended is known to the long answer alone.
+            ended = {story.id: story for story in stories(self._told(["-d", "-u", self.user]))}
+            jobs = [told(job, ended[job.id]) if job.outcome is None and job.id in ended else job for job in jobs]
+        return jobs
+
+    def job(self, job_id: str) -> Job:
+        jobs = [job for job in self._listed([self.check_id(job_id)]) if job.owner == self.user]
+        if not jobs:
+            return self._ended_long_ago(job_id)
+        if len(jobs) == 1 or any(job.native_state == "EXIT" and job.outcome is None for job in jobs):
+            more = {story.id: story for story in stories(self._told([job_id]))}
+            jobs = [told(job, more[job.id]) if job.id in more else job for job in jobs]
+        return whole_job(job_id, jobs)
+
+    def history(self, period: Period) -> list[PastJob]:
+        days = [time.strftime("%Y/%m/%d/%H:%M", time.gmtime(when)) for when in (period.start, period.end + 60)]
+        output = self.run(["bhist", "-l", "-a", "-n", "0", "-u", self.user, "-C", ",".join(days)])
+        if output.code and not _NO_JOBS.search(output.out + output.err):
+            raise self.reading_failure(output)
+        past = [past_job(story) for story in stories(output.out) if story.user == self.user]
+        return [one for one in past if period.holds(one.job)]
+
+    def queues(self) -> list[Queue]:
+        default = default_queues(self.ask(["bparams"]))
+        return queues_of(self.ask(["bqueues", "-l", "-u", self.user]), default)
+
+    def info(self) -> ClusterInfo:
+        return cluster_info(self.ask(["bhosts", "-w"]))
+
+    def _listed(self, chosen: list[str]) -> list[Job]:
+        """Jobs, with the fields that this LSF knows. Raises NotFound, where none of the user's is there."""
+        while self._fields:
+            output = self.run(["bjobs", "-json", "-o", " ".join(self._fields), *chosen])
+            if output.code == NO_FIELD and (name := _NOT_KNOWN.search(output.err)):
+                self._fields = tuple(field for field in self._fields if field.upper() != name[1].upper())
+                continue
+            if output.out.lstrip().startswith("{"):
+                return records(output.out)
+            if re.search(r"(illegal|invalid|unknown|unrecognized) option|^Usage:", output.err, re.I | re.M):
+                self._fields = None
+                break
+            return self._none(output)
+        output = self.run(["bjobs", "-w", "-W", *chosen])
+        return table(output.out) if output.out.strip() else self._none(output)
+
+    def _none(self, output: Output) -> list[Job]:
+        if _NO_JOBS.search(output.err + output.out) or _NO_SUCH_JOB.search(output.err + output.out):
+            return []
+        raise self.reading_failure(output)
+
+    def _told(self, chosen: list[str]) -> str:
+        """The long answer about jobs, its lines not broken."""
+        return self.run(["bjobs", "-UF", "-l", *chosen]).out
+
+    def _ended_long_ago(self, job_id: str) -> Job:
+        output = self.run(["bhist", "-l", "-a", "-n", "0", job_id])
+        jobs = [past_job(story).job for story in stories(output.out) if story.user == self.user]
+        if not jobs:
+            raise NotFound("Job not found")
+        return whole_job(job_id, jobs)
+
+    def _memory_units(self) -> tuple[float, float]:
+        """What one MiB is in the units of -M and of rusage[mem]: KB and MB, but for lsf.conf's LSF_UNIT_FOR_LIMITS."""
+        folder = self.submitting.environment.get("LSF_ENVDIR", "/etc")
+        try:
+            text = Path(folder, "lsf.conf").read_text(errors="replace")
+        except OSError:
+            text = ""  # On the submit_host, perhaps.
+        found = re.search(r"^\s*LSF_UNIT_FOR_LIMITS\s*=\s*\"?([KMGT]B)", text, re.M | re.I)
+        return (_UNITS[found[1].upper()],) * 2 if found else (_UNITS["KB"], _UNITS["MB"])
+
+
+def job_of(story: Story) -> Job:
+    """A job as the long answer alone tells of it."""
+    return told(Job(id=story.id, name=story.name, owner=story.user, queue=story.queue), story)
+
+
+def submit_command(request: JobRequest, mark: str, units: tuple[float, float]) -> list[str]:
+    """argv of a submit; the script goes to its standard input. Raises Refused. bsub(1)."""
+    description = last_option(request, "#BSUB", "-Jd")
+    argv = ["bsub", "-Jd", f"{description} {mark}".strip()]
+    if request.job_name is not None and re.search(r"[][]", request.job_name):
+        raise Refused("options.job_name: to LSF brackets are an array; ask for one with options.array")
+    name = request.job_name
+    if request.array is not None:
+        name = f"{name or 'array'}{_elements(request.array)}"
+    for option, value in (
+        ("-J", name), ("-q", request.queue_name), ("-P", request.accounting_id), ("-U", request.reservation),
+        ("-e", request.error_path),
+    ):  # fmt: skip
+        if value is not None:
+            argv += [option, value]
+    argv += _output(request)
+    if request.wall_time is not None:
+        # Whole minutes, and no less than was asked for.
+        argv += ["-W", str(-(-request.wall_time // 60))]
+    argv += _resources(request, units)
+    if request.hold:
+        argv.append("-H")
+    if request.email is not None:
+        argv += ["-u", request.email, "-N"]
+    waits = [
+        f"{condition}({job})"
+        for field, condition in (
+            ("after", "started"),
+            ("afterok", "done"),
+            ("afternotok", "exit"),
+            ("afterany", "ended"),
+        )
+        for job in getattr(request, field)
+    ]
+    if waits:
+        argv += ["-w", " && ".join(waits)]
+    return [*argv, *request.native]
+
+
+def _elements(array: str) -> str:
+    """``[1-9:2]%5``. Checked here: of a list that it does not like volclava makes a job that is no array."""
+    found = _ARRAY.fullmatch(array)
+    if not found or re.search(r"(^|,)0", array):
+        raise Refused("options.array: LSF takes elements from 1 on, such as 1-9, 1,3,5-9:2 or 1-100%10")
+    return f"[{found[1]}]{found[2] or ''}"
+
+
+def _output(request: JobRequest) -> list[str]:
+    """Where the output goes: without -o LSF sends it by mail."""
+    if request.output_path is not None:
+        return ["-o", request.output_path]
+    given = any(last_option(request, "#BSUB", option) for option in ("-o", "-oo")) or {"-o", "-oo"} & set(
+        request.native
+    )
+    return [] if given else ["-o", "lsf-%J.%I.out" if request.array is not None else "lsf-%J.out"]
+
+
+def _resources(request: JobRequest, units: tuple[float, float]) -> list[str]:
+    argv, needs = [], []
+    nodes, cores = request.nodes, request.cores or request.nodes
+    if cores is not None:
+        argv += ["-n", str(cores)]
+    if nodes is not None:
+        if cores is None or cores % nodes:
+            raise Refused(f"options.cores: LSF puts as many cores on each node; {cores} do not go into {nodes}")
+        needs.append("span[hosts=1]" if nodes == 1 else f"span[ptile={cores // nodes}]")
+    if request.memory is not None:
+        limit, reserved = (max(1, round(request.memory * unit)) for unit in units)
+        argv += ["-M", str(limit)]
+        needs.append(f"rusage[mem={reserved}]")
+    if needs:
+        # In one -R: not every LSF takes more.
+        argv += ["-R", " ".join(needs)]
+    if request.gpus is not None:
+        argv += ["-gpu", f"num={request.gpus}"]
+    return argv

@@ -1,0 +1,213 @@
+"""What every adapter shares that speaks to its scheduler through the scheduler's own commands.
+
+A submit, which is the same for all: the options are looked at, a mark goes with the job, and a submit whose answer
+was lost is looked up by it. And what a change asks first: most schedulers take a hold of a running job without a word.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pun_app.adapters.base import Adapter
+from pun_app.adapters.command import Commands, NotStarted, Output
+from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest, whole_job
+from pun_app.errors import ApiError, Refused, Unavailable
+
+LOOKING_UP = 10.0
+"""Seconds for finding a job by its mark: the caller has waited for the submit already."""
+
+log = logging.getLogger("punway.pun")
+
+LATELY = 3600
+"""Seconds for which a job that has ended stands in the list of jobs, where the scheduler lets us choose."""
+
+_STEERING = re.compile(
+    r"(SLURM|SBATCH|SRUN|PBS|LSF|LSB|SGE|_CONDOR|LD|GCONV|GLIBC|MALLOC)_.*|PATH|IFS|ENV|BASH_ENV|SHELLOPTS"
+)
+
+
+class SchedulerAdapter(Adapter):
+    """A scheduler behind commands. ``product`` is its name in messages."""
+
+    product: ClassVar[str]
+    waiting: ClassVar[str | None] = None
+    """The scheduler's word for the state of a job that waits, where a submit's answer has it."""
+    programs: ClassVar[tuple[str, ...]]
+    """The commands that it runs, by name."""
+    version_argv: ClassVar[tuple[str, ...]]
+    """The command that tells the version, and what of its answer is the version."""
+    version_pattern: ClassVar[str] = r"(\S.*)"
+    cancelling: ClassVar[tuple[str, ...]]
+    """The command that cancels the job whose id comes after it; and those that hold and release one."""
+    holding: ClassVar[tuple[str, ...]]
+    releasing: ClassVar[tuple[str, ...]]
+    mark_stands_in: ClassVar[str]
+    """Where a person would look for a submit's mark."""
+
+    def __init__(
+        self, cluster_id: str, job: dict[str, Any], environment: Mapping[str, str], printing: Mapping[str, str]
+    ) -> None:
+        """``environment`` is what the commands need, ``printing`` how they are to print: no submit has that."""
+        super().__init__(cluster_id, job)
+        self.scheduler = Commands.from_config(job, {**environment, **printing})
+        self.submitting = Commands.from_config(job, environment)
+        self.uid = os.geteuid()
+        self.user = pwd.getpwuid(self.uid).pw_name
+
+    # What an adapter says of its scheduler.
+
+    def send(self, request: JobRequest, mark: str) -> Output:
+        """Run the command that submits. Raises Refused for what this scheduler cannot have."""
+        raise NotImplementedError
+
+    def submitted_id(self, output: Output) -> str | None:
+        """The job id that a submit printed; None where it printed none."""
+        raise NotImplementedError
+
+    def marked(self, mark: str) -> list[Job]:
+        """The user's jobs (an array: its tasks) that carry the mark."""
+        raise NotImplementedError
+
+    def failure(self, output: Output) -> ApiError:
+        """What a failed command means: NotFound, Refused, or Unavailable (NotStarted: it reached nobody)."""
+        raise NotImplementedError
+
+    def aimed(self, argv: Sequence[str]) -> Sequence[str]:
+        """The command, for the configured cluster."""
+        return argv
+
+    # What follows from it.
+
+    def said(self, output: Output) -> str:
+        """What a failed command said, without its own name before each line, and without its usage."""
+        text = re.split(r"(?im)^usage:", output.err.strip() or output.out.strip(), maxsplit=1)[0]
+        own = rf"^(({'|'.join(self.programs)}): *)?((error|fatal|denied): )?"
+        lines = [re.sub(own, "", line.strip()) for line in text.splitlines()]
+        return "; ".join(line for line in lines if line)[:1000] or f"it ended with status {output.code}"
+
+    def commands(self) -> list[str]:
+        return list(self.programs)
+
+    def command_path(self, name: str) -> str:
+        return self.scheduler.path(name)
+
+    def version(self) -> str | None:
+        output = self.scheduler.run(self.version_argv)
+        found = re.search(self.version_pattern, output.out + output.err)
+        return found[1].strip() if found else None
+
+    def submit(self, request: JobRequest) -> Job:
+        self.check_options(request)
+        mark = f"punway:{secrets.token_hex(8)}"
+        try:
+            output = self.send(request, mark)
+            job_id = self.submitted_id(output)
+            if job_id is None:
+                raise (
+                    self.failure(output) if output.code else Refused(f"{self.product} took no job: {self.said(output)}")
+                )
+        except NotStarted:
+            raise
+        except Unavailable as error:
+            return self._taken_after_all(mark, error)
+        return Job(
+            id=job_id,
+            name=request.job_name,
+            owner=self.user,
+            status=QUEUED_HELD if request.hold else QUEUED,
+            native_state=self.waiting,
+            queue=request.queue_name,
+            account=request.accounting_id,
+            submitted_at=int(time.time()),
+            wallclock_time=0,
+            wallclock_limit=request.wall_time,
+        )
+
+    def cancel(self, job_id: str) -> None:
+        self.change(self.cancelling, self.unfinished(job_id))
+
+    def hold(self, job_id: str) -> str | None:
+        job = self.job(job_id)
+        if job.status not in (QUEUED, QUEUED_HELD):
+            raise Refused(f"Job {job_id} is {job.status}; only a queued job can be held")
+        self.change(self.holding, job)
+        return QUEUED_HELD
+
+    def release(self, job_id: str) -> str | None:
+        job = self.unfinished(job_id)
+        if job.status != QUEUED_HELD:
+            return job.status
+        self.change(self.releasing, job)
+        return QUEUED
+
+    def run(self, argv: Sequence[str], **settings: Any) -> Output:
+        """Run a command, aimed at the cluster."""
+        return self.scheduler.run(self.aimed(argv), **settings)
+
+    def ask(self, argv: Sequence[str], **settings: Any) -> str:
+        """What a reading command printed. Whatever else goes wrong with it is the scheduler's trouble."""
+        output = self.run(argv, **settings)
+        if output.code:
+            raise self.reading_failure(output)
+        return output.out
+
+    def reading_failure(self, output: Output) -> ApiError:
+        """A reading command has nothing to refuse: what its failure means, beside a job that is not there."""
+        error = self.failure(output)
+        return Unavailable(f"{self.product} does not answer: {error.message}") if isinstance(error, Refused) else error
+
+    def unfinished(self, job_id: str) -> Job:
+        """The job, when it is the user's own. Raises NotFound, and Refused where it has ended."""
+        job = self.job(job_id)
+        if job.status == COMPLETED:
+            raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+        return job
+
+    def change(self, command: tuple[str, ...], job: Job) -> None:
+        """Run a command that changes a job."""
+        output = self.run([*command, job.id])
+        if output.code:
+            raise self.failure(output)
+
+    def _taken_after_all(self, mark: str, error: Unavailable) -> Job:
+        """The job of a submit whose answer was lost, found by its mark.
+
+        Raises Unavailable that says that it is not known: the scheduler may still have it before it.
+        """
+        for pause in (0, 1, 3):
+            # What hung has just come back, perhaps, and has the submit still before it.
+            time.sleep(pause)
+            try:
+                found = self.marked(mark)
+            except ApiError as trouble:
+                log.info("a submit cannot be looked up: %s", trouble.message)
+                break
+            if found:
+                return whole_job(self.array_of(found[0].id), found)
+        raise Unavailable(
+            f"{error.message}. It is not known whether the job was submitted: before you submit again, look "
+            f'for a job with "{mark}" in its {self.mark_stands_in}',
+            30,
+        ) from error
+
+    def array_of(self, job_id: str) -> str:
+        """The id of the array that a task belongs to; the job's own, where it is no task."""
+        return job_id
+
+
+def job_environment(request: JobRequest, program: str) -> dict[str, str]:
+    """The variables that ``program`` hands on to the job from its own environment.
+
+    Raises Refused for one that would steer the program instead (ld.so(8), and the scheduler's own).
+    """
+    for name in request.environment:
+        if _STEERING.fullmatch(name):
+            raise Refused(f"options.environment: {name} would steer {program} itself; set it in the script")
+    return dict(request.environment)

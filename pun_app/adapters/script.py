@@ -1,0 +1,60 @@
+"""What may be done with a job's script: find out what it is, and add a line to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+
+from pun_app.adapters.model import JobRequest
+from pun_app.errors import Refused
+
+_SHELLS = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:-S\s+)?)?(?:\S*/)?(?:ba|da|k|z|c|tc|a|fi)?sh(?:\s.*)?")
+
+
+def in_workdir(request: JobRequest, directory: str, variable: str, product: str) -> str:
+    """The script, made to change to the directory where it asked for one other than the home.
+
+    For schedulers that start every job in the user's home. The line goes behind the directives, before the first
+    command, and any shell reads it. A script that names ``variable``, in which the scheduler hands the directory on,
+    looks after it itself. Raises Refused for another script.
+    """
+    content = request.content
+    if os.path.realpath(request.workdir) == os.path.realpath(os.environ["HOME"]) or variable in content:
+        return content
+    lines = content.splitlines(keepends=True)
+    if lines[0].startswith("#!") and not _SHELLS.fullmatch(lines[0].strip()):
+        raise Refused(
+            f"script.workdir: {product} starts every job in the home directory, and this is no shell script; "
+            f"let the script change to the directory in its variable {variable}, or leave workdir out"
+        )
+    for place, line in enumerate(lines):
+        if line.strip() and not line.lstrip().startswith("#"):
+            return "".join([*lines[:place], f"cd {directory} || exit 1\n", *lines[place:]])
+    return content
+
+
+def interpreter(content: str) -> str | None:
+    """The program of the first line, where it is a plain path (``#!/bin/bash``)."""
+    first = content.partition("\n")[0].strip()
+    found = re.fullmatch(r"#!\s*(/[^\s,:]+)", first)
+    return found[1] if found and os.path.basename(found[1]) != "env" else None
+
+
+def last_option(request: JobRequest, directive: str, option: str) -> str:
+    """What the script's own directives give for an option (``#BSUB -Jd TEXT``, ``#SBATCH --comment=TEXT``); the last
+    one, as schedulers have it."""
+    value = ""
+    for line in request.content.splitlines():
+        if not line.startswith(directive):
+            continue
+        try:
+            words = shlex.split(line[len(directive) :], comments=True)
+        except ValueError:
+            continue  # The scheduler will say what is wrong with it.
+        for index, given in enumerate(words):
+            if given.startswith(f"{option}="):
+                value = given.partition("=")[2]
+            elif given == option and index + 1 < len(words):
+                value = words[index + 1]
+    return value

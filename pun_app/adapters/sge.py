@@ -1,0 +1,245 @@
+"""Grid Engine and its descendants: qsub, qstat, qacct, qdel, qhold, qrls, qconf and qhost, as the user.
+
+Seen with Son of Grid Engine 8.1.9, checked against its manual pages. What runs or waits is asked for as XML; what has
+ended stands in the accounting file alone, and there only some seconds later.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any
+
+import msgspec
+
+from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.groups import group_names
+from pun_app.adapters.model import (
+    OPTIONS,
+    QUEUED,
+    QUEUED_HELD,
+    Account,
+    ClusterInfo,
+    Job,
+    JobRequest,
+    PastJob,
+    Period,
+    Queue,
+    whole_job,
+)
+from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
+from pun_app.adapters.script import interpreter, last_option
+from pun_app.adapters.sge_answers import (
+    cluster_info,
+    details,
+    mark_in,
+    objects,
+    past_jobs,
+    queues_of,
+    rows,
+)
+from pun_app.errors import ApiError, NotFound, Refused, Unavailable
+
+LONGEST_RUN = 366 * 86_400
+"""Seconds. qacct chooses by the start of jobs; one that ended in a period has not begun longer than this before it."""
+
+_REMEMBERED = 1000
+_NEVER_SENT = re.compile(r"Connection refused|Unable to initialize environment|SGE_ROOT")
+_UNREACHABLE = re.compile(r"commlib error|unable to (send message|contact)|got \w+ error|cannot reach", re.I)
+_NO_SUCH_JOB = re.compile(r"job.*does not exist|job id .* not found|Following jobs do not exist", re.I)
+_SUBMITTED = re.compile(r"(\d{1,10})(\.\d+-\d+:\d+)?")
+_ARRAY = re.compile(r"([1-9]\d*(?:-\d+(?::\d+)?)?)(?:%(\d+))?")
+_NAME = re.compile(r"(?!\d)[!-~]+")
+
+
+class SgeAdapter(SchedulerAdapter):
+    """A Grid Engine cell. Its keys in the cluster file: sge_root, and those of Commands."""
+
+    product = "Grid Engine"
+    waiting = "qw"
+    job_id = re.compile(r"[1-9]\d{0,9}(\.[1-9]\d{0,8})?")
+    options = frozenset(OPTIONS) - {"nodes", "gpus", "qos", "after", "afterok", "afternotok"}
+    programs = ("qsub", "qstat", "qacct", "qdel", "qhold", "qrls", "qconf", "qhost")
+    version_argv = ("qstat", "-help")
+    cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
+    mark_stands_in = "context (qstat -j ID)"
+
+    def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
+        root = job.get("sge_root") or os.environ.get("SGE_ROOT")
+        # The commands write and read times of their own zone. In UTC no hour comes twice.
+        super().__init__(cluster_id, job, {"SGE_ROOT": str(root)} if root else {}, {"TZ": "UTC"})
+        self._one_host: str | None = None
+        self._never_ran: dict[str, None] = {}
+
+    def send(self, request: JobRequest, mark: str) -> Output:
+        environment = job_environment(request, "qsub")
+        return self.submitting.run(self._submit_command(request, mark), request.content, environment=environment)
+
+    def submitted_id(self, output: Output) -> str | None:
+        found = _SUBMITTED.fullmatch(output.out.strip().rpartition("\n")[2])
+        return found[1] if found and not output.code else None
+
+    def marked(self, mark: str) -> list[Job]:
+        listed = rows(self.ask(self._listing("prs"), timeout=LOOKING_UP))
+        for number in sorted(listed, key=int, reverse=True):
+            if mark_in(self.ask(["qstat", "-xml", "-j", number], timeout=LOOKING_UP), mark):
+                return [whole_job(number, listed[number])]
+        return []
+
+    def failure(self, output: Output) -> ApiError:
+        said = re.sub(r"^Unable to run job: |(; )?Exiting\.$", "", self.said(output)).strip()
+        if _NEVER_SENT.search(said):
+            return NotStarted(f"Grid Engine does not answer: {said}")
+        if _UNREACHABLE.search(said):
+            return Unavailable(f"Grid Engine does not answer: {said}")
+        if _NO_SUCH_JOB.search(said):
+            return NotFound("Job not found")
+        return Refused(said)
+
+    def jobs(self) -> list[Job]:
+        return [whole_job(number, tasks) for number, tasks in rows(self.ask(self._listing("prsz"))).items()]
+
+    def job(self, job_id: str) -> Job:
+        number, _, task = self.check_id(job_id).partition(".")
+        listed = rows(self.ask(self._listing("prsz")), task).get(number, [])
+        if any(one.native_state != "z" for one in listed):
+            text = self.ask(["qstat", "-xml", "-j", number])
+            return details(text, whole_job(job_id, listed), self.uid, task)
+        ended = [past.job for past in self._accounting(["-j", number], task)]
+        if not ended and not listed:
+            raise NotFound("Job not found")
+        # Until it stands in the accounting file it is known that it has ended, not how.
+        job = whole_job(job_id, ended or listed)
+        return msgspec.structs.replace(job, outcome="cancelled") if not ended and number in self._never_ran else job
+
+    def cancel(self, job_id: str) -> None:
+        job = self.unfinished(job_id)
+        self.change(self.cancelling, job)
+        if job.status in (QUEUED, QUEUED_HELD):
+            # Of a job that never ran the accounting file says nothing.
+            self._never_ran[job.id] = None
+            for oldest in list(self._never_ran)[:-_REMEMBERED]:
+                del self._never_ran[oldest]
+
+    def history(self, period: Period) -> list[PastJob]:
+        begin = time.strftime("%Y%m%d%H%M", time.gmtime(max(0, period.start - LONGEST_RUN)))
+        return [past for past in self._accounting(["-b", begin, "-j"]) if period.holds(past.job)]
+
+    def queues(self) -> list[Queue]:
+        return queues_of(self.ask(["qstat", "-xml", "-f", "-s", "s"]), self.ask(["qconf", "-sq", "*"]))
+
+    def accounts(self) -> list[Account]:
+        """The projects that let the user in."""
+        output = self.run(["qconf", "-sprjl"])
+        if output.code and "no project" in output.out + output.err:
+            return []
+        if output.code:
+            raise self.reading_failure(output)
+        default = self.run(["qconf", "-suser", self.user]).out
+        return [
+            Account(name, default=f"default_project {name}\n" in default)
+            for name in output.out.split()
+            if self._lets_in(objects(self.ask(["qconf", "-sprj", name]))[0])
+        ]
+
+    def info(self) -> ClusterInfo:
+        return cluster_info(self.ask(["qhost", "-xml"]), self.ask(["qstat", "-xml", "-f", "-s", "s"]))
+
+    def _listing(self, states: str) -> list[str]:
+        return ["qstat", "-xml", "-r", "-u", self.user, "-s", states]
+
+    def _accounting(self, chosen: list[str], task: str = "") -> list[PastJob]:
+        """Records of the user's own jobs, one for each task that has ended."""
+        output = self.run(["qacct", "-o", self.user, *chosen])
+        if output.code and not _NO_SUCH_JOB.search(output.err + output.out):
+            raise self.reading_failure(output)
+        return past_jobs(output.out, self.user, task)
+
+    def _lets_in(self, project: dict[str, str]) -> bool:
+        return (project.get("acl", "NONE") == "NONE" or self._is_in(project["acl"])) and not (
+            project.get("xacl", "NONE") != "NONE" and self._is_in(project["xacl"])
+        )
+
+    def _is_in(self, lists: str) -> bool:
+        """Whether the user is in one of these access lists, by name or by a group (``@group``)."""
+        groups = {f"@{name}" for name in group_names()}
+        for name in re.split(r"[ ,]+", lists):
+            entries = re.split(r"[ ,]+", objects(self.ask(["qconf", "-su", name]))[0].get("entries", ""))
+            if groups & set(entries) or self.user in entries:
+                return True
+        return False
+
+    def _submit_command(self, request: JobRequest, mark: str) -> list[str]:
+        """argv of a submit; the script goes to its standard input. Raises Refused."""
+        argv = ["qsub", "-terse", "-ac", f"PUNWAY={mark}", "-wd", request.workdir]
+        if request.job_name is not None:
+            if not _NAME.fullmatch(request.job_name):
+                raise Refused("options.job_name: Grid Engine takes ASCII characters without blanks, the first no digit")
+            argv += ["-N", request.job_name]
+        for option, value in (("-q", request.queue_name), ("-P", request.accounting_id), ("-ar", request.reservation)):
+            if value is not None:
+                argv += [option, value]
+        argv += _streams(request)
+        if request.wall_time is not None:
+            argv += ["-l", f"h_rt={request.wall_time}"]
+        if request.memory is not None:
+            # Grid Engine counts memory for each slot.
+            argv += ["-l", f"h_vmem={-(-request.memory // (request.cores or 1))}M"]
+        if (request.cores or 1) > 1:
+            argv += ["-pe", self._parallel_environment(), str(request.cores)]
+        argv += _tasks(request)
+        if request.hold:
+            argv.append("-h")
+        if request.email is not None:
+            argv += ["-M", request.email, "-m", "ea"]
+        if request.afterany:
+            argv += ["-hold_jid", ",".join(job.partition(".")[0] for job in request.afterany)]
+        if request.environment:
+            # The names alone: qsub takes the values from its own environment, where nobody else reads them.
+            argv += ["-v", ",".join(request.environment)]
+        return [*argv, *_shell(request), *request.native]
+
+    def _parallel_environment(self) -> str:
+        """The first that gives all of a job's slots on one host; which there are, each site decides. sge_pe(5)."""
+        if self._one_host is None:
+            for name in self.ask(["qconf", "-spl"]).split():
+                if objects(self.ask(["qconf", "-sp", name]))[0].get("allocation_rule") == "$pe_slots":
+                    self._one_host = name
+                    break
+            else:
+                raise Refused(
+                    "options.cores: this Grid Engine has no parallel environment that keeps a job on one host "
+                    '(allocation_rule $pe_slots); name one in options.native: ["-pe", NAME, CORES]'
+                )
+        return self._one_host
+
+
+def _streams(request: JobRequest) -> list[str]:
+    argv = []
+    for field, option in (("output_path", "-o"), ("error_path", "-e")):
+        path = getattr(request, field)
+        if path is not None:
+            if re.search("[:,]", path):
+                raise Refused(f"options.{field}: Grid Engine takes no path with a colon or a comma in it")
+            argv += [option, path]
+    own = last_option(request, "#$", "-e") or last_option(request, "#$", "-j")
+    if request.error_path is None and not own and not {"-e", "-j"} & set(request.native):
+        argv += ["-j", "y"]
+    return argv
+
+
+def _tasks(request: JobRequest) -> list[str]:
+    if request.array is None:
+        return []
+    given = _ARRAY.fullmatch(request.array)
+    if not given:
+        raise Refused("options.array: Grid Engine takes one range, from 1 or more, such as 1-9, 1-9:2 or 1-100%10")
+    return ["-t", given[1], *(["-tc", given[2]] if given[2] else [])]
+
+
+def _shell(request: JobRequest) -> list[str]:
+    """The interpreter of the script's first line, which a queue in its usual mode (posix_compliant) does not read."""
+    found = interpreter(request.content)
+    given = last_option(request, "#$", "-S") or {"-S", "-b"} & set(request.native)
+    return ["-S", found] if found and not given else []

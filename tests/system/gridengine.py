@@ -1,0 +1,172 @@
+"""A real one-node Grid Engine: a cell of its own, beside whatever the machine has.
+
+The daemons of Debian's packages run on ports and a spool of this cell's own, as children of the test run where they
+stay in the foreground, and are ended by their own pids.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from tests.system.slurm import free_port, wait_for
+
+PROGRAMS = "/usr/lib/gridengine"
+RESOURCES = "/usr/share/gridengine/util/resources"
+CELL = "default"
+
+
+class GridEngine:
+    """One host of 8 slots; queues ``all.q``, and ``short.q`` (one minute); parallel environment ``smp``; project ``physics``."""
+
+    def __init__(self, folder: Path, users: list[str]) -> None:
+        self.root = folder
+        self.users = users
+        self.host = socket.gethostname()
+        self.ports = (free_port(), free_port())
+        self.common = folder / CELL / "common"
+        self.pids: list[int] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "SGE_ROOT": str(self.root), "SGE_CELL": CELL, "SGE_QMASTER_PORT": str(self.ports[0]),
+            "SGE_EXECD_PORT": str(self.ports[1]), "PATH": f"{PROGRAMS}:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
+        }  # fmt: skip
+
+    def run(self, *argv: str, check: bool = True, user: str | None = None, stdin: str = "") -> str:
+        """A command's standard output, as root or as a user."""
+        done = subprocess.run(
+            argv, env=self.environment, capture_output=True, text=True, check=False, user=user, timeout=60, cwd="/",
+            input=stdin,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"{argv}: {done.returncode}: {done.stdout} {done.stderr}")
+        return done.stdout
+
+    def start(self) -> None:
+        self._write_files()
+        for argv in (
+            ["spoolinit", "berkeleydb", "libspoolb", f"{self.root}/spooldb", "init"],
+            ["spooldefaults", "configuration", f"{self.root}/configuration"],
+            ["spooldefaults", "complexes", f"{RESOURCES}/centry"],
+            ["spooldefaults", "usersets", f"{RESOURCES}/usersets"],
+            ["spooldefaults", "managers", "root"],
+        ):
+            self.run(f"{PROGRAMS}/{argv[0]}", *argv[1:], user="sgeadmin")
+        self.run(f"{PROGRAMS}/spooldefaults", "managers", "sgeadmin", user="sgeadmin")
+        self.start_master()
+        self._configure()
+        self._spawn("sge_execd", "execd")
+        wait_for("Grid Engine's host", lambda: "0.0" in self.run("qhost", check=False) or self._load_is_known())
+
+    def start_master(self) -> None:
+        self._spawn("sge_qmaster", "qmaster")
+        wait_for("qmaster", lambda: self.run("qconf", "-sh", check=False))
+
+    def stop_master(self) -> None:
+        self.run("qconf", "-km", check=False)
+        wait_for("the end of qmaster", lambda: not self._pid("qmaster/qmaster.pid"))
+
+    def stop(self) -> None:
+        """End all of it, jobs first."""
+        for user in self.users:
+            self.run("qdel", "-f", "-u", user, check=False)
+        for name in ("execd/" + self.host.split(".")[0] + "/execd.pid", "execd/execd.pid", "qmaster/qmaster.pid"):
+            pid = self._pid(name)
+            if pid:
+                os.kill(pid, signal.SIGTERM)
+                wait_for(f"the end of {name}", lambda name=name: not self._pid(name), 30)  # type: ignore[misc]
+
+    def _load_is_known(self) -> bool:
+        return any(
+            line.startswith(self.host.split(".")[0]) and " - " not in line[40:60]
+            for line in self.run("qhost", check=False).splitlines()
+        )
+
+    def _pid(self, name: str) -> int:
+        """The pid in one of the daemons' files; 0 when there is no such process."""
+        try:
+            pid = int((self.root / name).read_text())
+            return pid if "sge_" in Path(f"/proc/{pid}/comm").read_text() else 0
+        except (OSError, ValueError):
+            return 0
+
+    def _spawn(self, program: str, name: str) -> None:
+        """Grid Engine's daemons put themselves into the background, with a file of their pid."""
+        with (self.root / f"{name}.out").open("ab") as out:
+            subprocess.run(
+                [f"/usr/sbin/{program}"], env=self.environment, stdout=out, stderr=out, check=True, cwd="/", timeout=60
+            )
+
+    def _write_files(self) -> None:
+        for path in (
+            self.common,
+            *(self.root / name for name in ("spooldb", "qmaster", "qmaster/job_scripts", "execd")),
+        ):
+            path.mkdir(parents=True)
+        account = pwd.getpwnam("sgeadmin")
+        self.root.chmod(0o755)
+        (self.common / "bootstrap").write_text(
+            f"""admin_user sgeadmin
+default_domain none
+ignore_fqdn false
+spooling_method berkeleydb
+spooling_lib libspoolb
+spooling_params {self.root}/spooldb
+binary_path {PROGRAMS}
+qmaster_spool_dir {self.root}/qmaster
+security_mode none
+listener_threads 2
+worker_threads 2
+scheduler_threads 1
+"""
+        )
+        (self.common / "act_qmaster").write_text(f"{self.host}\n")
+        # 127.0.0.1 is called localhost first, and qmaster refuses a client that is not called as it calls itself.
+        (self.common / "host_aliases").write_text(f"{self.host} localhost\n")
+        text = Path("/usr/share/gridengine/default-configuration").read_text()
+        text = text.replace("/var/spool/gridengine/execd", f"{self.root}/execd").replace(
+            "flush_time=00:00:15", "flush_time=00:00:01"
+        )
+        text = text.replace("/usr/bin/mail", "/bin/true")
+        (self.root / "configuration").write_text(text)
+        for util in ("util", "bin"):
+            target = Path("/usr/share/gridengine") / util if util == "util" else Path("/var/lib/gridengine/bin")
+            (self.root / util).symlink_to(target)
+        for path in [self.root, *self.root.rglob("*")]:
+            if not path.is_symlink():
+                shutil.chown(path, account.pw_uid, account.pw_gid)
+
+    def _configure(self) -> None:
+        self.run("qconf", "-ah", self.host, check=False)
+        self.run("qconf", "-as", self.host)
+        self._add("-Ae", f"hostname {self.host}\nload_scaling NONE\ncomplex_values NONE\nuser_lists NONE\nxuser_lists NONE\n"
+                  "projects NONE\nxprojects NONE\nusage_scaling NONE\nreport_variables NONE\n")  # fmt: skip
+        self._add("-Ahgrp", f"group_name @allhosts\nhostlist {self.host}\n")
+        self._add("-Ap", "pe_name smp\nslots 999\nuser_lists NONE\nxuser_lists NONE\nstart_proc_args NONE\nstop_proc_args NONE\n"
+                  "allocation_rule $pe_slots\ncontrol_slaves FALSE\njob_is_first_task TRUE\nurgency_slots min\naccounting_summary FALSE\nqsort_args NONE\n")  # fmt: skip
+        self._add("-Aprj", "name physics\noticket 0\nfshare 0\nacl NONE\nxacl NONE\n")
+        template = self.run("qconf", "-sq")
+        for name, limit in (("all.q", "INFINITY"), ("short.q", "0:1:0")):
+            wanted = {"qname": name, "hostlist": "@allhosts", "slots": "8", "shell": "/bin/bash", "pe_list": "smp",
+                      "h_rt": limit, "shell_start_mode": "unix_behavior"}  # fmt: skip
+            lines = [line.split(None, 1) for line in template.splitlines() if line and not line.startswith(" ")]
+            self._add("-Aq", "".join(f"{key} {wanted.get(key, value)}\n" for key, value in lines))
+        schedule = (
+            self.run("qconf", "-ssconf")
+            .replace("0:0:15", "0:0:1")
+            .replace("flush_submit_sec                  0", "flush_submit_sec 1")
+        )
+        schedule = schedule.replace("flush_finish_sec                  0", "flush_finish_sec 1")
+        self._add("-Msconf", schedule)
+
+    def _add(self, option: str, text: str) -> None:
+        path = self.root / "given"
+        path.write_text(text)
+        self.run("qconf", option, str(path))
