@@ -1,0 +1,121 @@
+"""What HTCondor is given with a job: its script as a file, and its submit description. See condor_submit(1)."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pun_app.adapters.htcondor_ads import OVER_TIME
+from pun_app.adapters.model import JobRequest
+from pun_app.errors import Refused
+
+TASK = "PUNWAY_ARRAY_INDEX"
+"""The variable in which each job of an array finds its index."""
+
+_ARRAY = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+_LARGEST_ARRAY = 100_000
+
+
+def description(request: JobRequest, mark: str, script: str, site: Mapping[str, str]) -> str:
+    """The submit description; ``site`` is what the site adds to every one. Raises Refused."""
+    lines = {
+        "executable": script,
+        # The file is gone when condor_submit is.
+        "copy_to_spool": "true",
+        "initialdir": _literal("script.workdir", request.workdir),
+        "My.PunwayMark": f'"{mark}"',
+    }
+    for name, key in (("job_name", "batch_name"), ("accounting_id", "accounting_group"), ("email", "notify_user")):
+        value = getattr(request, name)
+        if value is not None:
+            lines[key] = _literal(f"options.{name}", value)
+    if request.email is not None:
+        lines["notification"] = "Complete"
+    default = "htcondor-$(Cluster).$(Process)" if request.array is not None else "htcondor-$(Cluster)"
+    lines["output"] = (
+        f"{default}.out" if request.output_path is None else _literal("options.output_path", request.output_path)
+    )
+    lines["error"] = (
+        lines["output"] if request.error_path is None else _literal("options.error_path", request.error_path)
+    )
+    for name, key in (("cores", "request_cpus"), ("memory", "request_memory"), ("gpus", "request_gpus")):
+        value = getattr(request, name)
+        if value is not None:
+            lines[key] = str(value)
+    if request.wall_time is not None:
+        lines["allowed_execute_duration"] = str(request.wall_time)
+        # By itself HTCondor would hold such a job, for good.
+        lines["periodic_remove"] = f"JobStatus == 5 && HoldReasonCode =?= {OVER_TIME}"
+    if request.hold:
+        lines["hold"] = "true"
+    variables = dict(request.environment)
+    queue = "queue 1"
+    if request.array is not None:
+        indices, at_once = _indices(request.array)
+        variables[TASK] = "$(index)"
+        queue = f"queue 1 index in ({' '.join(map(str, indices))})"
+        if at_once:
+            lines["max_materialize"] = str(at_once)
+    if variables:
+        lines["environment"] = _environment(variables)
+    return "".join(f"{key} = {value}\n" for key, value in {**lines, **site}.items()) + queue + "\n"
+
+
+@contextmanager
+def script_file(content: str) -> Iterator[str]:
+    """The script as a file, for as long as condor_submit copies it. In the home, which a submit host has too."""
+    folder = Path(os.environ["HOME"], ".cache", "punway")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, path = tempfile.mkstemp(prefix="htcondor-", dir=folder)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), 0o700)
+    except OSError as error:
+        raise Refused(f"The script cannot be written to {folder}: {error.strerror}") from error
+    try:
+        yield path
+    finally:
+        os.unlink(path)
+
+
+def _literal(what: str, value: str) -> str:
+    """A value in a submit description, where ``$(…)`` is a macro, and a last backslash takes in the next line."""
+    if value.endswith("\\"):
+        raise Refused(f"{what}: HTCondor takes no backslash at the end")
+    return value.replace("$", "$(DOLLAR)")
+
+
+def _environment(variables: dict[str, str]) -> str:
+    """``"A='x' B='it''s'"``: condor_submit(1), environment."""
+    words = []
+    for name, value in variables.items():
+        if re.search(r"[\n\r]|\$\$", value):
+            raise Refused(
+                f"options.environment: HTCondor takes neither newlines nor $$ in {name}; set it in the script"
+            )
+        if name != TASK:
+            value = value.replace("$", "$(DOLLAR)")
+        words.append(f"{name}='{value.replace(chr(39), chr(39) * 2)}'")
+    return '"' + " ".join(words).replace('"', '""') + '"'
+
+
+def _indices(array: str) -> tuple[list[int], int | None]:
+    """The indices of ``1,3,5-9:2%4``, and how many of them at once."""
+    given, _, at_once = array.partition("%")
+    indices: list[int] = []
+    for part in given.split(","):
+        found = _ARRAY.fullmatch(part)
+        first, last, step = (
+            (int(number) if number else None for number in found.groups()) if found else (None, None, None)
+        )
+        if first is None or step == 0 or (last is not None and last < first):
+            raise Refused(f"options.array: {part} is no range of indices")
+        indices += range(first, (first if last is None else last) + 1, step or 1)[: _LARGEST_ARRAY + 1]
+        if len(indices) > _LARGEST_ARRAY:
+            raise Refused(f"options.array: no more than {_LARGEST_ARRAY} jobs at once")
+    return indices, int(at_once) if at_once else None
