@@ -13,6 +13,11 @@ from typing import Any, ClassVar
 from pun_app.adapters.model import DEPENDENCIES, Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
 from pun_app.errors import NotFound, NotSupported, Refused
 
+OPERATIONS = (
+    "submit", "jobs", "job", "cancel", "hold", "release", "history", "queues", "accounts", "info",
+)  # fmt: skip
+"""What an adapter may do: the methods below, each of which answers NotSupported until it is written."""
+
 
 class Adapter:
     """One cluster's scheduler. ``job`` is the cluster file's mapping of that name."""
@@ -91,6 +96,15 @@ class Adapter:
     def commands(self) -> list[str]:
         """The commands that it runs, by name, for ``punway check``."""
         return []
+
+    def version(self) -> str | None:
+        """The scheduler's version, as its commands report it; None where there is none to ask."""
+        return None
+
+    @classmethod
+    def does(cls, operation: str) -> bool:
+        """Whether the adapter has one of OPERATIONS."""
+        return getattr(cls, operation) is not getattr(Adapter, operation)
 
     def command_path(self, name: str) -> str:
         """Where one of them is. Raises Unavailable when it is not found."""

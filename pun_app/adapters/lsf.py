@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.lsf_answers import (
     Story,
@@ -121,6 +123,8 @@ class LsfAdapter(SchedulerAdapter):
         if len(jobs) == 1 or any(job.native_state == "EXIT" and job.outcome is None for job in jobs):
             more = {story.id: story for story in stories(self._told([job_id]))}
             jobs = [told(job, more[job.id]) if job.id in more else job for job in jobs]
+        if len(jobs) > 1:
+            jobs[0] = msgspec.structs.replace(jobs[0], name=re.sub(r"\[\d+\]$", "", jobs[0].name or ""))
         return whole_job(job_id, jobs)
 
     def history(self, period: Period) -> list[PastJob]:

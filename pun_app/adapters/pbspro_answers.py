@@ -40,6 +40,7 @@ class JobAnswer(Struct):
     owner: str = field(name="Job_Owner", default="")
     state: str = field(name="job_state", default="")
     substate: int | None = None
+    holds: str = field(name="Hold_Types", default="")
     queue: str | None = None
     account: Any = field(name="Account_Name", default=None)
     created: str = field(name="ctime", default="")
@@ -108,7 +109,7 @@ def job_of(job_id: str, job: JobAnswer) -> Job:
     status = STATUS.get(job.state)
     if job.state == "B":
         status = RUNNING if _RUNNING_TASKS.search(job.task_states) else QUEUED
-    if status == QUEUED_HELD and job.substate == WAITS_FOR_JOBS:
+    if status == QUEUED_HELD and job.substate == WAITS_FOR_JOBS and "u" not in job.holds:
         status = QUEUED
     started = ctime(job.started, now)
     ended = (ctime(job.ended, now) or job.recorded) if status == COMPLETED else None

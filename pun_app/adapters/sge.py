@@ -45,9 +45,14 @@ LONGEST_RUN = 366 * 86_400
 """Seconds. qacct chooses by the start of jobs; one that ended in a period has not begun longer than this before it."""
 
 _REMEMBERED = 1000
+_ON_ITS_WAY = 60.0
+"""Seconds after which a job stands in the accounting file, which qmaster writes every 15 (flush_time, sge_conf(5))."""
+
 _NEVER_SENT = re.compile(r"Connection refused|Unable to initialize environment|SGE_ROOT")
 _UNREACHABLE = re.compile(r"commlib error|unable to (send message|contact)|got \w+ error|cannot reach", re.I)
-_NO_SUCH_JOB = re.compile(r"job.*does not exist|job id .* not found|Following jobs do not exist", re.I)
+_NO_SUCH_JOB = re.compile(
+    r'job(-array)?( task)? "?[\d.]+"? does not exist|job id .* not found|Following jobs do not exist', re.I
+)
 _SUBMITTED = re.compile(r"(\d{1,10})(\.\d+-\d+:\d+)?")
 _ARRAY = re.compile(r"([1-9]\d*(?:-\d+(?::\d+)?)?)(?:%(\d+))?")
 _NAME = re.compile(r"(?!\d)[!-~]+")
@@ -71,6 +76,7 @@ class SgeAdapter(SchedulerAdapter):
         super().__init__(cluster_id, job, {"SGE_ROOT": str(root)} if root else {}, {"TZ": "UTC"})
         self._one_host: str | None = None
         self._never_ran: dict[str, None] = {}
+        self._alive: dict[str, tuple[float, Job]] = {}
 
     def send(self, request: JobRequest, mark: str) -> Output:
         environment = job_environment(request, "qsub")
@@ -104,10 +110,15 @@ class SgeAdapter(SchedulerAdapter):
         number, _, task = self.check_id(job_id).partition(".")
         listed = rows(self.ask(self._listing("prsz")), task).get(number, [])
         if any(one.native_state != "z" for one in listed):
-            text = self.ask(["qstat", "-xml", "-j", number])
-            return details(text, whole_job(job_id, listed), self.uid, task)
+            job = details(self.ask(["qstat", "-xml", "-j", number]), whole_job(job_id, listed), task)
+            self._alive = {**dict(list(self._alive.items())[-_REMEMBERED:]), job_id: (time.monotonic(), job)}
+            return job
         ended = [past.job for past in self._accounting(["-j", number], task)]
         if not ended and not listed:
+            seen = self._alive.get(job_id)
+            if seen and time.monotonic() - seen[0] < _ON_ITS_WAY:
+                # It has left qstat, and is on its way to the accounting file: it is as it was.
+                return seen[1]
             raise NotFound("Job not found")
         # Until it stands in the accounting file it is known that it has ended, not how.
         job = whole_job(job_id, ended or listed)
@@ -152,7 +163,7 @@ class SgeAdapter(SchedulerAdapter):
     def _accounting(self, chosen: list[str], task: str = "") -> list[PastJob]:
         """Records of the user's own jobs, one for each task that has ended."""
         output = self.run(["qacct", "-o", self.user, *chosen])
-        if output.code and not _NO_SUCH_JOB.search(output.err + output.out):
+        if output.code and not re.search(rf"{_NO_SUCH_JOB.pattern}|/accounting: No such file", output.err + output.out):
             raise self.reading_failure(output)
         return past_jobs(output.out, self.user, task)
 

@@ -63,11 +63,11 @@ OPTIONS = {
 
 QUEUE_FIELDS = (
     "JobArrayID", "State", "exit_code", "UserID", "UserName", "Account", "Partition", "SubmitTime",
-    "StartTime", "EndTime", "TimeUsed", "TimeLimit", "Reason", "Comment", "Name",
+    "StartTime", "EndTime", "TimeUsed", "TimeLimit", "NodeList", "Reason", "Comment", "Name",
 )  # fmt: skip
 HISTORY_FIELDS = (
     "JobID", "State", "ExitCode", "UID", "User", "Account", "Partition", "Submit",
-    "Start", "End", "ElapsedRaw", "TimelimitRaw", "JobName",
+    "Start", "End", "ElapsedRaw", "TimelimitRaw", "NodeList", "JobName",
 )  # fmt: skip
 
 _UNREACHABLE = re.compile(
@@ -148,7 +148,7 @@ def parse_queue(text: str, delimiter: str) -> list[tuple[int | None, str | None,
 
 def _queued_job(
     job_id: str, state: str, exit_code: str, uid: str, user: str, account: str, queue: str, submitted: str,
-    started: str, ended: str, used: str, limit: str, reason: str, comment: str, name: str,
+    started: str, ended: str, used: str, limit: str, nodes: str, reason: str, comment: str, name: str,
 ) -> tuple[int | None, str | None, Job]:  # fmt: skip
     status, outcome = STATUS.get(state, (None, None))
     if state == "PENDING" and reason in HELD_REASONS:
@@ -167,8 +167,7 @@ def _queued_job(
         queue=word(queue),
         account=word(account),
         submitted_at=number(submitted),
-        # For a job that waits, squeue prints when it may start and end.
-        started_at=None if status in (QUEUED, QUEUED_HELD) else number(started),
+        started_at=number(started) if _has_started(status, nodes) else None,
         ended_at=number(ended) if status == COMPLETED else None,
         wallclock_time=duration(used),
         wallclock_limit=duration(limit),
@@ -191,7 +190,7 @@ def parse_history(text: str, delimiter: str) -> list[tuple[int | None, Job]]:
 
 def ended_job(
     job_id: str, state: str, exit_code: str, uid: str, user: str, account: str, queue: str, submitted: str,
-    started: str, ended: str, elapsed: str, limit: str, name: str,
+    started: str, ended: str, elapsed: str, limit: str, nodes: str, name: str,
 ) -> tuple[int | None, Job]:  # fmt: skip
     # "CANCELLED by 1003": the state, and by whom.
     state, _, reason = state.partition(" ")
@@ -211,12 +210,17 @@ def ended_job(
         queue=word(queue),
         account=word(account),
         submitted_at=number(submitted),
-        started_at=number(started),
+        started_at=number(started) if _has_started(status, nodes) else None,
         ended_at=number(ended) if status == COMPLETED else None,
         wallclock_time=number(elapsed),
         wallclock_limit=None if minutes is None else minutes * 60,
     )
     return number(uid), job
+
+
+def _has_started(status: str | None, nodes: str) -> bool:
+    """Of a job that waits Slurm prints when it may start, of one that was cancelled before it started when that was."""
+    return status not in (QUEUED, QUEUED_HELD) and nodes.strip() not in ("", "None assigned")
 
 
 def _exit_code(outcome: str | None, code: int | None) -> int | None:

@@ -6,8 +6,6 @@ its steps, so that all rows are read.
 
 from __future__ import annotations
 
-import msgspec
-
 from pun_app.adapters.model import PastJob, Period
 from pun_app.adapters.parse import duration, number, records, size
 from pun_app.adapters.slurm_jobs import HISTORY_FIELDS, STATUS, ended_job
@@ -49,8 +47,7 @@ def _past_job(row: list[str], memory_used: int | None) -> tuple[int | None, Past
     uid, job = ended_job(*row[: len(HISTORY_FIELDS)])
     cpu_time, cpus, allocated, requested, _, _ = row[len(HISTORY_FIELDS) :]
     if not allocated:
-        # It was cancelled before it started; sacct then prints the time of that as its start.
-        return uid, PastJob(msgspec.structs.replace(job, started_at=None))
+        return uid, PastJob(job)  # It was cancelled before it started.
     return uid, PastJob(
         job,
         cpus=number(cpus),

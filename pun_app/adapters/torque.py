@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.markup import Element, document, text_of
 from pun_app.adapters.model import (
@@ -86,6 +88,9 @@ class TorqueAdapter(SchedulerAdapter):
             return Unavailable(f"Torque does not answer: {said}")
         return Refused(said)
 
+    def array_of(self, job_id: str) -> str:
+        return re.sub(r"\[\d+\]", "[]", job_id)
+
     def jobs(self) -> list[Job]:
         return [job_of(job) for job in self._jobs(self._select())]
 
@@ -95,7 +100,10 @@ class TorqueAdapter(SchedulerAdapter):
         mine = [job for job in found if job.owner == self.user]
         if not mine:
             raise NotFound("Job not found")
-        return whole_job(mine[0].id if len(mine) == 1 else job_id, mine)
+        if "[]" not in job_id:
+            return mine[0]
+        first = msgspec.structs.replace(mine[0], name=re.sub(r"-\d+$", "", mine[0].name or ""))
+        return msgspec.structs.replace(whole_job(job_id, [first, *mine[1:]]), id=self.array_of(first.id))
 
     def queues(self) -> list[Queue]:
         return queues_of(self.ask(["qstat", "-Q", "-f"]), self.ask(["qstat", "-B", "-f"]))
@@ -116,8 +124,9 @@ class TorqueAdapter(SchedulerAdapter):
             # One that has gone makes the status that of a failure; the others are told all the same.
             if output.code not in (0, UNKNOWN_JOB):
                 raise self.reading_failure(output)
-            if output.out.strip():
-                jobs += document(output.out, self.product).iter("Job")
+            # Of several jobs each is a document of its own.
+            together = re.sub(r"<\?xml[^>]*\?>", "", output.out)
+            jobs += document(f"<Jobs>{together}</Jobs>", self.product).iter("Job")
         return jobs
 
 
@@ -157,7 +166,8 @@ def job_of(job: Element) -> Job:
     if status == QUEUED_HELD and "u" not in text_of(job, "Hold_Types") and text_of(job, "depend"):
         status = QUEUED  # Held by Torque until its dependencies are met.
     started = number(text_of(job, "start_time"))
-    ended = number(text_of(job, "comp_time")) if status == COMPLETED else None
+    # One that never ran has no time of completion.
+    ended = (number(text_of(job, "comp_time")) or number(text_of(job, "mtime"))) if status == COMPLETED else None
     used = clock(text_of(job, "resources_used/walltime"))
     if status == RUNNING and started is not None:
         used = max(used or 0, int(time.time()) - started)

@@ -157,7 +157,7 @@ def row(**changes: str) -> str:
     fields = {
         "JobArrayID": "7", "State": "RUNNING", "exit_code": "0", "UserID": "1001", "UserName": "alice", "Account": "physics",
         "Partition": "batch", "SubmitTime": "100", "StartTime": "200", "EndTime": "900", "TimeUsed": "1-00:00:05",
-        "TimeLimit": "UNLIMITED", "Reason": "None", "Comment": "(null)", "Name": "n", **changes,
+        "TimeLimit": "UNLIMITED", "NodeList": "n1", "Reason": "None", "Comment": "(null)", "Name": "n", **changes,
     }  # fmt: skip
     return "".join(f"{fields[name]}{D}" for name in QUEUE_FIELDS) + "\n"
 
@@ -191,8 +191,10 @@ def test_a_running_job() -> None:
         ({"State": "OUT_OF_MEMORY"}, {"outcome": "out_of_memory"}),
         ({"State": "BRAND_NEW"}, {"status": None, "outcome": None, "native_state": "BRAND_NEW"}),
         ({"StartTime": "N/A", "EndTime": "Unknown"}, {"started_at": None}),
+        ({"State": "CANCELLED", "NodeList": ""}, {"started_at": None, "outcome": "cancelled"}),
+        ({"State": "CANCELLED"}, {"started_at": 200, "outcome": "cancelled"}),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_states_and_what_goes_with_them(changes: dict[str, str], expected: dict[str, object]) -> None:
     """Each word of Slurm's is a status; one that is not known is null, beside the word."""
@@ -232,14 +234,14 @@ def test_headings_of_other_clusters_are_passed_over() -> None:
 
 def test_history() -> None:
     text = "".join(
-        D.join([job_id, state, code, "1001", "alice", "physics", "batch", "100", start, end, "50", "60", name])
+        D.join([job_id, state, code, "1001", "alice", "physics", "batch", "100", start, end, "50", "60", nodes, name])
         + D
         + "\n"
-        for job_id, state, code, start, end, name in (
-            ("5", "CANCELLED by 1001", "0:15", "None", "300", "a\nb"),
-            ("6_1", "FAILED", "3:0", "200", "300", "c"),
-            ("9", "TIMEOUT", "0:0", "200", "300", "d"),
-            ("10", "RUNNING", "0:0", "200", "Unknown", "e"),
+        for job_id, state, code, start, end, nodes, name in (
+            ("5", "CANCELLED by 1001", "0:15", "300", "300", "None assigned", "a\nb"),
+            ("6_1", "FAILED", "3:0", "200", "300", "n1", "c"),
+            ("9", "TIMEOUT", "0:0", "200", "300", "n1", "d"),
+            ("10", "RUNNING", "0:0", "200", "Unknown", "n1", "e"),
         )
     )
     jobs = [job for _, job in parse_history(text, D)]

@@ -11,12 +11,12 @@ from pun_app.adapters.slurm_past import parse_past, past_command
 D = "\x1fabc\x1f"
 TRES = "billing=2,cpu=2,mem=200M,node=1"
 ROWS = [
-    "1|FAILED|3:0|1001|alice|physics|batch|100|110|120|10|60|ci|00:05.002|2|{t}|{t}||",
-    "1.batch|FAILED|3:0|||physics||110|110|120|10||batch|00:05.002|2|cpu=2,mem=200M||51200K|1",
-    "1.0|COMPLETED|0:0|||physics||110|111|119|8||step|00:01.000|2|cpu=2,mem=200M||20M|2",
-    "3|CANCELLED by 1001|0:0|1001|alice|physics|batch|100|105|105|0|Partition_Limit|never ran|00:00:00|1||{t}||",
-    "4_1|TIMEOUT|0:0|1002|bob|physics|batch|100|110|170|60|1|a\nb|1-00:00:01|1|cpu=1|cpu=1,mem=1G||",
-    "4_1.batch|CANCELLED|0:15|||physics||110|110|170|60||batch||1|cpu=1|||1",
+    "1|FAILED|3:0|1001|alice|physics|batch|100|110|120|10|60|n1|ci|00:05.002|2|{t}|{t}||",
+    "1.batch|FAILED|3:0|||physics||110|110|120|10||n1|batch|00:05.002|2|cpu=2,mem=200M||51200K|1",
+    "1.0|COMPLETED|0:0|||physics||110|111|119|8||n1|step|00:01.000|2|cpu=2,mem=200M||20M|2",
+    "3|CANCELLED by 1001|0:0|1001|alice|physics|batch|100|105|105|0|Partition_Limit|None assigned|never ran|00:00:00|1||{t}||",
+    "4_1|TIMEOUT|0:0|1002|bob|physics|batch|100|110|170|60|1|n1|a\nb|1-00:00:01|1|cpu=1|cpu=1,mem=1G||",
+    "4_1.batch|CANCELLED|0:15|||physics||110|110|170|60||n1|batch||1|cpu=1|||1",
 ]
 TEXT = "".join(D.join([*row.format(t=TRES).split("|"), "\n"]) for row in ROWS)
 

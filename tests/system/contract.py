@@ -1,0 +1,412 @@
+"""What every adapter is held to, through the whole portal: one list of tests, run against each scheduler that can run.
+
+A subclass says which scheduler it is (``scheduler``, a fixture). What an adapter does not do, it must refuse by name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from pun_app.adapters.model import DEPENDENCIES, OPTIONS
+from pun_app.adapters.registry import adapter_class
+from tests.system.portal import Client, User
+from tests.system.slurm import wait_for
+
+SLEEP = "#!/bin/sh\nsleep 100\n"
+TRUE = "#!/bin/sh\ntrue\n"
+
+NO_IDS = [
+    "999999",
+    "abc",
+    "-1",
+    "1;id",
+    "$(id)",
+    "1 2",
+    "*",
+    "all",
+    "1\n2",
+    "１２",
+    "9" * 60,
+    "--help",
+    "@",
+    "0x10",
+]
+
+
+@dataclass
+class Scheduler:
+    """One scheduler under test: its cluster in the portal, and what tests need to know of it."""
+
+    cluster: str
+    adapter: str
+    task_variable: str | None
+    """In which a task of an array finds its index."""
+    other: dict[str, Any] = field(default_factory=dict)
+    """Values for options that only this scheduler's site decides (queue_name, accounting_id)."""
+    stop: Callable[[], None] | None = None
+    start: Callable[[], None] | None = None
+
+    @property
+    def options(self) -> frozenset[str]:
+        return adapter_class(self.adapter).options
+
+    def does(self, operation: str) -> bool:
+        return adapter_class(self.adapter).does(operation)
+
+
+class Caller:
+    """A user's client on one cluster."""
+
+    def __init__(self, client: Client, cluster: str) -> None:
+        self.client, self.cluster = client, cluster
+
+    def submit(self, content: str, **options: Any) -> Any:
+        return self.client.submit(content, self.cluster, **options)
+
+    def refused(self, content: str, **options: Any) -> tuple[int, str, str]:
+        body = {"cluster": self.cluster, "script": {"content": content}, "options": options}
+        return self.client.error("POST", "/api/v1/jobs", body)
+
+    def job(self, job_id: str) -> Any:
+        return self.client.job(quote(job_id, safe=""), self.cluster)
+
+    def wait(self, job_id: str, until: Callable[[Any], bool], seconds: float = 90) -> Any:
+        wait_for(f"job {job_id}", lambda: until(self.job(job_id)), seconds)
+        return self.job(job_id)
+
+    def ended(self, job_id: str) -> Any:
+        """The job, once it is known how it ended."""
+        return self.wait(job_id, lambda job: job["status"] == "completed" and job["outcome"] is not None)
+
+    def path(self, job_id: str, action: str = "") -> str:
+        return f"/api/v1/jobs/{quote(job_id, safe='')}{action}?cluster={self.cluster}"
+
+    def change(self, method: str, job_id: str, action: str = "") -> Any:
+        return self.client.data(method, self.path(job_id, action))
+
+    def cancel(self, job_id: str) -> None:
+        self.client("DELETE", self.path(job_id))
+
+    def listed(self) -> list[Any]:
+        found: list[Any] = self.client.data(
+            "GET", f"/api/v1/jobs?cluster={self.cluster}", headers={"Cache-Control": "no-cache"}
+        )
+        return found
+
+    def get(self, path: str, **more: Any) -> Any:
+        return self.client("GET", f"{path}{'&' if '?' in path else '?'}cluster={self.cluster}", **more)
+
+
+def seconds(text: str | None) -> float:
+    assert text is not None
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+class AdapterContract:
+    """The list. ``alice`` and ``bob`` are two users of the machine."""
+
+    @pytest.fixture
+    def mine(self, scheduler: Scheduler, as_scheduler_alice: Client) -> Caller:
+        return Caller(as_scheduler_alice, scheduler.cluster)
+
+    @pytest.fixture
+    def others(self, scheduler: Scheduler, as_scheduler_bob: Client) -> Caller:
+        return Caller(as_scheduler_bob, scheduler.cluster)
+
+    def test_a_job_from_its_script_to_its_outcome(self, mine: Caller, alice: User) -> None:
+        """The job's name, directory, both streams and times are what was asked for; the job is the user's own."""
+        workdir = alice.home / "work dir"
+        alice.run("mkdir", "-p", str(workdir))
+        out, err = alice.home / f"{mine.cluster}.out", alice.home / f"{mine.cluster}.err"
+        before = time.time()
+        job = mine.submit(
+            "#!/bin/bash\n# a comment\nid -un; pwd; echo wrong >&2; sleep 1\n", workdir=str(workdir), job_name="errand",
+            output_path=str(out), error_path=str(err), wall_time=120,
+        )  # fmt: skip
+        assert job["status"] == "queued"
+        done = mine.ended(job["job_id"])
+        assert done["outcome"] == "succeeded", done
+        assert (done["job_name"], done["job_owner"], done["exit_code"]) == ("errand", alice.name, 0)
+        assert done["wallclock_limit"] in (120, None)
+        # Whatever the machine's zone and the commands' language of times are.
+        assert before - 90 <= seconds(done["submitted_at"]) <= seconds(done["started_at"]) + 1 <= time.time() + 5
+        assert seconds(done["started_at"]) <= seconds(done["ended_at"]) <= time.time() + 5
+        wait_for("the output", lambda: out.is_file() and err.is_file(), 30)
+        assert out.read_text().endswith(f"{alice.name}\n{workdir}\n")
+        assert "wrong\n" in err.read_text()
+
+    def test_a_job_that_fails_says_so(self, mine: Caller, alice: User) -> None:
+        """And where no error_path is given, what it printed to both streams is in one file."""
+        out = alice.home / f"{mine.cluster}-joined"
+        job = mine.submit("#!/bin/bash\necho one; echo two >&2; exit 3\n", output_path=str(out))
+        done = mine.ended(job["job_id"])
+        assert (done["status"], done["outcome"], done["exit_code"]) == ("completed", "failed", 3)
+        wait_for("the output", lambda: out.is_file() and "two" in out.read_text(), 30)
+        assert "one\n" in out.read_text()
+
+    def test_held_released_and_run(self, mine: Caller, scheduler: Scheduler) -> None:
+        job = mine.submit(TRUE, hold=True)
+        assert job["status"] == "queued_held"
+        assert mine.job(job["job_id"])["status"] == "queued_held"
+        assert mine.change("POST", job["job_id"], "/hold")["status"] == "queued_held"
+        assert mine.change("POST", job["job_id"], "/release")["status"] == "queued"
+        assert mine.ended(job["job_id"])["outcome"] == "succeeded"
+
+    def test_cancelled_before_it_ran(self, mine: Caller) -> None:
+        job = mine.submit(SLEEP, hold=True)
+        assert mine.change("DELETE", job["job_id"])["status"] == "cancelled"
+        done = mine.ended(job["job_id"])
+        assert (done["outcome"], done["started_at"], done["exit_code"]) == ("cancelled", None, None)
+
+    def test_cancelled_while_it_ran(self, mine: Caller) -> None:
+        """A running job cannot be held, and needs no release; one that has ended takes no change at all."""
+        job = mine.submit(SLEEP)["job_id"]
+        mine.wait(job, lambda now: now["status"] == "running" and now["started_at"])
+        status, _, message = mine.client.error("POST", mine.path(job, "/hold"))
+        assert (status, "running" in message) == (422, True)
+        assert mine.change("POST", job, "/release")["status"] == "running"
+        assert mine.change("DELETE", job)["status"] == "cancelled"
+        assert mine.ended(job)["outcome"] == "cancelled"
+        for method, action in (("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
+            assert mine.client.error(method, mine.path(job, action))[0] == 422, action
+
+    @pytest.mark.parametrize("job_id", NO_IDS, ids=range(len(NO_IDS)))
+    def test_what_is_no_job_is_not_found(self, mine: Caller, job_id: str) -> None:
+        """And is no option, list, pattern or queue of a command either."""
+        for method, action in (("GET", ""), ("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
+            assert mine.client.error(method, mine.path(job_id, action))[:2] == (404, "not_found"), (method, action)
+
+    def test_another_users_job_is_not_found(self, mine: Caller, others: Caller) -> None:
+        job = mine.submit(SLEEP, hold=True)["job_id"]
+        for method, action in (("GET", ""), ("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
+            assert others.client.error(method, others.path(job, action))[:2] == (404, "not_found"), (method, action)
+        assert all(one["job_owner"] != mine.job(job)["job_owner"] for one in others.listed())
+        assert mine.job(job)["status"] == "queued_held"
+        mine.cancel(job)
+
+    def test_the_list_is_the_users_own(self, mine: Caller, others: Caller, alice: User, bob: User) -> None:
+        jobs = {mine.submit(SLEEP, hold=True, job_name=f"list{n}")["job_id"] for n in range(3)}
+        theirs = others.submit(SLEEP, hold=True)["job_id"]
+        listed = {job["job_id"]: job for job in mine.listed()}
+        assert jobs <= set(listed)
+        assert {job["job_owner"] for job in listed.values()} == {alice.name}
+        assert {listed[job]["status"] for job in jobs} == {"queued_held"}
+        assert {listed[job]["job_name"] for job in jobs} == {"list0", "list1", "list2"}
+        assert {job["job_owner"] for job in others.listed()} == {bob.name}
+        for job in jobs:
+            mine.cancel(job)
+        others.cancel(theirs)
+
+    @pytest.mark.parametrize("name", OPTIONS)
+    def test_an_option_is_taken_or_refused_by_name(self, mine: Caller, scheduler: Scheduler, name: str) -> None:
+        """Never dropped. What this scheduler's site lacks (GPUs, reservations) it refuses in its own words."""
+        given = held_job(mine, scheduler, name)
+        options = {"hold": True, **given}
+        if name not in scheduler.options:
+            status, _, message = mine.refused(SLEEP, **given)
+            assert (status, f"options.{name}" in message, scheduler.adapter in message) == (422, True, True)
+            return
+        answer = mine.client(
+            "POST", "/api/v1/jobs", {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": options}
+        )
+        if answer.status_code != 201:
+            assert name in ("gpus", "reservation", "qos", "memory", "nodes"), answer.text
+            assert answer.status_code == 422
+            assert "no such option" not in answer.json()["message"]
+            return
+        mine.cancel(answer.json()["data"]["job_id"])
+
+    def test_an_array(self, mine: Caller, scheduler: Scheduler, alice: User) -> None:
+        """Each task runs once; the array has ended when all of them have."""
+        if "array" not in scheduler.options:
+            return
+        folder = alice.home / f"{mine.cluster}-array"
+        alice.run("mkdir", "-p", str(folder))
+        script = f"#!/bin/sh\necho ${scheduler.task_variable} >> {folder}/$$\n"
+        job = mine.submit(script, array="1-5:2", output_path="/dev/null")
+        # In the list an array is one row or one for each task.
+        number = job["job_id"].partition("[")[0]
+        assert any(one["job_id"].startswith(number) for one in mine.listed())
+        assert mine.ended(job["job_id"])["outcome"] == "succeeded"
+        assert sorted(path.read_text() for path in folder.iterdir()) == ["1\n", "3\n", "5\n"]
+
+    def test_an_array_is_cancelled_as_one(self, mine: Caller, scheduler: Scheduler) -> None:
+        if "array" not in scheduler.options:
+            return
+        job = mine.submit(SLEEP, array="1-3", hold=True)["job_id"]
+        mine.change("DELETE", job)
+        assert mine.wait(job, lambda now: now["status"] == "completed")["outcome"] in ("cancelled", None)
+
+    @pytest.mark.parametrize("kind", DEPENDENCIES)
+    def test_a_job_that_waits_for_another(self, mine: Caller, scheduler: Scheduler, kind: str) -> None:
+        if kind not in scheduler.options:
+            return
+        first = mine.submit(
+            "#!/bin/sh\nsleep 2; exit 1\n" if kind == "afternotok" else "#!/bin/sh\nsleep 2\n", hold=True
+        )
+        second = mine.submit(TRUE, **{kind: [first["job_id"]]})["job_id"]
+        assert mine.job(second)["status"] == "queued"
+        mine.change("POST", first["job_id"], "/release")
+        done = mine.ended(second)
+        assert done["outcome"] == "succeeded"
+        before = mine.ended(first["job_id"])
+        assert seconds(done["started_at"]) >= seconds(before["started_at" if kind == "after" else "ended_at"]) - 1
+
+    def test_a_job_to_wait_for_is_an_id(self, mine: Caller, scheduler: Scheduler) -> None:
+        for kind in set(DEPENDENCIES) & scheduler.options:
+            assert mine.refused(TRUE, **{kind: ["1;id"]})[0] == 422
+            assert mine.refused(TRUE, **{kind: ["--help"]})[0] == 422
+
+    def test_the_environment(self, mine: Caller, scheduler: Scheduler, alice: User) -> None:
+        if "environment" not in scheduler.options:
+            return
+        out = alice.home / f"{mine.cluster}-environment"
+        values = {"COLOUR": "a, b=$(id) é", "EMPTY": ""}
+        job = mine.submit(
+            '#!/bin/bash\nprintf "%s|%s|" "$COLOUR" "${EMPTY-unset}"\n', environment=values, output_path=str(out)
+        )
+        assert mine.ended(job["job_id"])["outcome"] == "succeeded"
+        wait_for("the output", lambda: out.is_file() and out.read_text().endswith("a, b=$(id) é||"), 30)
+
+    @pytest.mark.parametrize(
+        "name", ["plain", "with blank", "a,b|c;d", "x=y", "1st", "-N", "quote'\"", "héllo", "<&>", "a\\b", "%j", "n" * 200]
+    )  # fmt: skip
+    def test_a_name_is_kept_or_refused(self, mine: Caller, name: str) -> None:
+        """Whatever the separators of the scheduler's answers are; and it is no option, and no markup."""
+        body = {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": {"job_name": name, "hold": True}}
+        answer = mine.client("POST", "/api/v1/jobs", body)
+        if answer.status_code == 422:
+            assert answer.json()["message"].strip()
+            return
+        assert answer.status_code == 201, answer.text
+        job = answer.json()["data"]["job_id"]
+        assert mine.job(job)["job_name"] == name
+        assert name in [one["job_name"] for one in mine.listed() if one["job_id"] == job]
+        mine.cancel(job)
+
+    def test_an_unknown_queue_is_refused_in_the_schedulers_words(self, mine: Caller) -> None:
+        status, error, message = mine.refused(TRUE, queue_name="nosuchqueue")
+        assert (status, error) == (422, "unprocessable_entity")
+        assert "queue" in message.lower() or "partition" in message.lower()
+
+    def test_queues(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Those that can be named in a submit, with their limits."""
+        answer = mine.get("/api/v1/queues")
+        if not scheduler.does("queues"):
+            assert answer.status_code == 501
+            return
+        queues = {queue["name"]: queue for queue in answer.json()["data"]}
+        for name, limit in scheduler.other["queues"].items():
+            assert queues[name]["time_limit"] == limit
+            assert queues[name]["state"] == "up"
+            job = mine.submit(SLEEP, queue_name=name, hold=True)
+            assert mine.job(job["job_id"])["queue_name"] == name
+            mine.cancel(job["job_id"])
+
+    def test_accounts(self, mine: Caller, scheduler: Scheduler) -> None:
+        answer = mine.get("/api/v1/accounts")
+        if not scheduler.does("accounts"):
+            assert (answer.status_code, scheduler.adapter in answer.json()["message"]) == (501, True)
+            return
+        names = [account["name"] for account in answer.json()["data"]]
+        if "account" not in scheduler.other:
+            assert names == []
+            return
+        assert scheduler.other["account"] in names
+        job = mine.submit(SLEEP, accounting_id=scheduler.other["account"], hold=True)
+        assert mine.job(job["job_id"])["accounting_id"] == scheduler.other["account"]
+        mine.cancel(job["job_id"])
+        assert mine.refused(TRUE, accounting_id="nosuchaccount")[0] == 422
+
+    def test_how_much_is_in_use(self, mine: Caller, scheduler: Scheduler) -> None:
+        answer = mine.get("/api/v1/cluster_info", headers={"Cache-Control": "no-cache"})
+        if not scheduler.does("info"):
+            assert answer.status_code == 501
+            return
+        job = mine.submit(SLEEP)["job_id"]
+        mine.wait(job, lambda now: now["status"] == "running" and now["started_at"])
+
+        def used() -> Any:
+            info = mine.get("/api/v1/cluster_info", headers={"Cache-Control": "no-cache"}).json()["data"]
+            assert info["total_nodes"] == 1
+            assert info["total_processors"] > 0
+            return info["active_processors"] >= 1 and info["active_nodes"] == 1
+
+        wait_for("the job among what is in use", used, 60)
+        mine.cancel(job)
+
+    def test_history(self, mine: Caller, scheduler: Scheduler, others: Caller) -> None:
+        """What has ended, with how; chosen by time and outcome; and nobody else's."""
+        answer = mine.get("/api/v1/jobs/historic")
+        if not scheduler.does("history"):
+            assert answer.status_code == 501
+            return
+        good, bad = mine.submit(TRUE)["job_id"], mine.submit("#!/bin/sh\nexit 4\n")["job_id"]
+        ended = {job: mine.ended(job) for job in (good, bad)}
+
+        def past(query: str = "", caller: Caller = mine) -> dict[str, Any]:
+            found = caller.get(f"/api/v1/jobs/historic?limit=1000{query}").json()["data"]
+            return {job["job_id"]: job for job in found}
+
+        wait_for("both jobs in the history", lambda: {good, bad} <= set(past()), 60)
+        assert (past()[good]["outcome"], past()[bad]["outcome"], past()[bad]["exit_code"]) == ("succeeded", "failed", 4)
+        assert bad in past("&status=failed")
+        assert good not in past("&status=failed")
+        for job in (good, bad):
+            assert abs(seconds(past()[job]["ended_at"]) - seconds(ended[job]["ended_at"])) <= 2
+        assert not {good, bad} & set(past(caller=others))
+        assert not past("&from=2020-01-01&to=2020-01-02")
+
+    def test_a_submit_whose_answer_was_lost_is_found_by_its_mark(
+        self, scheduler: Scheduler, as_scheduler_alice: Client
+    ) -> None:
+        """The command submits, and then says nothing until its time is up; the job is there once, and told of."""
+        lost = f"{scheduler.cluster}-lost"
+        name = f"lost{time.time_ns() % 10**9}"
+        job = as_scheduler_alice.submit(SLEEP, lost, job_name=name, hold=True)
+        mine = Caller(as_scheduler_alice, scheduler.cluster)
+        assert [one["job_id"] for one in mine.listed() if one["job_name"] == name] == [job["job_id"]]
+        assert job["status"] == "queued_held"
+        mine.cancel(job["job_id"])
+
+    def test_a_scheduler_that_is_down_and_comes_back(self, mine: Caller, scheduler: Scheduler) -> None:
+        if not scheduler.stop or not scheduler.start:
+            return
+        scheduler.stop()
+        try:
+            for method, path, body in (
+                ("GET", f"/api/v1/jobs?cluster={mine.cluster}", None),
+                ("GET", mine.path("1"), None),
+                ("DELETE", mine.path("1"), None),
+                ("GET", f"/api/v1/queues?cluster={mine.cluster}", None),
+                ("POST", "/api/v1/jobs", {"cluster": mine.cluster, "script": {"content": TRUE}}),
+            ):
+                answer = mine.client(method, path, body, headers={"Cache-Control": "no-cache"})
+                assert answer.status_code == 503, (method, path, answer.text)
+                assert int(answer.headers["Retry-After"]) > 0
+        finally:
+            scheduler.start()
+        wait_for("the scheduler", lambda: mine.get("/api/v1/jobs").status_code == 200, 60)
+        assert mine.ended(mine.submit(TRUE)["job_id"])["outcome"] == "succeeded"
+
+
+def held_job(mine: Caller, scheduler: Scheduler, name: str) -> dict[str, Any]:
+    """A value for an option, as a job might have it."""
+    if name in DEPENDENCIES:
+        return {name: [mine.submit(TRUE, hold="hold" in scheduler.options)["job_id"]]}
+    values: dict[str, Any] = {
+        "job_name": "named", "wall_time": 60, "output_path": "/dev/null", "error_path": "/dev/null", "array": "1-2", "nodes": 1,
+        "cores": 1, "memory": "100M", "gpus": 1, "qos": "normal", "reservation": "nosuchreservation",
+        "environment": {"A": "b"}, "hold": True, "email": "a@example.org", "native": [],
+        "queue_name": next(iter(scheduler.other.get("queues", {"batch": 0}))), "accounting_id": scheduler.other.get("account", "a"),
+    }  # fmt: skip
+    if name == "native":
+        return {"native": scheduler.other.get("native", ["-x"])}
+    return {name: values[name]}

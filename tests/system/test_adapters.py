@@ -1,0 +1,148 @@
+"""Every adapter whose scheduler can run on this machine, held to the same list (contract.py).
+
+Slurm, Grid Engine and the scheduler of Punway itself are started here. A PBS or an LSF that runs on the machine already
+is taken in by PUNWAY_TEST_PBS (its exec directory), PUNWAY_TEST_TORQUE (bin directory:host) and PUNWAY_TEST_LSF
+(bindir:envdir:serverdir).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.contract import AdapterContract, Scheduler
+from tests.system.gridengine import PROGRAMS, GridEngine
+from tests.system.portal import Client, Portal, User
+from tests.system.slurm import SlurmCluster
+
+SGE_COMMANDS = ("qsub", "qstat", "qacct", "qdel", "qhold", "qrls", "qconf", "qhost")
+PBS = os.environ.get("PUNWAY_TEST_PBS", "")
+TORQUE = os.environ.get("PUNWAY_TEST_TORQUE", "")
+LSF = os.environ.get("PUNWAY_TEST_LSF", "")
+
+
+@pytest.fixture(scope="module")
+def gridengine(folder: Path, alice: User, bob: User) -> Iterator[GridEngine]:
+    (folder / "sge").mkdir()
+    cell = GridEngine(folder / "sge", [alice.name, bob.name])
+    try:
+        cell.start()
+        yield cell
+    finally:
+        cell.stop()
+
+
+def program(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def loses_the_answer(folder: Path, name: str, submit: Path | str) -> str:
+    """bin_overrides' entry for a submit that submits, and then never answers."""
+    wrapper = program(folder / f"lost-{name}", f'{submit} "$@" >/dev/null\nexec sleep 100')
+    return str(wrapper)
+
+
+@pytest.fixture(scope="module")
+def schedulers(folder: Path, slurm: SlurmCluster, gridengine: GridEngine, hook_user: str) -> Iterator[Portal]:
+    """One portal with a cluster for each of them, and one more for each whose submits lose their answers."""
+    settings = "".join(f"export {name}={value}\n" for name, value in gridengine.environment.items() if name != "PATH")
+    sge = gridengine.root / "wrapped"
+    sge.mkdir()
+    for name in SGE_COMMANDS:
+        program(sge / name, f'{settings}exec {PROGRAMS}/{name} "$@"')
+    jobs = {
+        "slurm": f"adapter: slurm, bin: /usr/bin, conf: {slurm.conf}",
+        "slurm-lost": f"adapter: slurm, bin: /usr/bin, conf: {slurm.conf},"
+        f" bin_overrides: {{sbatch: {loses_the_answer(folder, 'sbatch', '/usr/bin/sbatch')}}}",
+        "sge": f"adapter: sge, bin: {sge}, sge_root: {gridengine.root}",
+        "sge-lost": f"adapter: sge, bin: {sge}, sge_root: {gridengine.root},"
+        f" bin_overrides: {{qsub: {loses_the_answer(folder, 'sge', sge / 'qsub')}}}",
+        "box": "adapter: local, slots: 4",
+    }
+    if PBS:
+        lost = loses_the_answer(folder, "pbs", f"{PBS}/bin/qsub")
+        jobs["pbs"] = f"adapter: pbspro, exec: {PBS}"
+        jobs["pbs-lost"] = f"adapter: pbspro, exec: {PBS}, bin_overrides: {{qsub: {lost}}}"
+    if TORQUE:
+        bindir, host = TORQUE.split(":")
+        jobs["torque"] = f"adapter: torque, bin: {bindir}, host: {host}"
+        jobs["torque-lost"] = (
+            f"{jobs['torque']}, bin_overrides: {{qsub: {loses_the_answer(folder, 'torque', f'{bindir}/qsub')}}}"
+        )
+    if LSF:
+        bindir, envdir, serverdir = LSF.split(":")
+        lost = loses_the_answer(folder, "lsf", f"{bindir}/bsub")
+        jobs["lsf"] = f"adapter: lsf, bindir: {bindir}, envdir: {envdir}, serverdir: {serverdir}"
+        jobs["lsf-lost"] = f"{jobs['lsf']}, bin_overrides: {{bsub: {lost}}}"
+    portal = Portal(folder / "a", hook_user, {name: f"v2:\n  job: {{{job}}}\n" for name, job in jobs.items()})
+    try:
+        yield portal.start()
+    finally:
+        portal.stop()
+
+
+@pytest.fixture
+def as_scheduler_alice(schedulers: Portal, alice: User) -> Client:
+    return schedulers.client(alice)
+
+
+@pytest.fixture
+def as_scheduler_bob(schedulers: Portal, bob: User) -> Client:
+    return schedulers.client(bob)
+
+
+class TestSlurm(AdapterContract):
+    @pytest.fixture
+    def scheduler(self, slurm: SlurmCluster) -> Scheduler:
+        site = {"queues": {"batch": None, "short": 60}, "account": "chem", "native": ["--nice=5"]}
+        return Scheduler(
+            "slurm", "slurm", "SLURM_ARRAY_TASK_ID", site, stop=slurm.stop_controller, start=slurm.start_controller
+        )
+
+
+class TestGridEngine(AdapterContract):
+    @pytest.fixture
+    def scheduler(self, gridengine: GridEngine) -> Scheduler:
+        site = {"queues": {"all.q": None, "short.q": 60}, "account": "physics", "native": ["-p", "-5"]}
+        return Scheduler("sge", "sge", "SGE_TASK_ID", site, stop=gridengine.stop_master, start=gridengine.start_master)
+
+
+class TestLocal(AdapterContract):
+    @pytest.fixture
+    def scheduler(self) -> Scheduler:
+        return Scheduler("box", "local", None, {"queues": {"local": None}})
+
+    def test_a_submit_whose_answer_was_lost_is_found_by_its_mark(self) -> None:  # type: ignore[override]
+        """It has no command whose answer could be lost."""
+
+
+if PBS:
+
+    class TestPbs(AdapterContract):
+        @pytest.fixture
+        def scheduler(self) -> Scheduler:
+            site = {"queues": {"workq": None, "debug": 3600}, "account": "a", "native": ["-p", "5"]}
+            return Scheduler("pbs", "pbspro", "PBS_ARRAY_INDEX", site)
+
+
+if TORQUE:
+
+    class TestTorque(AdapterContract):
+        @pytest.fixture
+        def scheduler(self) -> Scheduler:
+            site = {"queues": {"batch": None, "short": 600}, "account": "a", "native": ["-p", "5"]}
+            return Scheduler("torque", "torque", "PBS_ARRAYID", site)
+
+
+if LSF:
+
+    class TestLsf(AdapterContract):
+        @pytest.fixture
+        def scheduler(self) -> Scheduler:
+            site = {"queues": {"normal": None, "short": 3600}, "account": "a", "native": ["-sp", "5"]}
+            return Scheduler("lsf", "lsf", "LSB_JOBINDEX", site)
