@@ -34,9 +34,13 @@ class Adapter:
 
     def check_id(self, job_id: str) -> str:
         """The id, when it is of this scheduler's form. Raises NotFound."""
-        if not self.job_id.fullmatch(job_id):
+        if not self._is_id(job_id):
             raise NotFound("Job not found")
         return job_id
+
+    def _is_id(self, job_id: str) -> bool:
+        """Other scripts have digits too, which a pattern takes and no scheduler does."""
+        return job_id.isascii() and bool(self.job_id.fullmatch(job_id))
 
     def check_options(self, request: JobRequest) -> None:
         """Raise Refused for an option that this scheduler does not have, or a job to wait for that is none.
@@ -51,7 +55,7 @@ class Adapter:
                 )
         for name in DEPENDENCIES:
             for job_id in getattr(request, name):
-                if not self.job_id.fullmatch(job_id):
+                if not self._is_id(job_id):
                     raise Refused(f"options.{name}: {job_id} is no job id of cluster {self.cluster_id}")
 
     def submit(self, request: JobRequest) -> Job:

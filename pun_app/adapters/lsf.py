@@ -105,6 +105,10 @@ class LsfAdapter(SchedulerAdapter):
             return NotFound("Job not found")
         return Refused(said)
 
+    def is_under_way(self, output: Output) -> bool:
+        # volclava's answer for an array, whose elements it then sees to.
+        return "Operation is in progress" in output.err
+
     def array_of(self, job_id: str) -> str:
         return job_id.partition("[")[0]
 

@@ -79,6 +79,10 @@ class SchedulerAdapter(Adapter):
         """What a failed command means: NotFound, Refused, or Unavailable (NotStarted: it reached nobody)."""
         raise NotImplementedError
 
+    def is_under_way(self, output: Output) -> bool:
+        """Whether a change that failed by its status was taken all the same."""
+        return False
+
     def aimed(self, argv: Sequence[str]) -> Sequence[str]:
         """The command, for the configured cluster."""
         return argv
@@ -88,8 +92,8 @@ class SchedulerAdapter(Adapter):
     def said(self, output: Output) -> str:
         """What a failed command said, without its own name before each line, and without its usage."""
         text = re.split(r"(?im)^usage:", output.err.strip() or output.out.strip(), maxsplit=1)[0]
-        own = rf"^(({'|'.join(self.programs)}): *)?((error|fatal|denied): )?"
-        lines = [re.sub(own, "", line.strip()) for line in text.splitlines()]
+        own = rf"^\[?(\S*/)?(({'|'.join(self.programs)}): *)?((error|fatal|denied): )?|\]$"
+        lines = [re.sub(own, "", line.strip()) for line in text.splitlines() if line.strip() != "[exiting]"]
         return "; ".join(line for line in lines if line)[:1000] or f"it ended with status {output.code}"
 
     def commands(self) -> list[str]:
@@ -173,7 +177,7 @@ class SchedulerAdapter(Adapter):
     def change(self, command: tuple[str, ...], job: Job) -> None:
         """Run a command that changes a job."""
         output = self.run([*command, job.id])
-        if output.code:
+        if output.code and not self.is_under_way(output):
             raise self.failure(output)
 
     def _taken_after_all(self, mark: str, error: Unavailable) -> Job:

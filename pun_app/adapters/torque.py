@@ -41,8 +41,8 @@ STATUS = {
 LIMITS = {-10: "out_of_memory", -11: "timed_out", -12: "timed_out"}
 """exit_status of a job that Torque ended for its mem, walltime or cput (pbs_job.h, JOB_EXEC_OVERLIMIT)."""
 
-UNKNOWN_JOB = 153
-"""The commands' exit status: Torque's error number modulo 256."""
+UNKNOWN_JOB, NOT_YOURS = 153, 159
+"""Exit statuses of the commands: Torque's error number modulo 256."""
 
 _NEVER_SENT = re.compile(r"connection refused|cannot connect to|cannot resolve|unable to communicate", re.I)
 _UNREACHABLE = re.compile(r"time[d]? ?out|connection|munge|trqauthd|end of file|errno=15\d{3}", re.I)
@@ -122,7 +122,7 @@ class TorqueAdapter(SchedulerAdapter):
             argv = ["qstat", "-x", *(["-t"] if tasks else []), *ids[start : start + _IN_ONE_COMMAND]]
             output = self.run(argv, **settings)
             # One that has gone makes the status that of a failure; the others are told all the same.
-            if output.code not in (0, UNKNOWN_JOB):
+            if output.code not in (0, UNKNOWN_JOB, NOT_YOURS):
                 raise self.reading_failure(output)
             # Of several jobs each is a document of its own.
             together = re.sub(r"<\?xml[^>]*\?>", "", output.out)

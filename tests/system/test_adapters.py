@@ -1,7 +1,7 @@
 """Every adapter whose scheduler can run on this machine, held to the same list (contract.py).
 
 Slurm, Grid Engine and the scheduler of Punway itself are started here. A PBS or an LSF that runs on the machine already
-is taken in by PUNWAY_TEST_PBS (its exec directory), PUNWAY_TEST_TORQUE (bin directory:host) and PUNWAY_TEST_LSF
+is taken in alone by PUNWAY_TEST_PBS (its exec directory), PUNWAY_TEST_TORQUE (bin directory:host) and PUNWAY_TEST_LSF
 (bindir:envdir:serverdir).
 """
 
@@ -48,14 +48,26 @@ def loses_the_answer(folder: Path, name: str, submit: Path | str) -> str:
 
 
 @pytest.fixture(scope="module")
-def schedulers(folder: Path, slurm: SlurmCluster, gridengine: GridEngine, hook_user: str) -> Iterator[Portal]:
+def schedulers(folder: Path, hook_user: str, request: pytest.FixtureRequest) -> Iterator[Portal]:
     """One portal with a cluster for each of them, and one more for each whose submits lose their answers."""
+    if PBS or TORQUE or LSF:
+        jobs = running_already(folder)
+    else:
+        jobs = started_here(folder, request.getfixturevalue("slurm"), request.getfixturevalue("gridengine"))
+    portal = Portal(folder / "a", hook_user, {name: f"v2:\n  job: {{{job}}}\n" for name, job in jobs.items()})
+    try:
+        yield portal.start()
+    finally:
+        portal.stop()
+
+
+def started_here(folder: Path, slurm: SlurmCluster, gridengine: GridEngine) -> dict[str, str]:
     settings = "".join(f"export {name}={value}\n" for name, value in gridengine.environment.items() if name != "PATH")
     sge = gridengine.root / "wrapped"
     sge.mkdir()
     for name in SGE_COMMANDS:
         program(sge / name, f'{settings}exec {PROGRAMS}/{name} "$@"')
-    jobs = {
+    return {
         "slurm": f"adapter: slurm, bin: /usr/bin, conf: {slurm.conf}",
         "slurm-lost": f"adapter: slurm, bin: /usr/bin, conf: {slurm.conf},"
         f" bin_overrides: {{sbatch: {loses_the_answer(folder, 'sbatch', '/usr/bin/sbatch')}}}",
@@ -64,6 +76,10 @@ def schedulers(folder: Path, slurm: SlurmCluster, gridengine: GridEngine, hook_u
         f" bin_overrides: {{qsub: {loses_the_answer(folder, 'sge', sge / 'qsub')}}}",
         "box": "adapter: local, slots: 4",
     }
+
+
+def running_already(folder: Path) -> dict[str, str]:
+    jobs = {}
     if PBS:
         lost = loses_the_answer(folder, "pbs", f"{PBS}/bin/qsub")
         jobs["pbs"] = f"adapter: pbspro, exec: {PBS}"
@@ -79,11 +95,7 @@ def schedulers(folder: Path, slurm: SlurmCluster, gridengine: GridEngine, hook_u
         lost = loses_the_answer(folder, "lsf", f"{bindir}/bsub")
         jobs["lsf"] = f"adapter: lsf, bindir: {bindir}, envdir: {envdir}, serverdir: {serverdir}"
         jobs["lsf-lost"] = f"{jobs['lsf']}, bin_overrides: {{bsub: {lost}}}"
-    portal = Portal(folder / "a", hook_user, {name: f"v2:\n  job: {{{job}}}\n" for name, job in jobs.items()})
-    try:
-        yield portal.start()
-    finally:
-        portal.stop()
+    return jobs
 
 
 @pytest.fixture
@@ -144,5 +156,5 @@ if LSF:
     class TestLsf(AdapterContract):
         @pytest.fixture
         def scheduler(self) -> Scheduler:
-            site = {"queues": {"normal": None, "short": 3600}, "account": "a", "native": ["-sp", "5"]}
+            site = {"queues": {"normal": None, "short": 3600}, "account": "a", "native": ["-r"]}
             return Scheduler("lsf", "lsf", "LSB_JOBINDEX", site)

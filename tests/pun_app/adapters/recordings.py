@@ -1,0 +1,52 @@
+"""What real schedulers said: ``tests/data/*.jsonl``, a command a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pun_app.adapters.command import Output
+from pun_app.adapters.scheduler import SchedulerAdapter
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+class Recordings(dict[str, dict[str, Any]]):
+    """One file's, by name."""
+
+    def __init__(self, name: str) -> None:
+        lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        super().__init__((record["name"], record) for record in map(json.loads, lines))
+
+    def output(self, name: str) -> Output:
+        """As the adapter is given it, bytes that are no UTF-8 replaced."""
+        record = self[name]
+        texts = [record["stdout"], record["stderr"]]
+        if record.get("bytes") == "latin-1":
+            texts = [text.encode("latin-1").decode("utf-8", "replace") for text in texts]
+        return Output(record["exit"], *texts)
+
+    def of(self, program: str) -> list[str]:
+        """The names of one program's, but for those that never ended."""
+        return [
+            name for name, record in self.items() if record["argv"][0] == program and isinstance(record["exit"], int)
+        ]
+
+
+def answers(adapter: SchedulerAdapter, *outputs: Output) -> list[list[str]]:
+    """Make an adapter's commands give these answers, one after the other; the argv that it ran are put in the list."""
+    ran: list[list[str]] = []
+    left = list(outputs)
+
+    def run(argv: Any, *_: Any, **__: Any) -> Output:
+        ran.append(list(argv))
+        return left.pop(0)
+
+    adapter.run = run  # type: ignore[method-assign]
+    return ran
+
+
+def options_of(argv: list[str]) -> list[str]:
+    """The options of a command: its words that begin with a dash and are no option's value."""
+    return [word for word in argv[1:] if word.startswith("-") and not word.lstrip("-").isdigit()]

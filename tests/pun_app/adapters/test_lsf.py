@@ -1,0 +1,323 @@
+"""pun_app/adapters/lsf.py against what volclava 2.2 said, OOD's samples of IBM's LSF 8 and 9, and bsub's documented options."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from pun_app.adapters.command import Output
+from pun_app.adapters.lsf import FIELDS, LsfAdapter, job_of, submit_command
+from pun_app.adapters.lsf_answers import cluster_info, past_job, queues_of, records, stories, table, when
+from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
+from pun_app.errors import NotFound, Refused, Unavailable
+from tests.pun_app.adapters.recordings import Recordings, answers, options_of
+
+SAID = Recordings("lsf-volclava")
+NOW = 1795461000
+PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")
+FULL = replace(
+    PLAIN, job_name="n", queue_name="short", accounting_id="p", wall_time=90, output_path="/o", error_path="/e", array="1-9:2%3",
+    after=("1",), afterok=("2", "3"), afternotok=("4",), afterany=("5[1]",), nodes=2, cores=4, memory=100, gpus=1,
+    reservation="r#1", environment={"A": "1"}, hold=True, email="a@example.org",
+)  # fmt: skip
+UNITS = (1024, 1)
+
+DOCUMENTED = {"-U": True, "-gpu": True}
+"""Options of IBM's bsub (LSF 10.1, bsub reference) that volclava's usage has not, and whether they take a value."""
+
+
+@pytest.fixture
+def adapter() -> LsfAdapter:
+    adapter = LsfAdapter("c", {"adapter": "lsf"})
+    adapter.user = "pbsa"
+    return adapter
+
+
+@pytest.fixture(autouse=True)
+def _at_the_time_of_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: float(NOW))
+
+
+def test_the_recorded_json() -> None:
+    """Every row is a job; a job name with quotes, brackets and blanks is one name."""
+    jobs = {job.id: job for job in records(SAID.output("bjobs-o-json-known").out)}
+    assert len(jobs) == json.loads(SAID["bjobs-o-json-known"]["stdout"])["JOBS"]
+    assert {job.status for job in jobs.values()} >= {RUNNING, QUEUED, COMPLETED}
+    assert (jobs["2"].outcome, jobs["2"].name, jobs["2"].queue) == ("succeeded", "demo-job", "short")
+    assert (jobs["2"].started_at, jobs["2"].ended_at) == (1795375189, 1795375220)
+    # How a job that failed did so is not in this LSF's JSON.
+    assert (jobs["3"].status, jobs["3"].outcome) == (COMPLETED, None)
+    assert jobs["25"].name == 'we"ird nm <x>'
+    assert jobs["7[2]"].name == "arr[2]"
+
+
+def test_the_wide_table_tells_the_same() -> None:
+    """Of two lists that were taken at different moments, what both have."""
+    rows = {job.id: job for job in table(SAID.output("bjobs-W-a-final").out)}
+    others = {job.id: job for job in records(SAID.output("bjobs-o-json-known").out)}
+    same = [number for number, job in rows.items() if number in others and job.status == others[number].status]
+    assert len(same) > 15
+    for number in same:
+        ours, theirs = rows[number], others[number]
+        assert (ours.name, ours.queue, ours.started_at, ours.ended_at) == (
+            theirs.name, theirs.queue, theirs.started_at, theirs.ended_at,
+        )  # fmt: skip
+    assert rows["2"].account == "proj123"
+    # As OOD's tests have it of LSF 8.3 and 9.1, whose table ends with a column more.
+    ibm = (
+        "542945  efranz  DONE  short      foobar02.osc.edu compute013  #!/bin/bash;#BSUB -q short # queue; echo \"Hello, I am in"
+        " $PWD\";sleep 30 03/31-19:24:57 default    000:00:00.03 2      32     9389 03/31-19:24:59 03/31-19:25:29 1\n"
+        "542935  efranz  RUN   short      foobar02.osc.edu compute013  foo        03/31-14:46:42 default    000:00:00.00 2      32"
+        "     25156 03/31-14:46:44 -\n542  efranz  RUN  sho"
+    )  # fmt: skip
+    done, running = table(ibm)
+    assert (done.outcome, done.name and done.name.endswith("sleep 30")) == ("succeeded", True)
+    assert (running.status, running.name, running.ended_at) == (RUNNING, "foo", None)
+
+
+@pytest.mark.parametrize(
+    ("stat", "status"),
+    [("PEND", QUEUED), ("WAIT", QUEUED), ("PSUSP", QUEUED_HELD), ("RUN", RUNNING), ("USUSP", SUSPENDED), ("SSUSP", SUSPENDED),
+     ("DONE", COMPLETED), ("EXIT", COMPLETED), ("UNKWN", None), ("ZOMBI", None), ("BRANDNEW", None)],
+)  # fmt: skip
+def test_states(stat: str, status: str | None) -> None:
+    (job,) = records(json.dumps({"RECORDS": [{"JOBID": "1", "STAT": stat}]}))
+    assert (job.status, job.native_state) == (status, stat)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "outcome", "exit_code"),
+    [
+        ("3", "", "failed", 3), ("137", "", "failed", 137), ("130", "TERM_OWNER: job killed by owner", "cancelled", None),
+        ("140", "TERM_RUNLIMIT: job killed after reaching LSF run time limit", "timed_out", None),
+        ("137", "TERM_MEMLIMIT: job killed after reaching LSF memory usage limit", "out_of_memory", None),
+        ("143", "TERM_PREEMPT: job killed after preemption", "preempted", None), ("", "", "cancelled", None),
+        ("1", "TERM_SOMETHING_NEW", "failed", 1),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_how_a_job_of_ibms_ended(code: str, reason: str, outcome: str, exit_code: int | None) -> None:
+    """By bacct(1)'s termination reasons; 10.1 has code and reason among the fields of -o."""
+    row = {"JOBID": "1", "STAT": "EXIT", "EXIT_CODE": code, "EXIT_REASON": reason}
+    (job,) = records(json.dumps({"RECORDS": [row]}))
+    assert (job.outcome, job.exit_code) == (outcome, exit_code)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "outcome", "exit_code"),
+    [
+        ("bjobs-l-full", RUNNING, None, None), ("bjobs-l-dep", QUEUED, None, None), ("bjobs-l-psusp", QUEUED_HELD, None, None),
+        ("bjobs-l-ususp", SUSPENDED, None, None), ("bjobs-l-done", COMPLETED, "succeeded", 0), ("bjobs-l-e127", COMPLETED, "failed", 127),
+        ("bjobs-l-e255", COMPLETED, "failed", 255), ("bjobs-l-sigkill", COMPLETED, "failed", 137),
+        ("bjobs-l-runlimit", COMPLETED, "timed_out", None), ("bjobs-l-killed-pending", COMPLETED, "cancelled", None),
+        ("bjobs-l-array2-elem", COMPLETED, "failed", 2), ("bjobs-l-nasty", QUEUED_HELD, None, None),
+    ],
+)  # fmt: skip
+def test_the_long_answer(name: str, status: str, outcome: str | None, exit_code: int | None) -> None:
+    (story,) = stories(SAID.output(name).out)
+    job = job_of(story)
+    assert (job.status, job.outcome, job.exit_code) == (status, outcome, exit_code)
+    assert job.owner == "pbsa"
+    assert job.submitted_at is not None
+
+
+def test_a_long_answer_as_a_whole() -> None:
+    (story,) = stories(SAID.output("bjobs-l-full").out)
+    job = job_of(story)
+    assert (job.id, job.name, job.queue, job.account, job.wallclock_limit) == ("2", "demo-job", "short", "proj123", 300)
+    assert (job.submitted_at, job.started_at) == (1795375187, 1795375189)
+    (nasty,) = stories(SAID.output("bjobs-l-nasty").out)
+    assert nasty.name == 'we"ird nm <x>'
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("Nov 22 19:21", 1795375260), ("Nov 22 19:21:07", 1795375267), ("Nov 22 19:21:07 2026", 1795375267), ("11/22-19:21:07", 1795375267),
+     ("Nov 22 19:21 L", 1795375260), ("Dec 31 23:59:59", 1767225599), ("Feb 29 00:00", 1709164800), ("-", None), ("", None),
+     ("Nov 31 10:00", None), ("13/40-99:99:99", None)],
+)  # fmt: skip
+def test_times_without_a_year(text: str, seconds: int | None) -> None:
+    """The last that was: at the end of November a time in December is last year's."""
+    assert when(text, NOW) == seconds
+
+
+def test_fields_that_this_lsf_does_not_know_are_left_out(adapter: LsfAdapter) -> None:
+    """One after the other, as it names them; and they are not asked for again."""
+    refusals = [
+        Output(99, "", f"<{name}> in the format string is not a valid field name.\n")
+        for name in ("JOBINDEX", "EXIT_CODE")
+    ]
+    ran = answers(adapter, *refusals, SAID.output("bjobs-o-json-known"), SAID.output("bjobs-l-e127"))
+    adapter.jobs()
+    asked = [argv[argv.index("-o") + 1].split() for argv in ran[:3]]
+    assert asked[0] == list(FIELDS)
+    assert set(asked[0]) - set(asked[2]) == {"jobindex", "exit_code"}
+    ran = answers(adapter, SAID.output("bjobs-o-json-known"), SAID.output("bjobs-l-e127"))
+    adapter.jobs()
+    assert ran[0][ran[0].index("-o") + 1].split() == asked[2]
+
+
+def test_a_version_without_json_has_the_wide_table(adapter: LsfAdapter) -> None:
+    ran = answers(
+        adapter,
+        Output(255, "", "bjobs: illegal option -- json\nUsage: bjobs"),
+        SAID.output("bjobs-W-a-final"),
+        Output(0, "", ""),
+    )
+    assert len(adapter.jobs()) > 15
+    assert ran[1][:3] == ["bjobs", "-w", "-W"]
+
+
+@pytest.mark.parametrize("name", ["bjobs-unknown", "bjobs-empty", "bjobs-array-elem-outside"])
+def test_a_job_that_is_not_there(adapter: LsfAdapter, name: str) -> None:
+    """Neither among those that LSF still has, nor in its history."""
+    answers(adapter, SAID.output(name), SAID.output("bhist-unknown"))
+    with pytest.raises(NotFound):
+        adapter.job("99999")
+
+
+def test_another_users_job_is_not_there(adapter: LsfAdapter) -> None:
+    adapter.user = "pbsb"
+    answers(adapter, SAID.output("bjobs-o-json-known"), SAID.output("bhist-l-full"))
+    with pytest.raises(NotFound):
+        adapter.job("2")
+
+
+@pytest.mark.parametrize("name", [n for p in ("bsub", "bkill", "bstop", "bresume") for n in SAID.of(p)])
+def test_every_recorded_answer_to_a_change(adapter: LsfAdapter, name: str) -> None:
+    output = SAID.output(name)
+    if output.code == 0:
+        if SAID[name]["argv"][0] == "bsub":
+            assert re.fullmatch(r"\d+", adapter.submitted_id(output) or "")
+        return
+    error = adapter.failure(output)
+    gone = "No matching job found" in output.err or "Illegal job ID" in output.err or "not found" in output.err
+    assert type(error) is (NotFound if gone else Refused), error.message
+    assert "Usage" not in error.message
+    assert adapter.submitted_id(output) is None
+
+
+def test_a_daemon_that_is_down(adapter: LsfAdapter) -> None:
+    output = Output(255, "", "batch system daemon not responding ... still trying\n")
+    assert isinstance(adapter.failure(output), Unavailable)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 300, -4])
+def test_half_an_answer_is_none(cut: int) -> None:
+    with pytest.raises(Unavailable, match="cannot be read"):
+        records(SAID.output("bjobs-o-json-known").out[:cut])
+
+
+def test_history(adapter: LsfAdapter) -> None:
+    """bhist breaks its lines in the middle of words; its times have no year."""
+    (past,) = [past_job(story) for story in stories(SAID.output("bhist-l-full").out)]
+    assert (past.job.outcome, past.job.name, past.job.started_at, past.job.ended_at) == (
+        "succeeded", "demo-job", 1795375189, 1795375220,
+    )  # fmt: skip
+    elements = [past_job(story).job for story in stories(SAID.output("bhist-l-array").out)]
+    assert [(job.id, job.outcome, job.queue) for job in elements] == [
+        ("7[1]", "cancelled", "short"), ("7[2]", "cancelled", "short"), ("7[3]", "cancelled", "short"),
+    ]  # fmt: skip
+    ran = answers(adapter, SAID.output("bhist-l-runlimit"))
+    (timed_out,) = adapter.history(Period(0, NOW))
+    assert (timed_out.job.outcome, timed_out.job.wallclock_limit) == ("timed_out", 60)
+    assert ran[0][ran[0].index("-C") + 1] == "1970/01/01/00:00,2026/11/23/19:11"
+    answers(adapter, SAID.output("bhist-unknown"))
+    assert adapter.history(Period(0, NOW)) == []
+
+
+def test_queues() -> None:
+    queues = {queue.name: queue for queue in queues_of(SAID.output("bqueues-l").out, ["normal"])}
+    assert {name: queue.state for name, queue in queues.items()} == {
+        "short": "up", "normal": "up", "onlyb": "up", "closedq": "draining", "frozen": "down",
+    }  # fmt: skip
+    assert (queues["short"].time_limit, queues["normal"].time_limit) == (3600, None)
+    assert [queue.name for queue in queues.values() if queue.default] == ["normal"]
+    ibm = "QUEUE: night\n  -- x\n\nPRIO NICE STATUS\n 40 0 Open:Active\n\nDEFAULT LIMITS:\n RUNLIMIT\n 10.0 min of hosta\n\nMAXIMUM LIMITS:\n RUNLIMIT\n 480.0 min of hosta\n"
+    (night,) = queues_of(ibm, [])
+    assert (night.default_time_limit, night.time_limit) == (600, 28_800)
+
+
+def test_how_much_is_in_use() -> None:
+    info = cluster_info(SAID.output("bhosts-w").out)
+    assert (info.active_nodes, info.total_nodes, info.active_processors, info.total_processors) == (1, 1, 2, 2)
+    with pytest.raises(Unavailable):
+        cluster_info("nothing of the kind")
+
+
+def test_a_submit_has_options_that_bsub_has() -> None:
+    """In the usage that volclava printed, or in IBM's documentation."""
+    usage = SAID.output("bsub-bad-option").err
+    argv = submit_command(FULL, "mark", UNITS)
+    for option in options_of(argv):
+        if option in DOCUMENTED:
+            takes_a_value = DOCUMENTED[option]
+        else:
+            assert re.search(rf"\[{option}[ \]]|\| {option}[ \]]", usage), option
+            takes_a_value = bool(re.search(rf"\[{option} [\w\"]", usage))
+        following = argv[argv.index(option) + 1 : argv.index(option) + 2]
+        assert takes_a_value == bool(following and not following[0].startswith("-")), option
+
+
+def test_what_a_submit_asks_for() -> None:
+    argv = submit_command(FULL, "mark", UNITS)
+    given = dict(pairwise(argv))
+    assert given["-J"] == "n[1-9:2]%3"
+    assert given["-W"] == "2"  # Minutes, and no fewer seconds than were asked for.
+    assert given["-R"] == "span[ptile=2] rusage[mem=100]"
+    assert given["-M"] == "102400"
+    assert given["-n"] == "4"
+    assert given["-w"] == "started(1) && done(2) && done(3) && exit(4) && ended(5[1])"
+    assert given["-Jd"] == "mark"
+    own = replace(PLAIN, content='#!/bin/sh\n#BSUB -Jd "my own"\n#BSUB -o mine.out\ntrue\n')
+    assert submit_command(own, "mark", UNITS) == ["bsub", "-Jd", "my own mark"]
+    assert submit_command(PLAIN, "mark", UNITS)[-2:] == ["-o", "lsf-%J.out"]
+
+
+def test_every_option_is_in_a_submit_or_refused(adapter: LsfAdapter) -> None:
+    plain = submit_command(PLAIN, "m", UNITS)
+    for name in OPTIONS:
+        request = replace(PLAIN, **{name: {"qos": "high", "native": ("-r",)}.get(name, getattr(FULL, name))})
+        if name not in adapter.options:
+            with pytest.raises(Refused, match=f"options.{name}"):
+                adapter.submit(request)
+        elif name != "environment":
+            assert submit_command(request, "m", UNITS) != plain, name
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"array": "0-3"}, {"array": "1,0"}, {"nodes": 2, "cores": 3}, {"job_name": "a[1-3]"}], ids=range(4)
+)
+def test_what_lsf_cannot_have_is_refused(wrong: dict[str, object]) -> None:
+    """Of "arr[0-3]" volclava makes one job, and says on the side that the list was bad."""
+    with pytest.raises(Refused):
+        submit_command(replace(PLAIN, **wrong), "m", UNITS)  # type: ignore[arg-type]
+
+
+def test_no_command_ever_has_the_id_0() -> None:
+    """To bkill and its like it is every job of the user."""
+    for job_id in ("0", "00", "0[1]", "-1", "", "1 0", "1[0]", "1[]", "1[1-3]"):
+        assert not LsfAdapter.job_id.fullmatch(job_id)
+    for job_id in ("1", "7[2]", "999999"):
+        assert LsfAdapter.job_id.fullmatch(job_id)
+
+
+def test_units_of_memory_are_the_clusters(tmp_path: Path) -> None:
+    (tmp_path / "lsf.conf").write_text("# x\nLSF_UNIT_FOR_LIMITS=GB\n")
+    adapter = LsfAdapter("c", {"adapter": "lsf", "envdir": str(tmp_path)})
+    assert adapter._memory_units() == (1 / 1024, 1 / 1024)
+    argv = submit_command(replace(PLAIN, memory=2048), "m", adapter._memory_units())
+    assert argv[argv.index("-M") + 1] == "2"
+    (tmp_path / "lsf.conf").write_text("LSF_SERVERDIR=/x\n")
+    assert adapter._memory_units() == (1024, 1)
+
+
+def test_a_clusters_name_goes_with_each_command() -> None:
+    adapter = LsfAdapter("c", {"adapter": "lsf", "cluster": "east"})
+    assert adapter.aimed(["bjobs", "-a"]) == ["bjobs", "-m", "east", "-a"]
+    assert adapter.aimed(["bhist", "-l"]) == ["bhist", "-l"]

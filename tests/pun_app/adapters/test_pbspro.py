@@ -1,0 +1,247 @@
+"""pun_app/adapters/pbspro.py against what a real OpenPBS 23.06 said, and the options that its commands have."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
+from pun_app.adapters.pbspro import PbsProAdapter, submit_command
+from pun_app.adapters.pbspro_answers import Jobs, job_of, read
+from pun_app.errors import NotFound, NotSupported, Refused, Unavailable
+from tests.pun_app.adapters.recordings import Recordings, answers, options_of
+
+SAID = Recordings("openpbs")
+PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")
+FULL = replace(
+    PLAIN, job_name="n", queue_name="workq", accounting_id="a", wall_time=90, output_path="/o", error_path="/e", array="1-9",
+    after=("1.vm",), afterok=("2.vm", "3.vm"), afternotok=("4[].vm",), afterany=("5",), nodes=2, cores=5, memory=100, gpus=1,
+    environment={"A": "1", "B": ""}, hold=True, email="a@example.org",
+)  # fmt: skip
+
+
+@pytest.fixture
+def adapter() -> PbsProAdapter:
+    adapter = PbsProAdapter("c", {"adapter": "pbspro"})
+    adapter.user = "pbsa"
+    return adapter
+
+
+@pytest.mark.parametrize("name", [n for n in SAID if '"Jobs"' in SAID[n]["stdout"] and "json" in SAID[n]["argv"]])
+def test_every_recorded_list_of_jobs_is_read(name: str) -> None:
+    """Whatever is in the jobs' environments: other scripts' digits, JSON, bytes that are no UTF-8."""
+    jobs = read(SAID.output(name).out, Jobs).jobs
+    assert jobs
+    for job_id, answer in jobs.items():
+        job = job_of(job_id, answer)
+        assert PbsProAdapter.job_id.fullmatch(job.id)
+        assert job.status is not None
+        assert job.owner in ("pbsa", "pbsb", "hpca", "hpcb")
+        assert job.submitted_at is not None
+        assert (job.outcome is None) == (job.status != COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("name", "job_id", "status", "outcome", "exit_code"),
+    [
+        ("qstat-json-full", "1.vm", RUNNING, None, None),
+        ("qstat-json-held", "4.vm", QUEUED_HELD, None, None),
+        ("qstat-json-dep", "5.vm", QUEUED, None, None),
+        ("qstat-json-wait", "10.vm", QUEUED, None, None),
+        ("qstat-json-suspended", "48.vm", SUSPENDED, None, None),
+        ("qstat-json-arr", "7[].vm", RUNNING, None, None),
+        ("qstat-json-array-t", "7[1].vm", COMPLETED, "succeeded", 0),
+        ("qstat-json-x-full-finished", "1.vm", COMPLETED, "succeeded", 0),
+        ("qstat-json-x-all", "2.vm", COMPLETED, "failed", 3),
+        ("qstat-json-x-sigkill", "1000.vm", COMPLETED, "failed", 137),
+        ("qstat-json-x-exit255", "1005.vm", COMPLETED, "failed", 255),
+        ("qstat-json-x-walltime-2s", "1008.vm", COMPLETED, "timed_out", None),
+        ("qstat-json-deleted-by-manager-x", "49.vm", COMPLETED, "cancelled", None),
+        ("qstat-json-x-traps-term", "51.vm", COMPLETED, "cancelled", None),
+        ("qstat-json-x-forcedeleted-50", "50.vm", COMPLETED, "cancelled", None),
+        ("qstat-json-x-bad-depend-31", "31.vm", COMPLETED, "cancelled", None),
+        ("qstat-json-x-array-deleted", "1010[].vm", COMPLETED, "cancelled", None),
+    ],
+)
+def test_states(name: str, job_id: str, status: str, outcome: str | None, exit_code: int | None) -> None:
+    """Among them: substate 92 with no exit status, which is no success."""
+    job = job_of(job_id, read(SAID.output(name).out, Jobs).jobs[job_id])
+    assert (job.status, job.outcome, job.exit_code) == (status, outcome, exit_code)
+
+
+def test_a_job_as_a_whole() -> None:
+    job = job_of("1.vm", read(SAID.output("qstat-json-x-full-finished").out, Jobs).jobs["1.vm"])
+    assert (job.name, job.owner, job.queue, job.account) == ("demo-job", "pbsa", "workq", "proj123")
+    # Sun Nov 22 19:07:38 2026 and 19:08:24, in UTC.
+    assert (job.submitted_at, job.started_at, job.ended_at) == (1795374458, 1795374458, 1795374504)
+    assert (job.wallclock_time, job.wallclock_limit) == (45, 300)
+
+
+def test_a_state_that_is_not_known_is_null() -> None:
+    answer = read('{"Jobs": {"1.vm": {"Job_Owner": "a@b", "job_state": "~"}}}', Jobs).jobs["1.vm"]
+    job = job_of("1.vm", answer)
+    assert (job.status, job.native_state, job.outcome) == (None, "~", None)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50, 400, -3])
+def test_half_an_answer_is_none(cut: int) -> None:
+    with pytest.raises(Unavailable, match="cannot be read"):
+        read(SAID.output("qstat-json-full").out[:cut], Jobs)
+
+
+@pytest.mark.parametrize("name", [n for p in ("qsub", "qdel", "qhold", "qrls", "qselect") for n in SAID.of(p)])
+def test_every_recorded_failure_means_something(adapter: PbsProAdapter, name: str) -> None:
+    """By its status and words; a usage is no message."""
+    output = SAID.output(name)
+    if output.code == 0 or "-W-block" in name:
+        return
+    error = adapter.failure(output)
+    kind = {153: NotFound, 162: NotStarted, 255: NotStarted}.get(output.code, Refused)
+    assert type(error) is kind, error.message
+    assert error.message
+    assert "usage" not in error.message
+    assert not error.message.startswith(("qsub:", "qdel:", "qhold:", "qrls:"))
+
+
+@pytest.mark.parametrize("name", SAID.of("qsub"))
+def test_every_recorded_submit_has_its_id(adapter: PbsProAdapter, name: str) -> None:
+    """Also one that waited for its job (-W block=true), and so ends as the job did."""
+    output = SAID.output(name)
+    submitted = bool(re.fullmatch(r"\d+(\[\])?\.vm\n", output.out))
+    assert (adapter.submitted_id(output) == output.out.strip()) is submitted
+    assert submitted or output.code or name == "qsub-z-quiet"
+
+
+def test_a_job_that_is_not_there(adapter: PbsProAdapter) -> None:
+    """Unknown, another user's, or hidden (query_other_jobs is off): all the same."""
+    for name in ("qstat-json-unknown", "qstat-json-other-users-job", "qstat-json-other-hidden"):
+        answers(adapter, SAID.output(name))
+        with pytest.raises(NotFound):
+            adapter.job("13.vm")
+
+
+def test_a_server_that_is_down_is_not_a_queue_without_jobs(adapter: PbsProAdapter) -> None:
+    """Its answer has the form of an empty list, and the server's name; its status says what it is."""
+    for name in ("one/qstat-server-down", "wrong-port-qstat", "no-conf-qstat"):
+        answers(adapter, SAID.output(name))
+        with pytest.raises(Unavailable):
+            adapter.job("1.vm")
+    answers(adapter, SAID.output("server-down-qselect"))
+    with pytest.raises(Unavailable):
+        adapter.jobs()
+
+
+def test_a_list_is_of_ids_and_one_question(adapter: PbsProAdapter) -> None:
+    """Never without ids, which lists everybody's jobs, and never of an empty word, which does too."""
+    ran = answers(adapter, SAID.output("qselect-u"), Output(0, "", ""), SAID.output("qstat-json-x-all"))
+    assert len(adapter.jobs()) > 5
+    assert ran[0] == ["qselect", "-u", "pbsa"]
+    assert ran[2][:6] == ["qstat", "-x", "-E", "-f", "-F", "json"]
+    assert ran[2][6:] == SAID.output("qselect-u").out.split()
+    ran = answers(adapter, Output(0, "", ""), Output(0, "", ""))
+    assert adapter.jobs() == []
+    assert len(ran) == 2
+
+
+def test_a_server_without_history_says_so(adapter: PbsProAdapter) -> None:
+    off = Output(0, "", "qselect: PBS is not configured to maintain job history\n")
+    answers(adapter, off)
+    with pytest.raises(NotSupported, match="job_history_enable"):
+        adapter.history(Period(0, 1))
+    ran = answers(adapter, SAID.output("qstat-json-x-history-off"), SAID.output("qstat-json-full"))
+    assert adapter.job("1.vm").status == RUNNING
+    assert "-x" not in ran[1]
+
+
+def test_what_past_jobs_used(adapter: PbsProAdapter) -> None:
+    answers(adapter, Output(0, "1.vm", ""), SAID.output("qstat-json-x-full-finished"))
+    (past,) = adapter.history(Period(0, 2_000_000_000))
+    assert (past.cpus, past.cpu_time, past.memory_used, past.memory_requested) == (1, 0, 7016 * 1024, 100 * 1024**2)
+
+
+def test_queues(adapter: PbsProAdapter) -> None:
+    """With state, limits and the default; without one whose list of users leaves this one out."""
+    answers(adapter, SAID.output("one/qstat-B-f-json"), SAID.output("qstat-Q-json"))
+    queues = {queue.name: queue for queue in adapter.queues()}
+    assert {name: queue.state for name, queue in queues.items()} == {
+        "workq": "up", "debug": "up", "closed": "draining", "frozen": "down",
+    }  # fmt: skip
+    assert [name for name, queue in queues.items() if queue.default] == ["workq"]
+    assert (queues["debug"].time_limit, queues["debug"].default_time_limit) == (3600, 600)
+
+
+def test_how_much_is_in_use(adapter: PbsProAdapter) -> None:
+    answers(adapter, SAID.output("pbsnodes-json"))
+    info = adapter.info()
+    assert (info.active_nodes, info.total_nodes, info.active_processors, info.total_processors) == (1, 1, 4, 4)
+
+
+def test_a_submit_has_options_that_qsub_has() -> None:
+    """Each is in the usage that the real qsub printed, with a value where that says so."""
+    usage = SAID.output("qsub-bad-option").err
+    argv = submit_command(FULL)
+    for option in options_of(argv):
+        assert f"[{option}" in usage, option
+        takes_a_value = bool(re.search(rf"\[{option} \w", usage))
+        following = argv[argv.index(option) + 1 : argv.index(option) + 2]
+        assert takes_a_value == bool(following and not following[0].startswith("-")), option
+    assert {"-f", "-N", "-q", "-A", "-l", "-o", "-e", "-J", "-W", "-h", "-M", "-m", "-v"} <= set(argv)
+
+
+def test_what_a_submit_asks_for() -> None:
+    text = " ".join(submit_command(FULL))
+    for part in (
+        "-l walltime=90", "-l select=1:ncpus=3:mem=100mb:ngpus=1+1:ncpus=2:mem=100mb:ngpus=1 -l place=scatter", "-J 1-9",
+        "-W depend=after:1.vm,afterok:2.vm:3.vm,afternotok:4[].vm,afterany:5", "-M a@example.org -m ae", "-v A,B",
+    ):  # fmt: skip
+        assert part in text
+    assert " -j " not in text
+    assert submit_command(PLAIN) == ["qsub", "-f", "-j", "oe"]
+    assert "-j" not in submit_command(replace(PLAIN, content="#!/bin/sh\n#PBS -l ncpus=1 -e /x\ntrue\n"))
+
+
+def test_every_option_is_in_a_submit_or_refused(adapter: PbsProAdapter) -> None:
+    for name in OPTIONS:
+        value = {"reservation": "R1.vm", "qos": "high", "native": ("-p", "5")}.get(name, getattr(FULL, name))
+        request = replace(PLAIN, **{name: value})
+        if name in adapter.options:
+            assert submit_command(request) != submit_command(PLAIN), name
+        else:
+            with pytest.raises(Refused, match=f"options.{name}"):
+                adapter.submit(request)
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [("0-9", "0-9"), ("1-9:2", "1-9:2"), ("1-100%10", "1-100%10"), ("5", "5-6:2"), ("7-7", "7-8:2")],
+)
+def test_arrays(given: str, argument: str) -> None:
+    assert argument in submit_command(replace(PLAIN, array=given))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"array": "1,3"}, {"nodes": 3, "cores": 2}, {"reservation": "R1", "queue_name": "workq"}], ids=range(3)
+)
+def test_what_pbs_cannot_have_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(Refused):
+        submit_command(replace(PLAIN, **wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ['a"b', "a\\b", "it's"])
+def test_a_value_that_qsub_would_change_is_refused(adapter: PbsProAdapter, value: str) -> None:
+    """Seen with 23.06: quotes are lost, and backslashes doubled."""
+    with pytest.raises(Refused, match="options.environment"):
+        adapter.submit(replace(PLAIN, environment={"A": value}))
+
+
+@pytest.mark.parametrize(
+    ("job_id", "good"),
+    [("0", True), ("12.vm", True), ("4[].vm", True), ("4[1].vm", True), ("7[]", True), ("workq", False), ("", False),
+     ("-5", False), ("12;rm", False), ("7[1-2].vm", False), ("1.vm@other", False), ("12.vm ", False), ("../1.vm", False)],
+)  # fmt: skip
+def test_what_is_an_id(job_id: str, good: bool) -> None:
+    """qstat takes any other word for a queue, and lists that queue's jobs."""
+    assert bool(PbsProAdapter.job_id.fullmatch(job_id)) is good
