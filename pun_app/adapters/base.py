@@ -34,11 +34,11 @@ class Adapter:
 
     def check_id(self, job_id: str) -> str:
         """The id, when it is of this scheduler's form. Raises NotFound."""
-        if not self._is_id(job_id):
+        if not self.is_id(job_id):
             raise NotFound("Job not found")
         return job_id
 
-    def _is_id(self, job_id: str) -> bool:
+    def is_id(self, job_id: str) -> bool:
         """Other scripts have digits too, which a pattern takes and no scheduler does."""
         return job_id.isascii() and bool(self.job_id.fullmatch(job_id))
 
@@ -55,7 +55,7 @@ class Adapter:
                 )
         for name in DEPENDENCIES:
             for job_id in getattr(request, name):
-                if not self._is_id(job_id):
+                if not self.is_id(job_id):
                     raise Refused(f"options.{name}: {job_id} is no job id of cluster {self.cluster_id}")
 
     def submit(self, request: JobRequest) -> Job:

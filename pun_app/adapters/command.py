@@ -44,7 +44,7 @@ class NotStarted(Unavailable):
 
 @dataclass(frozen=True)
 class Output:
-    """What a command that ended by itself printed. ``code`` is negative for a signal."""
+    """What a command that ended by itself printed."""
 
     code: int
     out: str
@@ -186,6 +186,8 @@ def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, 
                         # The group, for what the command itself has started.
                         with suppress(ProcessLookupError):
                             os.killpg(process.pid, signal.SIGKILL)
+        if code < 0:
+            raise CommandFailed(f"{name} was ended by signal {-code}")
         return Output(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
     finally:
         _places.release()

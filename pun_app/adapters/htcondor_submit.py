@@ -9,15 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pun_app.adapters.arrays import indices
 from pun_app.adapters.htcondor_ads import OVER_TIME
 from pun_app.adapters.model import JobRequest
 from pun_app.errors import Refused
 
 TASK = "PUNWAY_ARRAY_INDEX"
 """The variable in which each job of an array finds its index."""
-
-_ARRAY = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
-_LARGEST_ARRAY = 100_000
 
 
 def description(request: JobRequest, mark: str, script: str, site: Mapping[str, str]) -> str:
@@ -55,9 +53,9 @@ def description(request: JobRequest, mark: str, script: str, site: Mapping[str, 
     variables = dict(request.environment)
     queue = "queue 1"
     if request.array is not None:
-        indices, at_once = _indices(request.array)
+        tasks, at_once = indices(request.array)
         variables[TASK] = "$(index)"
-        queue = f"queue 1 index in ({' '.join(map(str, indices))})"
+        queue = f"queue 1 index in ({' '.join(map(str, tasks))})"
         if at_once:
             lines["max_materialize"] = str(at_once)
     if variables:
@@ -102,20 +100,3 @@ def _environment(variables: dict[str, str]) -> str:
             value = value.replace("$", "$(DOLLAR)")
         words.append(f"{name}='{value.replace(chr(39), chr(39) * 2)}'")
     return '"' + " ".join(words).replace('"', '""') + '"'
-
-
-def _indices(array: str) -> tuple[list[int], int | None]:
-    """The indices of ``1,3,5-9:2%4``, and how many of them at once."""
-    given, _, at_once = array.partition("%")
-    indices: list[int] = []
-    for part in given.split(","):
-        found = _ARRAY.fullmatch(part)
-        first, last, step = (
-            (int(number) if number else None for number in found.groups()) if found else (None, None, None)
-        )
-        if first is None or step == 0 or (last is not None and last < first):
-            raise Refused(f"options.array: {part} is no range of indices")
-        indices += range(first, (first if last is None else last) + 1, step or 1)[: _LARGEST_ARRAY + 1]
-        if len(indices) > _LARGEST_ARRAY:
-            raise Refused(f"options.array: no more than {_LARGEST_ARRAY} jobs at once")
-    return indices, int(at_once) if at_once else None

@@ -130,7 +130,7 @@ class PbsProAdapter(SchedulerAdapter):
 
     def _select(self, *options: str, **settings: Any) -> list[str]:
         """Ids of jobs and arrays, not of an array's tasks."""
-        return self.ask(["qselect", *options], **settings).split()
+        return self.ids_in(self.ask(["qselect", *options], **settings))
 
     def _ended(self, since: int) -> list[str]:
         """Ids of the user's jobs that have ended, and changed since then. Raises NotSupported."""
@@ -140,7 +140,7 @@ class PbsProAdapter(SchedulerAdapter):
             raise NotSupported(f"PBS keeps no history of jobs on cluster {self.cluster_id} (job_history_enable)")
         if output.code:
             raise self.reading_failure(output)
-        return output.out.split()
+        return self.ids_in(output.out)
 
     def _jobs(self, ids: Sequence[str], **settings: Any) -> dict[str, JobAnswer]:
         """Those of the jobs that are there, by id. Raises Unavailable.

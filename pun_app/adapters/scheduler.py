@@ -174,6 +174,14 @@ class SchedulerAdapter(Adapter):
             raise Refused(f"Job {job_id} has already completed ({job.outcome})")
         return job
 
+    def ids_in(self, text: str) -> list[str]:
+        """The job ids that a command printed, which will be words of another. Raises Unavailable for anything else."""
+        ids = text.split()
+        for job_id in ids:
+            if not self.is_id(job_id):
+                raise Unavailable(f"{self.product}'s answer cannot be read: {job_id[:40]!r} is no job id")
+        return ids
+
     def change(self, command: tuple[str, ...], job: Job) -> None:
         """Run a command that changes a job."""
         output = self.run([*command, job.id])

@@ -151,7 +151,7 @@ class SgeAdapter(SchedulerAdapter):
         return [
             Account(name, default=f"default_project {name}\n" in default)
             for name in output.out.split()
-            if self._lets_in(objects(self.ask(["qconf", "-sprj", name]))[0])
+            if self._lets_in(self._object("-sprj", name))
         ]
 
     def info(self) -> ClusterInfo:
@@ -167,6 +167,13 @@ class SgeAdapter(SchedulerAdapter):
             raise self.reading_failure(output)
         return past_jobs(output.out, self.user, task)
 
+    def _object(self, option: str, name: str) -> dict[str, str]:
+        """What qconf shows of one project, access list or parallel environment."""
+        found = objects(self.ask(["qconf", option, name]))[0] if re.fullmatch("[!-~]+", name) else {}
+        if name not in found.values():
+            raise Unavailable(f"Grid Engine's answer cannot be read: qconf {option} tells nothing of {name[:40]!r}")
+        return found
+
     def _lets_in(self, project: dict[str, str]) -> bool:
         return (project.get("acl", "NONE") == "NONE" or self._is_in(project["acl"])) and not (
             project.get("xacl", "NONE") != "NONE" and self._is_in(project["xacl"])
@@ -176,7 +183,7 @@ class SgeAdapter(SchedulerAdapter):
         """Whether the user is in one of these access lists, by name or by a group (``@group``)."""
         groups = {f"@{name}" for name in group_names()}
         for name in re.split(r"[ ,]+", lists):
-            entries = re.split(r"[ ,]+", objects(self.ask(["qconf", "-su", name]))[0].get("entries", ""))
+            entries = re.split(r"[ ,]+", self._object("-su", name).get("entries", ""))
             if groups & set(entries) or self.user in entries:
                 return True
         return False
@@ -215,7 +222,7 @@ class SgeAdapter(SchedulerAdapter):
         """The first that gives all of a job's slots on one host; which there are, each site decides. sge_pe(5)."""
         if self._one_host is None:
             for name in self.ask(["qconf", "-spl"]).split():
-                if objects(self.ask(["qconf", "-sp", name]))[0].get("allocation_rule") == "$pe_slots":
+                if self._object("-sp", name).get("allocation_rule") == "$pe_slots":
                     self._one_host = name
                     break
             else:

@@ -154,7 +154,7 @@ class SlurmAdapter(SchedulerAdapter):
         if self._local_name is None:
             output = self.scheduler.run(["scontrol", "show", "config"])
             if output.code:
-                raise self.failure(output)
+                raise self.reading_failure(output)
             name = re.search(r"^ClusterName\s*=\s*(\S+)", output.out, re.MULTILINE)
             self._local_name = name[1] if name else ""
         return self._local_name

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from pun_app.adapters.arrays import indices
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.markup import Element, document, text_of
 from pun_app.adapters.model import (
@@ -113,7 +114,7 @@ class TorqueAdapter(SchedulerAdapter):
 
     def _select(self, **settings: Any) -> list[str]:
         """Ids of the user's jobs, those that have ended and are still kept among them."""
-        return self.ask(["qselect", "-u", self.user], **settings).split()
+        return self.ids_in(self.ask(["qselect", "-u", self.user], **settings))
 
     def _jobs(self, ids: Sequence[str], *, tasks: bool = False, **settings: Any) -> list[Element]:
         """Those of the jobs that are there. Raises Unavailable."""
@@ -138,10 +139,16 @@ def submit_command(request: JobRequest) -> list[str]:
     if request.qos is not None:
         argv += ["-l", f"qos={request.qos}"]
     if request.array is not None:
-        if ":" in request.array:
-            raise Refused("options.array: Torque takes no steps, but lists and ranges such as 0-9, 1,3,5-7 or 1-100%10")
-        argv += ["-t", request.array]
+        argv += ["-t", _tasks(request.array)]
     return [*argv, *_nodes(request), *dependencies(request), *request.native]
+
+
+def _tasks(array: str) -> str:
+    """Torque takes lists and ranges, but no steps."""
+    if ":" not in array:
+        return array
+    tasks, at_once = indices(array)
+    return ",".join(map(str, tasks)) + (f"%{at_once}" if at_once else "")
 
 
 def _nodes(request: JobRequest) -> list[str]:
