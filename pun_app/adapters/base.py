@@ -19,6 +19,11 @@ OPERATIONS = (
 """What an adapter may do: the methods below, each of which answers NotSupported until it is written."""
 
 
+def by_id(job_id: str) -> tuple[tuple[int, ...], str]:
+    """The order of job ids in which they were given: by their numbers, not by their digits."""
+    return tuple(int(number) for number in re.findall(r"\d+", job_id)), job_id
+
+
 class Adapter:
     """One cluster's scheduler. ``job`` is the cluster file's mapping of that name."""
 
@@ -65,6 +70,14 @@ class Adapter:
     def jobs(self) -> list[Job]:
         """The jobs of the user that this process is, those that ended lately among them."""
         raise self._lacking("list jobs")
+
+    def page(self, count: int, before: str | None) -> list[Job]:
+        """The ``count`` jobs of the list with the latest ids, or the latest before that one, the latest first.
+
+        An adapter that can do so reads them without keeping the others.
+        """
+        listed = sorted(self.jobs(), key=lambda job: by_id(job.id), reverse=True)
+        return [job for job in listed if before is None or by_id(job.id) < by_id(before)][:count]
 
     def job(self, job_id: str) -> Job:
         """One job of this user, alive or ended. Raises NotFound, also for another user's."""

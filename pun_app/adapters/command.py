@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -102,9 +102,12 @@ class Commands:
         login: bool = True,
         environment: Mapping[str, str] = MappingProxyType({}),
         cwd: str = "/",
+        take: Callable[[bytes], None] | None = None,
         timeout: float = TIMEOUT,
     ) -> Output:
         """Run ``argv``, whose first word is the command's plain name, in the directory ``cwd``.
+
+        With ``take`` what it prints is handed on piece by piece, and not kept.
 
         Without ``login`` the variables that a login sets are left out, for commands that hand their
         environment on to a job; ``environment`` has more for that job. Raises NotStarted and CommandFailed.
@@ -115,7 +118,7 @@ class Commands:
             words, all_of_it, cwd = self._through_ssh(words, settings, cwd), dict(os.environ), "/"
         else:
             all_of_it = {k: v for k, v in os.environ.items() if login or k not in _LOGIN} | settings
-        return _run(words, stdin.encode("utf-8", "surrogatepass"), all_of_it, argv[0], cwd, timeout)
+        return _run(words, stdin.encode("utf-8", "surrogatepass"), all_of_it, argv[0], cwd, take, timeout)
 
     def _through_ssh(self, words: list[str], environment: Mapping[str, str], cwd: str) -> list[str]:
         """The command on the submit host. ssh joins its words for a remote shell, so each is quoted."""
@@ -154,7 +157,15 @@ def start_detached(argv: Sequence[str]) -> None:
         start_session(shell, cwd="/", environment=os.environ, stdout=null.fileno(), stderr=null.fileno()).wait()
 
 
-def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, cwd: str, timeout: float) -> Output:
+def _run(
+    argv: list[str],
+    stdin: bytes,
+    environment: dict[str, str],
+    name: str,
+    cwd: str,
+    take: Callable[[bytes], None] | None,
+    timeout: float,
+) -> Output:
     deadline = time.monotonic() + timeout
     if not _places.acquire(timeout=timeout):
         raise NotStarted(f"Too many scheduler commands of this user are under way to run {name}; try again")
@@ -176,7 +187,7 @@ def _run(argv: list[str], stdin: bytes, environment: dict[str, str], name: str, 
                 raise NotStarted(f"The scheduler's command {name} cannot be run: {error.strerror}", 60) from error
             with process:
                 try:
-                    out, err = _collect(process, deadline, name, timeout)
+                    out, err = _collect(process, deadline, name, take, timeout)
                     _wait(process, deadline)
                     code = process.wait(0)
                 except subprocess.TimeoutExpired as error:
@@ -225,8 +236,14 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
         os.close(descriptor)
 
 
-def _collect(process: subprocess.Popen[bytes], deadline: float, name: str, timeout: float) -> tuple[bytes, bytes]:
-    """Both streams to their ends. Raises CommandFailed past the deadline or OUTPUT_SIZE."""
+def _collect(
+    process: subprocess.Popen[bytes],
+    deadline: float,
+    name: str,
+    take: Callable[[bytes], None] | None,
+    timeout: float,
+) -> tuple[bytes, bytes]:
+    """Both streams to their ends. Raises CommandFailed past the deadline, or OUTPUT_SIZE of what is kept."""
     assert process.stdout and process.stderr
     parts: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
     out, err = parts.values()
@@ -243,6 +260,9 @@ def _collect(process: subprocess.Popen[bytes], deadline: float, name: str, timeo
                 data = os.read(key.fd, 256 * 1024)
                 if not data:
                     selector.unregister(key.fd)
+                if take and key.fd == process.stdout.fileno():
+                    take(data)
+                    continue
                 size += len(data)
                 parts[key.fd].append(data)
             if size > OUTPUT_SIZE:

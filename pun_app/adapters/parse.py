@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import time
 from datetime import datetime, timezone
@@ -99,6 +100,23 @@ def word(text: str) -> str | None:
     return None if text in ("", "(null)", "None", "N/A", "Unknown") else text
 
 
+class RecordStream:
+    """The rows of records(), as the text comes, and without it in memory."""
+
+    def __init__(self, delimiter: str, width: int) -> None:
+        self._delimiter, self._width = delimiter, width
+        # A piece may end within a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def feed(self, data: bytes) -> list[list[str]]:
+        """The rows that are whole with this piece."""
+        fields = (self._rest + self._decoder.decode(data)).split(self._delimiter)
+        whole = (len(fields) - 1) // self._width * self._width
+        self._rest = self._delimiter.join(fields[whole:])
+        return _rows(fields[:whole], self._width)
+
+
 def records(text: str, delimiter: str, width: int) -> list[list[str]]:
     """The rows of a table in which each field, the last too, is followed by ``delimiter``.
 
@@ -107,7 +125,11 @@ def records(text: str, delimiter: str, width: int) -> list[list[str]]:
     a row.
     """
     fields = text.split(delimiter)
-    rows = [fields[start : start + width] for start in range(0, len(fields) - width, width)]
+    return _rows(fields[: (len(fields) - 1) // width * width], width)
+
+
+def _rows(fields: list[str], width: int) -> list[list[str]]:
+    rows = [fields[start : start + width] for start in range(0, len(fields), width)]
     for row in rows:
         # The newline that ends the row before, and squeue's headings of -M ("CLUSTER: name").
         row[0] = row[0].rsplit("\n", 1)[-1]

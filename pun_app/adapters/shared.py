@@ -34,6 +34,10 @@ class SharedReads:
         """The caller's jobs. ``fresh`` asks the scheduler anew."""
         return self._shared(("jobs", ""), self.adapter.jobs, fresh)
 
+    def page(self, count: int, before: str | None, *, fresh: bool = False) -> tuple[list[Job], float]:
+        """A page of the caller's jobs."""
+        return self._shared((f"page {count}", before or ""), lambda: self.adapter.page(count, before), fresh)
+
     def job(self, job_id: str, *, fresh: bool = False) -> tuple[Job, float]:
         """One job. A second job within a second has the whole list asked for, which then serves all."""
         self.adapter.check_id(job_id)

@@ -5,11 +5,13 @@ What each is asked, and what it prints, is in slurm_jobs.py and slurm_site.py.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from pun_app.adapters.base import by_id
 from pun_app.adapters.command import Output
 from pun_app.adapters.model import (
     OPTIONS,
@@ -22,8 +24,10 @@ from pun_app.adapters.model import (
     Queue,
     whole_job,
 )
+from pun_app.adapters.parse import RecordStream
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.adapters.slurm_jobs import (
+    QUEUE_FIELDS,
     failure,
     history_command,
     new_delimiter,
@@ -31,6 +35,7 @@ from pun_app.adapters.slurm_jobs import (
     parse_queue,
     parse_submit,
     queue_command,
+    queued_job,
     submit_command,
 )
 from pun_app.adapters.slurm_past import parse_past, past_command
@@ -94,6 +99,24 @@ class SlurmAdapter(SchedulerAdapter):
         delimiter = new_delimiter()
         text = self.ask(queue_command(delimiter, user=self.user))
         return [job for _, _, job in parse_queue(text, delimiter)]
+
+    def page(self, count: int, before: str | None) -> list[Job]:
+        delimiter = new_delimiter()
+        stream = RecordStream(delimiter, len(QUEUE_FIELDS))
+        latest: list[tuple[Any, list[str]]] = []
+
+        def take(data: bytes) -> None:
+            for row in stream.feed(data):
+                entry = by_id(row[0]), row
+                if before is not None and entry[0] >= by_id(before):
+                    continue
+                if len(latest) < count:
+                    heapq.heappush(latest, entry)
+                else:
+                    heapq.heappushpop(latest, entry)
+
+        self.ask(queue_command(delimiter, user=self.user), take=take)
+        return [queued_job(*row)[2] for _, row in sorted(latest, reverse=True)]
 
     def job(self, job_id: str) -> Job:
         self.check_id(job_id)

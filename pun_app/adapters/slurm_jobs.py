@@ -143,10 +143,10 @@ def queue_command(delimiter: str, *, user: str | None = None, job_id: str | None
 
 def parse_queue(text: str, delimiter: str) -> list[tuple[int | None, str | None, Job]]:
     """Each row's uid, comment and job."""
-    return [_queued_job(*row) for row in records(text, delimiter, len(QUEUE_FIELDS))]
+    return [queued_job(*row) for row in records(text, delimiter, len(QUEUE_FIELDS))]
 
 
-def _queued_job(
+def queued_job(
     job_id: str, state: str, exit_code: str, uid: str, user: str, account: str, queue: str, submitted: str,
     started: str, ended: str, used: str, limit: str, nodes: str, reason: str, comment: str, name: str,
 ) -> tuple[int | None, str | None, Job]:  # fmt: skip

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime, timezone
 
 import msgspec
@@ -13,10 +11,10 @@ import msgspec
 from pun_app.adapters.model import OUTCOMES, PastJob, Period
 from pun_app.errors import BadRequest
 from pun_app.handlers.jobs import job_answer
+from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
 from pun_app.schemas import PastJobAnswer
 
-PAGE, LARGEST_PAGE = 100, 1000
 USUAL_PERIOD = 7 * 86_400
 """Seconds before ``to`` from which on jobs are listed where no ``from`` is given."""
 
@@ -29,8 +27,8 @@ def list_historic(request: Request) -> list[PastJobAnswer]:
     ``status`` is one or more of OUTCOMES, or completed for all of them. Raises BadRequest.
     """
     cluster = request.cluster()
-    limit = _limit(request)
-    after = _position(request.given("cursor"))
+    limit = page_size(request)
+    after = _position(entry_before(request))
     period = _period(request)
     jobs = cluster.reads.history(period)
     listed = sorted(jobs, key=_order)
@@ -88,23 +86,15 @@ def _time(request: Request, name: str) -> int | None:
         raise BadRequest(f"{name} must be a time like 2026-11-22T18:00:00Z, or a date") from error
 
 
-def _limit(request: Request) -> int:
-    text = request.given("limit") or str(PAGE)
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= LARGEST_PAGE:
-        raise BadRequest(f"limit must be from 1 to {LARGEST_PAGE}")
-    return int(text)
-
-
 def _cursor(past: PastJob) -> str:
     ended, job_id = _order(past)
-    return urlsafe_b64encode(f"{-ended}:{job_id}".encode()).decode()
+    return cursor_after(f"{-ended}:{job_id}")
 
 
-def _position(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
+def _position(entry: str | None) -> tuple[int, str] | None:
+    if entry is None:
         return None
-    try:
-        ended, _, job_id = urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").partition(":")
-        return -int(ended), job_id
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest("cursor is none that this list gave; leave it out for the first page") from error
+    ended, _, job_id = entry.partition(":")
+    if not re.fullmatch("[0-9]{1,15}", ended):
+        raise no_cursor()
+    return -int(ended), job_id

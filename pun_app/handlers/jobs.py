@@ -13,6 +13,7 @@ from msgspec import UnsetType
 from pun_app.adapters.model import Job, JobRequest
 from pun_app.clusters.load import Cluster
 from pun_app.errors import BadRequest, Refused
+from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
 from pun_app.schemas import JobAction, JobAnswer, SubmitBody
 
@@ -20,10 +21,21 @@ T = TypeVar("T")
 
 
 def list_jobs(request: Request) -> list[JobAnswer]:
-    """The caller's jobs on one cluster, those that ended lately among them."""
+    """The caller's jobs on one cluster, those that ended lately among them.
+
+    All of them; or with ``limit`` or ``cursor`` a page, the latest ids first: a job that is submitted meanwhile
+    moves no other.
+    """
     cluster = request.cluster()
-    jobs, request.age = cluster.reads.jobs(fresh=request.fresh)
-    return [job_answer(cluster, job) for job in jobs]
+    if not request.given("limit") and not request.given("cursor"):
+        jobs, request.age = cluster.reads.jobs(fresh=request.fresh)
+        return [job_answer(cluster, job) for job in jobs]
+    limit, before = page_size(request), entry_before(request)
+    if before is not None and not cluster.reads.adapter.is_id(before):
+        raise no_cursor()
+    jobs, request.age = cluster.reads.page(limit + 1, before, fresh=request.fresh)
+    request.next_cursor = cursor_after(jobs[limit - 1].id) if len(jobs) > limit else ""
+    return [job_answer(cluster, job) for job in jobs[:limit]]
 
 
 def get_job(request: Request) -> JobAnswer:

@@ -162,6 +162,8 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobCompType=jobcomp/none
 MailProg=/bin/true
+MaxJobCount=50000
+MaxArraySize=20000
 KillWait=2
 MessageTimeout=5
 ReturnToService=2

@@ -21,7 +21,7 @@ from pun_app.adapters.model import (
     JobRequest,
     whole_job,
 )
-from pun_app.adapters.parse import duration, number, records, word
+from pun_app.adapters.parse import RecordStream, duration, number, records, word
 from pun_app.adapters.scheduler import job_environment
 from pun_app.adapters.slurm import SlurmAdapter
 from pun_app.adapters.slurm_jobs import (
@@ -312,3 +312,30 @@ def test_numbers_and_words() -> None:
 @given(st.lists(st.lists(st.text(st.characters(exclude_characters="\x1f\n")), min_size=3, max_size=3)))
 def test_rows_read_back_as_they_were_written(rows: list[list[str]]) -> None:
     assert records("".join(D.join(r) + D + "\n" for r in rows), D, 3) == rows
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\x1f\n")), max_size=30), st.integers(1, 9))
+def test_rows_are_the_same_in_pieces(names: list[str], size: int) -> None:
+    """However the pieces are cut: within a delimiter, or within a character."""
+    text = "".join(row(JobArrayID=str(n), Name=name) for n, name in enumerate(names))
+    data = text.encode()
+    stream = RecordStream(D, len(QUEUE_FIELDS))
+    found = [one for start in range(0, len(data), size) for one in stream.feed(data[start : start + size])]
+    assert found == records(text, D, len(QUEUE_FIELDS))
+
+
+def test_a_page_is_the_latest_before_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows in any order, by the numbers of jobs and tasks; and no more than the page is kept."""
+    monkeypatch.setattr("pun_app.adapters.slurm.new_delimiter", lambda: D)
+    adapter = SlurmAdapter("owens", {"adapter": "slurm"})
+    given = ["9", "100_2", "100_10", "20", "100_1", "3"]
+
+    def run(argv: object, *, take: Any) -> Output:
+        for job_id in given:
+            take(row(JobArrayID=job_id).encode())
+        return Output(0, "", "")
+
+    monkeypatch.setattr(adapter, "run", run)
+    assert [job.id for job in adapter.page(4, None)] == ["100_10", "100_2", "100_1", "20"]
+    assert [job.id for job in adapter.page(4, "100_2")] == ["100_1", "20", "9", "3"]
+    assert adapter.page(2, "3") == []

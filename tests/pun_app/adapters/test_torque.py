@@ -148,6 +148,8 @@ def test_what_a_submit_asks_for() -> None:
         "-W depend=after:1.vm,afterok:2.vm:3.vm,afternotok:4.vm,afterany:5",
     ):  # fmt: skip
         assert part in text
+    # No steps in Torque; a list is the same.
+    assert "1,4,7%2" in submit_command(replace(PLAIN, array="1-9:3%2"))
 
 
 def test_every_option_is_in_a_submit(adapter: TorqueAdapter) -> None:
@@ -158,7 +160,7 @@ def test_every_option_is_in_a_submit(adapter: TorqueAdapter) -> None:
         assert submit_command(request) != submit_command(PLAIN), name
 
 
-@pytest.mark.parametrize("wrong", [{"array": "0-9:3"}, {"nodes": 2, "cores": 3}], ids=range(2))
+@pytest.mark.parametrize("wrong", [{"array": "0-9:0"}, {"array": "9-1:2"}, {"nodes": 2, "cores": 3}], ids=range(3))
 def test_what_torque_cannot_have_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(Refused):
         submit_command(replace(PLAIN, **wrong))  # type: ignore[arg-type]
