@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import pwd
 import statistics
@@ -55,7 +54,7 @@ def main() -> None:
         content = response.read()
         if response.status != 200:
             raise SystemExit(f"{response.status} {content[:500].decode()}")
-        return len(json.loads(content)["data"])
+        return content.count(b'"job_id":')
 
     get("&limit=1")
     pun = _pun(account.pw_uid)

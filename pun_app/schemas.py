@@ -73,7 +73,7 @@ class ClusterAnswer(Struct):
     login_host: str | None
 
 
-class JobAnswer(Struct):
+class JobAnswer(Struct, gc=False):
     """A job. Times are RFC 3339 in UTC, durations seconds; what is not known is null.
 
     ``status`` is one of the contract's five words, ``native_state`` the scheduler's own; ``outcome`` and
@@ -98,7 +98,7 @@ class JobAnswer(Struct):
     wallclock_limit: int | None
 
 
-class PastJobAnswer(JobAnswer):
+class PastJobAnswer(JobAnswer, gc=False):
     """A job that has ended, with what it used: processor seconds and bytes; efficiencies are from 0 to 1."""
 
     cpus: int | None

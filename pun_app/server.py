@@ -110,6 +110,8 @@ class Server:
             # nginx refuses beyond max_body already, in the contract's form; this bounds who comes another way.
             max_request_body_size=settings.max_body + 1,
             channel_timeout=120,
+            # A list of 10,000 jobs is 4 MB: not by way of a file.
+            outbuf_overflow=32 * 1024 * 1024,
             connection_limit=1000,
             asyncore_use_poll=True,
         )

@@ -61,12 +61,13 @@ OPTIONS = tuple(f.name for f in fields(JobRequest) if f.name not in ("content", 
 DEPENDENCIES = ("after", "afterok", "afternotok", "afterany")
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, gc=False):
     """One job, or one task of an array. ``None`` is what the scheduler does not tell.
 
     ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
     set once it has ended, and is one of OUTCOMES.
-    A Struct, as a list may hold ten thousand.
+    A Struct, as a list may hold ten thousand; and none that the collector of garbage looks at, as nothing in it can
+    refer to it.
     """
 
     id: str

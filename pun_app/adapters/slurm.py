@@ -97,8 +97,14 @@ class SlurmAdapter(SchedulerAdapter):
 
     def jobs(self) -> list[Job]:
         delimiter = new_delimiter()
-        text = self.ask(queue_command(delimiter, user=self.user))
-        return [job for _, _, job in parse_queue(text, delimiter)]
+        stream = RecordStream(delimiter, len(QUEUE_FIELDS))
+        jobs: list[Job] = []
+        # While squeue prints the rest.
+        self.ask(
+            queue_command(delimiter, user=self.user),
+            take=lambda data: jobs.extend(queued_job(*row)[2] for row in stream.feed(data)),
+        )
+        return jobs
 
     def page(self, count: int, before: str | None) -> list[Job]:
         delimiter = new_delimiter()
