@@ -32,10 +32,12 @@ def check(path: Path) -> int:
         return 1
     print(f"ok     {path} is well-formed")
     wrong = 0
-    for find in (_interpreter, _users, _folders, _tls, _sign_in, _provider, _nginx, _clusters):
+    clusters: list[list[str]] = []
+    for find in (_interpreter, _users, _folders, _tls, _sign_in, _provider, _nginx, lambda c: _clusters(c, clusters)):
         for ok, text in find(config):
             print(f"{'ok   ' if ok else 'WRONG'}  {text}")
             wrong += not ok
+    _print_table(clusters)
     print("Nothing is wrong." if not wrong else f"{wrong} thing(s) to put right.")
     return 1 if wrong else 0
 
@@ -193,11 +195,26 @@ def _nginx(config: Config) -> Iterator[Finding]:
     )
 
 
-def _clusters(config: Config) -> Iterator[Finding]:
+def _clusters(config: Config, rows: list[list[str]]) -> Iterator[Finding]:
+    """The findings; each cluster's row of the table is put into ``rows``."""
     argv = [interpreter(), "-I", "-m", "pun_app.check", config.clusters.path]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         yield False, f"the cluster files could not be checked: {done.stderr.strip()}"
     for line in done.stdout.splitlines():
         finding = json.loads(line)
+        if finding["cluster"]:
+            rows.append([cell or "-" for cell in finding["cluster"]])
         yield finding["ok"], finding["text"]
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    """The clusters: what their commands say of themselves, and what cannot be done there."""
+    if not rows:
+        return
+    listed = [["CLUSTER", "ADAPTER", "VERSION", "DOES NOT (501)", "OPTIONS REFUSED (422)"], *rows]
+    widths = [max(len(row[column]) for row in listed) for column in range(4)]
+    print()
+    for row in listed:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]))
+    print()

@@ -1,7 +1,8 @@
 """What an admin wants to know of the cluster files before anything is started: for ``punway check``.
 
-``python -I -m pun_app.check FOLDER`` prints a line of JSON for each file: ``{"ok": …, "text": …}``. A process
-of its own, since the front imports nothing of the app.
+``python -I -m pun_app.check FOLDER`` prints a line of JSON for each finding: ``{"ok": …, "text": …}``; that of a
+cluster has ``cluster`` too: its id, adapter, version, and what it does not do. A process of its own, since the front
+imports nothing of the app.
 """
 
 from __future__ import annotations
@@ -10,45 +11,63 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pun_app.adapters.abilities import missing_operations, missing_options
 from pun_app.adapters.registry import ADAPTERS, adapter_for
 from pun_app.clusters.load import BadClusterFile, cluster_files, load_cluster
 from pun_app.errors import ApiError
 
 
-def check(folder: Path) -> list[tuple[bool, str]]:
-    """One finding or more for each file: whether it is well, and in words."""
+@dataclass(frozen=True)
+class Finding:
+    """Whether a thing is well, and in words; of a cluster, the cells of its row."""
+
+    ok: bool
+    text: str
+    cluster: tuple[str, ...] | None = None
+
+
+def check(folder: Path) -> list[Finding]:
+    """One finding or more for each file."""
     if not folder.is_dir():
-        return [(False, f"{folder} is not a directory; put Open OnDemand's cluster files there (clusters.path)")]
+        return [Finding(False, f"{folder} is not a directory; put Open OnDemand's cluster files there (clusters.path)")]
     files = cluster_files(folder)
     if not files:
-        return [(False, f"{folder} has no *.yml file, so there is no cluster")]
-    return [finding for path in files for finding in _check_file(path)]
+        return [Finding(False, f"{folder} has no *.yml file, so there is no cluster")]
+    return [_check_file(path) for path in files]
 
 
-def _check_file(path: Path) -> list[tuple[bool, str]]:
+def _check_file(path: Path) -> Finding:
     try:
         cluster = load_cluster(path)
     except BadClusterFile as error:
-        return [(False, f"{path}: left out: {error}")]
+        return Finding(False, f"{path}: left out: {error}")
     if cluster is None:
-        return [(True, f"{path}: takes no jobs of {os.environ.get('USER', 'this user')} (no job section, or its ACLs)")]
-    if cluster.adapter_name not in ADAPTERS:
-        known = ", ".join(ADAPTERS)
-        return [(False, f"{path}: adapter {cluster.adapter_name}: its jobs answer 501; Punway speaks {known}")]
+        user = os.environ.get("USER", "this user")
+        return Finding(True, f"{path}: takes no jobs of {user} (no job section, or its ACLs)")
+    name = cluster.adapter_name
+    if name not in ADAPTERS:
+        return Finding(
+            False,
+            f"{path}: adapter {name}: its jobs answer 501; Punway speaks {', '.join(ADAPTERS)}",
+            (cluster.id, name, "", "all: it is listed, and answers 501", ""),
+        )
     try:
-        adapter = adapter_for(cluster.id, cluster.adapter_name, cluster.job)
-        paths = [adapter.command_path(name) for name in adapter.commands()]
+        adapter = adapter_for(cluster.id, name, cluster.job)
+        paths = [adapter.command_path(command) for command in adapter.commands()]
+        missing = [p for p in paths if os.path.isabs(p) and not os.access(p, os.X_OK)]
+        if missing:
+            return Finding(False, f"{path}: cannot be run: {', '.join(missing)} (job.bin, job.bin_overrides)")
+        version = adapter.version() or ""
     except ApiError as error:
-        return [(False, f"{path}: {error.message}")]
-    missing = [p for p in paths if os.path.isabs(p) and not os.access(p, os.X_OK)]
-    if missing:
-        return [(False, f"{path}: cannot be run: {', '.join(missing)} (job.bin, job.bin_overrides)")]
-    return [(True, f"{path}: cluster {cluster.id}, adapter {cluster.adapter_name}")]
+        return Finding(False, f"{path}: {error.message}")
+    lacking = (", ".join(missing_operations(type(adapter))), ", ".join(missing_options(type(adapter))))
+    return Finding(True, f"{path}: cluster {cluster.id}, adapter {name}", (cluster.id, name, version, *lacking))
 
 
 if __name__ == "__main__":
     logging.disable()
-    for ok, text in check(Path(sys.argv[1])):
-        print(json.dumps({"ok": ok, "text": text}))
+    for finding in check(Path(sys.argv[1])):
+        print(json.dumps(asdict(finding)))

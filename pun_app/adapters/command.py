@@ -7,6 +7,7 @@ what it may print, and a place among the few that one PUN runs at once.
 from __future__ import annotations
 
 import os
+import re
 import select
 import selectors
 import shlex
@@ -31,6 +32,12 @@ AT_ONCE = 6
 """Commands of one PUN at once; fewer than its threads, so that some are left for other requests."""
 
 _LOGIN = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG")
+_SSH_FAILED = re.compile(
+    r"^ssh: |^Host key verification failed|Permission denied \(|^kex_exchange|^Connection (closed|reset|timed out)"
+    r"|^No .* host key is known|^client_loop|^Bad configuration|REMOTE HOST IDENTIFICATION HAS CHANGED",
+    re.MULTILINE,
+)
+_NO_COMMAND = re.compile(r"not found|Permission denied|No such file|cd: ", re.IGNORECASE)
 _places = threading.BoundedSemaphore(AT_ONCE)
 
 
@@ -118,7 +125,18 @@ class Commands:
             words, all_of_it, cwd = self._through_ssh(words, settings, cwd), dict(os.environ), "/"
         else:
             all_of_it = {k: v for k, v in os.environ.items() if login or k not in _LOGIN} | settings
-        return _run(words, stdin.encode("utf-8", "surrogatepass"), all_of_it, argv[0], cwd, take, timeout)
+        output = _run(words, stdin.encode("utf-8", "surrogatepass"), all_of_it, argv[0], cwd, take, timeout)
+        if self.submit_host:
+            self._see_that_it_ran(output, argv[0])
+        return output
+
+    def _see_that_it_ran(self, output: Output, name: str) -> None:
+        """Raises NotStarted for what ssh itself, or the remote shell, had to say: ssh(1), EXIT STATUS."""
+        lines = [line for line in output.err.strip().splitlines() if line.strip()]
+        if output.code == 255 and lines and _SSH_FAILED.search(output.err):
+            raise NotStarted(f"The submit host {self.submit_host} cannot be reached by ssh: {lines[-1].strip()}", 60)
+        if output.code in (126, 127) and lines and _NO_COMMAND.search(lines[-1]):
+            raise NotStarted(f"The scheduler's command {name} cannot be run on {self.submit_host}: {lines[-1]}", 60)
 
     def _through_ssh(self, words: list[str], environment: Mapping[str, str], cwd: str) -> list[str]:
         """The command on the submit host. ssh joins its words for a remote shell, so each is quoted."""
@@ -128,6 +146,9 @@ class Commands:
         if cwd != "/":
             remote = f"cd {shlex.quote(cwd)} && {remote}"
         options = ["-o", "BatchMode=yes", "-o", f"StrictHostKeyChecking={checking}"]
+        port = os.environ.get("OOD_SSH_PORT")
+        if port:
+            options += ["-p", port]
         return ["ssh", *options, "--", str(self.submit_host), remote]
 
 

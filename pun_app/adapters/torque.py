@@ -64,6 +64,8 @@ class TorqueAdapter(SchedulerAdapter):
     mark_stands_in = "PBS_O_MAIL (qstat -f)"
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
+        # What OOD's factory calls bin_overrides for this adapter.
+        job = {"bin_overrides": job.get("custom_bin"), **job}
         super().__init__(cluster_id, job, {"PBS_DEFAULT": str(job["host"])} if job.get("host") else {}, {})
 
     def send(self, request: JobRequest, mark: str) -> Output:
