@@ -21,6 +21,9 @@ if [ "$1" = test ]; then
     need curl curl
     need jq jq
     need openssl openssl
+    need sshd openssh-server
+    need ssh-keyscan openssh-client
+    [ -x /usr/lib/gridengine/sge_qmaster ] || packages="$packages gridengine-master gridengine-exec gridengine-client"
     need chromium chromium
 fi
 [ -n "$packages" ] || exit 0

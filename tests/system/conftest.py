@@ -17,7 +17,20 @@ from tests.system.portal import Client, Portal, User, unique
 from tests.system.slurm import SlurmCluster
 
 __all__ = ["gate", "provider"]
-NEEDED = ("nginx", "slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "curl", "jq", "chromium")
+NEEDED = (
+    "nginx",
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
+    "sbatch",
+    "munged",
+    "mariadbd",
+    "curl",
+    "jq",
+    "chromium",
+    "sshd",
+    "sge_qmaster",
+)
 
 
 def pytest_configure() -> None:
