@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from proxy_hook.sign_in import ADDRESSES, ONCE
+from pun_app.adapters.abilities import table
+from pun_app.adapters.registry import ADAPTERS
 from pun_app.routes import PAGES, ROUTES
 from tokens.scopes import PRESETS, SCOPES
 
@@ -79,3 +81,19 @@ def test_the_units_run_what_there_is() -> None:
         command = re.search(r"^ExecStart=/opt/punway/bin/punway (\w+)$", unit.read_text(), re.MULTILINE)
         assert command
         assert command[1] in ("spawner", "hook")
+
+
+def test_the_table_of_adapters_is_what_they_can_do() -> None:
+    """python -m pun_app.adapters.abilities prints it."""
+    assert table() in read("docs/schedulers.md")
+
+
+def test_every_adapter_is_told_of_with_its_keys() -> None:
+    """Each key that the code reads from a cluster file's ``job`` stands in the row of its adapter, or of all."""
+    text = read("docs/schedulers.md")
+    rows = {row.split("|")[1].strip(" `"): row for row in text.splitlines() if row.startswith("| ")}
+    for name in ADAPTERS:
+        code = read(f"pun_app/adapters/{name}.py")
+        keys = set(re.findall(r"job(?:\.get\(|\[)\"(\w+)\"", code)) - {"adapter"}
+        for key in keys:
+            assert f"`{key}`" in rows[name], (name, key)
