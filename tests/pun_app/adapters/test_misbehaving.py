@@ -5,7 +5,6 @@ No pretended scheduler: these programs answer nothing that a scheduler would.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,10 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 WORST = {
-    "hangs": "exec sleep 60",
+    "hangs": "exec sleep 600",
     "is killed": "kill -9 $$",
     "prints without end": "exec head -c 10000000 /dev/zero",
-    "prints without end to stderr": "exec head -c 10000000 /dev/zero >&2",
-    "leaves a child that holds its output": "sleep 60 & exit 0",
+    "leaves a child that holds its output": "sleep 600 & exit 0",
 }
 
 
@@ -48,10 +46,10 @@ WORST = {
 def _quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A short time-out, no pauses; and all places are free again afterwards, so that the next request runs."""
     assert Commands.run.__kwdefaults__
-    monkeypatch.setitem(Commands.run.__kwdefaults__, "timeout", 0.25)
+    monkeypatch.setitem(Commands.run.__kwdefaults__, "timeout", 0.15)
     monkeypatch.setattr(command, "OUTPUT_SIZE", 2**20)
     for name in SCHEDULERS:
-        monkeypatch.setattr(f"pun_app.adapters.{name}.LOOKING_UP", 0.25)
+        monkeypatch.setattr(f"pun_app.adapters.{name}.LOOKING_UP", 0.15)
     monkeypatch.setattr("pun_app.adapters.scheduler.time.sleep", lambda _: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     yield
@@ -100,17 +98,16 @@ def test_a_command_that_is_missing_or_cannot_run(tmp_path: Path, name: str, oper
 def test_a_command_at_its_worst(tmp_path: Path, name: str, operation: str, worst: str) -> None:
     """Unavailable, with when to try again; of a submit it is said that it may have been taken."""
     adapter = adapter_with(name, tmp_path, WORST[worst])
-    started = time.monotonic()
     with pytest.raises(Unavailable) as raised:
         OPERATIONS[operation](adapter)
-    assert time.monotonic() - started < 20
     assert ("not known whether" in raised.value.message) == (operation == "submit")
 
 
 @pytest.mark.parametrize(
-    "said", [r"\377\376half a li", "", "<<<{{{", r"\000\001", "Error: something is wrong"], ids=range(5)
+    ("said", "code"),
+    [(r"\377\376half a li", 0), ("", 0), ("<<<{{{", 0), (r"\000\001", 0), ("Error: something is wrong", 1), ("", 255)],
+    ids=range(6),
 )
-@pytest.mark.parametrize("code", [0, 1, 255])
 @pytest.mark.parametrize(("name", "operation"), CASES, ids=str)
 def test_an_answer_that_is_none(tmp_path: Path, name: str, operation: str, said: str, code: int) -> None:
     """Half a line, bytes that are no text, nothing at all: an error of ours by name, or nothing found; never a job."""
