@@ -1,6 +1,6 @@
 """What a long list costs: every job of a user with many, and a page of them, beside squeue's own time.
 
-    python bench/listing.py --url URL --token-file FILE --cluster ID [--rounds 10] [--bin DIR] [--conf FILE]
+    python -m bench.listing --url URL --token-file FILE --cluster ID [--rounds 10] [--bin DIR] [--conf FILE]
 
 Run it as the token's owner, on a host with a portal and a Slurm cluster where that user has the jobs queued
 (sbatch --hold --array=1-9000, and single ones). It times squeue as the PUN runs it, GET /api/v1/jobs, and a page of
@@ -10,36 +10,23 @@ asserted.
 
 from __future__ import annotations
 
-import argparse
-import http.client
 import os
 import pwd
 import statistics
 import subprocess
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from bench.common import arguments, connection_to, slurm_environment
 from pun_app.adapters.slurm_jobs import queue_command
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--token-file", required=True, type=Path)
-    parser.add_argument("--cluster", required=True)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--bin", default="/usr/bin")
-    parser.add_argument("--conf", help="SLURM_CONF")
-    given = parser.parse_args()
-
+    given = arguments(__doc__, 10)
     account = pwd.getpwuid(os.geteuid())
-    environment = {"HOME": account.pw_dir, "PATH": "/usr/bin:/bin", "SLURM_TIME_FORMAT": "%s"}
-    if given.conf:
-        environment["SLURM_CONF"] = given.conf
-    address = urlsplit(given.url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port or 80)
-    headers = {"Authorization": f"Bearer {given.token_file.read_text().strip()}", "Cache-Control": "no-cache"}
+    environment = slurm_environment(given)
+    connection, headers = connection_to(given)
+
     argv = queue_command("|bench|", user=account.pw_name)
 
     def squeue() -> int:

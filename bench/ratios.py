@@ -1,6 +1,6 @@
 """What a request costs beside the scheduler's own command, from one run: two ratios.
 
-    python bench/ratios.py --url URL --token-file FILE --cluster ID [--rounds 100] [--bin DIR] [--conf FILE]
+    python -m bench.ratios --url URL --token-file FILE --cluster ID [--rounds 100] [--bin DIR] [--conf FILE]
 
 Run it on a host with a portal and a Slurm cluster, as the token's owner: it times squeue as the PUN runs
 it, GET /api/v1/jobs asked anew (Cache-Control: no-cache), sbatch, and POST /api/v1/jobs, in turn, so that
@@ -10,8 +10,6 @@ What it submits is held, so that no job starts while something is timed, and is 
 
 from __future__ import annotations
 
-import argparse
-import http.client
 import json
 import os
 import pwd
@@ -19,9 +17,8 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
-from urllib.parse import urlsplit
 
+from bench.common import arguments, connection_to, slurm_environment
 from pun_app.adapters.model import JobRequest
 from pun_app.adapters.slurm_jobs import queue_command, submit_command
 
@@ -30,26 +27,10 @@ SCRIPT = "#!/bin/sh\ntrue\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--token-file", required=True, type=Path)
-    parser.add_argument("--cluster", required=True)
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--bin", default="/usr/bin")
-    parser.add_argument("--conf", help="SLURM_CONF")
-    given = parser.parse_args()
-
+    given = arguments(__doc__, 100)
     account = pwd.getpwuid(os.geteuid())
-    environment = {"HOME": account.pw_dir, "PATH": "/usr/bin:/bin", "SLURM_TIME_FORMAT": "%s"}
-    if given.conf:
-        environment["SLURM_CONF"] = given.conf
-    address = urlsplit(given.url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port or 80)
-    headers = {
-        "Authorization": f"Bearer {given.token_file.read_text().strip()}",
-        "Cache-Control": "no-cache",
-        "Content-Type": "application/json",
-    }
+    environment = slurm_environment(given)
+    connection, headers = connection_to(given)
 
     def command(argv: list[str], stdin: str = "") -> Callable[[], None]:
         argv = [f"{given.bin}/{argv[0]}", *argv[1:]]

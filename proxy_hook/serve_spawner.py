@@ -61,7 +61,7 @@ def settings_of(config: Config) -> str:
             "hook_uid": hook_uid,
             "nginx_gid": nginx_gid,
             "spawn": pun.spawn,
-            "app": "pun_app.server:live" if pun.spawn == "fork" else "pun_app",
+            "app": "pun_app.preloaded:live" if pun.spawn == "fork" else "pun_app",
             "birth": {
                 "rules": rules,
                 "change_ids": not config.single_user,

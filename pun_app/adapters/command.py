@@ -144,7 +144,7 @@ class Commands:
         settings = [f"{name}={value}" for name, value in environment.items()]
         remote = shlex.join(["env", *settings, *words] if settings else words)
         if cwd != "/":
-            remote = f"cd {shlex.quote(cwd)} && {remote}"
+            remote = f"cd {shlex.quote(cwd)} || exit 126; {remote}"
         options = ["-o", "BatchMode=yes", "-o", f"StrictHostKeyChecking={checking}"]
         port = os.environ.get("OOD_SSH_PORT")
         if port:

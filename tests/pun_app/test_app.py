@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -121,6 +122,32 @@ def test_answers_are_not_to_be_kept(pun: Pun) -> None:
         answer = pun("GET", path, status)
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.content_type == "application/json"
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        "kubernetes",
+        "coder",
+        "ccq",
+        "fujitsu_tcs",
+        "systemd",
+        "linux_host",
+        "psij",
+        "drmaa",
+        "no/such.thing",
+        "slurm_jobs",
+    ],
+)
+def test_an_adapter_that_is_not_there_is_501_everywhere(pun: Pun, tmp_path: Path, adapter: str) -> None:
+    """Its cluster is listed; everything else says which adapter it is. A module of ours is no adapter by its name."""
+    (tmp_path / "clusters.d" / "other.yml").write_text(f"v2:\n  job: {{adapter: {adapter}}}\n")
+    assert "other" in [cluster["id"] for cluster in pun("GET", "/api/v1/clusters", 200).json["data"]]
+    for path in ("jobs", "jobs/1", "jobs/historic", "queues", "accounts", "cluster_info"):
+        assert adapter in pun("GET", f"/api/v1/{path}?cluster=other", 501).json["message"]
+    body = b'{"cluster": "other", "script": {"content": "#!/bin/sh\\n"}}'
+    answer = pun("POST", "/api/v1/jobs", 501, body=body, headers={"Content-Type": "application/json"})
+    assert adapter in answer.json["message"]
 
 
 def test_an_adapter_that_is_not_there_is_501(pun: Pun) -> None:

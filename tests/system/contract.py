@@ -238,6 +238,24 @@ class AdapterContract:
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
         assert sorted(path.read_text() for path in folder.iterdir()) == ["1\n", "3\n", "5\n"]
 
+    def test_an_array_of_ten_thousand(self, mine: Caller, scheduler: Scheduler) -> None:
+        """One job, whatever the scheduler makes of it; or refused by its own limit."""
+        if "array" not in scheduler.options:
+            return
+        body = {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": {"array": "1-10000", "hold": True}}
+        answer = mine.client("POST", "/api/v1/jobs", body)
+        if answer.status_code == 422:
+            return
+        job = answer.json()["data"]["job_id"]
+        assert mine.job(job)["status"] == "queued_held"
+        number = job.partition("[")[0]
+        listed = [one for one in mine.listed() if one["job_id"].startswith(number)]
+        assert len(listed) in (1, 10_000)
+        page = mine.get("/api/v1/jobs?limit=10").json()
+        assert (len(page["data"]), bool(page["next_cursor"])) in ((10, True), (len(mine.listed()), False))
+        mine.change("DELETE", job)
+        mine.wait(job, lambda now: now["status"] == "completed")
+
     def test_an_array_is_cancelled_as_one(self, mine: Caller, scheduler: Scheduler) -> None:
         if "array" not in scheduler.options:
             return

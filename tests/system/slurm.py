@@ -162,7 +162,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobCompType=jobcomp/none
 MailProg=/bin/true
-MaxJobCount=50000
+MaxJobCount=300000
 MaxArraySize=20000
 KillWait=2
 MessageTimeout=5

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.contract import AdapterContract, Scheduler
+from tests.system.contract import SLEEP, AdapterContract, Caller, Scheduler
 from tests.system.gridengine import PROGRAMS, GridEngine
 from tests.system.portal import Client, Portal, User
 from tests.system.slurm import SlurmCluster
@@ -54,7 +54,9 @@ def schedulers(folder: Path, hook_user: str, request: pytest.FixtureRequest) -> 
         jobs = running_already(folder)
     else:
         jobs = started_here(folder, request.getfixturevalue("slurm"), request.getfixturevalue("gridengine"))
-    portal = Portal(folder / "a", hook_user, {name: f"v2:\n  job: {{{job}}}\n" for name, job in jobs.items()})
+    files = {name: f"v2:\n  job: {{{job}}}\n" for name, job in jobs.items()}
+    # In a zone that is far from the schedulers', and half an hour off.
+    portal = Portal(folder / "a", hook_user, files, {"environment": {"TZ": "America/St_Johns"}})
     try:
         yield portal.start()
     finally:
@@ -98,6 +100,11 @@ def running_already(folder: Path) -> dict[str, str]:
     return jobs
 
 
+def peak(pid: int) -> int:
+    """The most memory that a process had, in kB."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0])
+
+
 @pytest.fixture
 def as_scheduler_alice(schedulers: Portal, alice: User) -> Client:
     return schedulers.client(alice)
@@ -115,6 +122,23 @@ class TestSlurm(AdapterContract):
         return Scheduler(
             "slurm", "slurm", "SLURM_ARRAY_TASK_ID", site, stop=slurm.stop_controller, start=slurm.start_controller
         )
+
+    def test_jobs_of_others_by_the_hundred_thousand(
+        self, mine: Caller, others: Caller, schedulers: Portal, alice: User, bob: User, slurm: SlurmCluster
+    ) -> None:
+        """They are neither listed nor read: what this user's process holds does not grow with them."""
+        own = mine.submit(SLEEP, hold=True)["job_id"]
+        mine.listed()
+        before = peak(schedulers.pid_of(alice))
+        for _ in range(6):
+            others.submit(SLEEP, hold=True, array="1-18000")
+        queue = slurm.run("squeue", "--array", "--noheader", f"--user={bob.name}", "--format=%A")
+        assert queue.count("\n") > 100_000
+        assert [job["job_id"] for job in mine.listed() if job["status"] != "completed"] == [own]
+        assert mine.job(own)["status"] == "queued_held"
+        assert peak(schedulers.pid_of(alice)) - before < 5000
+        slurm.run("scancel", f"--user={bob.name}")
+        mine.cancel(own)
 
 
 class TestGridEngine(AdapterContract):

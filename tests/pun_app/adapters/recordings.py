@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,12 @@ def answers(adapter: SchedulerAdapter, *outputs: Output) -> list[list[str]]:
 def options_of(argv: list[str]) -> list[str]:
     """The options of a command: its words that begin with a dash and are no option's value."""
     return [word for word in argv[1:] if word.startswith("-") and not word.lstrip("-").isdigit()]
+
+
+def follows(argv: list[str], usage: str) -> None:
+    """Each option of a command is in the usage that the real one printed, with a value where that says so."""
+    for option in options_of(argv):
+        assert re.search(rf"[\[|] ?{option}[ \]]", usage), option
+        takes_a_value = bool(re.search(rf"[\[|] ?{option} [\w\[{{\"]", usage))
+        following = argv[argv.index(option) + 1 : argv.index(option) + 2]
+        assert takes_a_value == bool(following and not following[0].startswith("-")), option

@@ -152,10 +152,14 @@ def test_a_submit_host_gets_each_word_quoted(bin_folder: Path) -> None:
     monkey.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
     try:
         said = commands.run(["printf", "%s|", "a b", "$(id)", "'", "; echo x"])
+        asked = (bin_folder / "asked").read_text()
+        (bin_folder / "a dir").mkdir()
+        assert commands.run(["pwd"], cwd=f"{bin_folder}/a dir").out == f"{bin_folder}/a dir\n"
+        with pytest.raises(NotStarted, match="cannot be run on login"):
+            commands.run(["pwd"], cwd="/nonexistent; touch x")
     finally:
         monkey.undo()
     assert said.out == "a b|$(id)|'|; echo x|"
-    asked = (bin_folder / "asked").read_text()
     assert asked.startswith(
         "-o BatchMode=yes -o StrictHostKeyChecking=no -- login.example.org env 'SLURM_CONF=/a b' printf"
     )

@@ -1,0 +1,48 @@
+"""What all adapters of schedulers have in common, told by the table of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pun_app.adapters.base import OPERATIONS, Adapter
+from pun_app.adapters.model import OPTIONS
+from pun_app.adapters.registry import ADAPTERS, adapter_class, adapter_for
+from pun_app.adapters.scheduler import SchedulerAdapter
+
+SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), SchedulerAdapter)]
+
+
+@pytest.mark.parametrize("name", ["", "kubernetes", "base", "slurm_jobs", "../slurm", "os"])
+def test_only_what_is_in_the_table_is_an_adapter(name: str) -> None:
+    assert adapter_class(name) is Adapter
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_names_operations_and_options_that_there_are(name: str) -> None:
+    adapter = adapter_class(name)
+    assert adapter.options <= set(OPTIONS)
+    for operation in ("submit", "jobs", "job", "cancel", "hold", "release"):
+        assert adapter.does(operation)
+    assert all(hasattr(Adapter, operation) for operation in OPERATIONS)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_commands_print_times_without_a_zone_of_their_own(name: str) -> None:
+    """In UTC or as Unix seconds, so that no hour comes twice; and a job gets nothing of that with its submit."""
+    adapter = adapter_for("c", name, {"adapter": name, "host": "h"})
+    assert isinstance(adapter, SchedulerAdapter)
+    printing = dict(adapter.scheduler.environment)
+    # Torque's XML and HTCondor's JSON have Unix seconds always.
+    assert printing.get("TZ") == "UTC" or printing.get("SLURM_TIME_FORMAT") == "%s" or name in ("torque", "htcondor")
+    assert not {"TZ", "SLURM_TIME_FORMAT", "LSB_DISPLAY_YEAR"} & set(adapter.submitting.environment)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_clusters_commands_are_where_its_file_says(name: str) -> None:
+    """bin_overrides before bin; and with a submit_host nothing is looked for here."""
+    cls = adapter_class(name)
+    assert issubclass(cls, SchedulerAdapter)
+    first, second = cls.programs[:2]
+    adapter = adapter_for("c", name, {"adapter": name, "bin": "/b", "bin_overrides": {first: "/o/x"}})
+    assert (adapter.command_path(first), adapter.command_path(second)) == ("/o/x", f"/b/{second}")
+    assert adapter_for("c", name, {"adapter": name, "submit_host": "h"}).command_path(second) == second
