@@ -209,10 +209,10 @@ def _clusters(config: Config, rows: list[list[str]]) -> Iterator[Finding]:
 
 
 def _print_table(rows: list[list[str]]) -> None:
-    """The clusters: what their commands say of themselves, and what cannot be done there."""
+    """The clusters: what their commands say of themselves, and what can be done there."""
     if not rows:
         return
-    listed = [["CLUSTER", "ADAPTER", "VERSION", "DOES NOT (501)", "OPTIONS REFUSED (422)"], *rows]
+    listed = [["CLUSTER", "ADAPTER", "VERSION", "CAN DO", "OPTIONS OF A SUBMIT"], *rows]
     widths = [max(len(row[column]) for row in listed) for column in range(4)]
     print()
     for row in listed:

@@ -1,7 +1,7 @@
 """What an admin wants to know of the cluster files before anything is started: for ``punway check``.
 
 ``python -I -m pun_app.check FOLDER`` prints a line of JSON for each finding: ``{"ok": …, "text": …}``; that of a
-cluster has ``cluster`` too: its id, adapter, version, and what it does not do. A process of its own, since the front
+cluster has ``cluster`` too: its id, adapter, version, and what can be done there. A process of its own, since the front
 imports nothing of the app.
 """
 
@@ -52,7 +52,7 @@ def _check_file(path: Path) -> Finding:
         return Finding(
             False,
             f"{path}: adapter {name}: its jobs answer 501; Punway speaks {', '.join(ADAPTERS)}",
-            (cluster.id, name, "", "all: it is listed, and answers 501", ""),
+            (cluster.id, name, "", "be listed; all else answers 501", ""),
         )
     try:
         adapter = adapter_for(cluster.id, name, cluster.job)
@@ -63,8 +63,12 @@ def _check_file(path: Path) -> Finding:
         version = adapter.version() or ""
     except ApiError as error:
         return Finding(False, f"{path}: {error.message}")
-    lacking = (", ".join(missing_operations(type(adapter))), ", ".join(missing_options(type(adapter))))
-    return Finding(True, f"{path}: cluster {cluster.id}, adapter {name}", (cluster.id, name, version, *lacking))
+    abilities = (_all_but(missing_operations(type(adapter))), _all_but(missing_options(type(adapter))))
+    return Finding(True, f"{path}: cluster {cluster.id}, adapter {name}", (cluster.id, name, version, *abilities))
+
+
+def _all_but(missing: list[str]) -> str:
+    return f"all but {', '.join(missing)}" if missing else "all"
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal) -> N
     table = said[said.index("CLUSTER") :].splitlines()
     rows = {row.split()[0]: row for row in table[1:] if row.split()[1:2] != ["thing(s)"] and row}
     version = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
-    assert rows["owens"].split() == ["owens", "slurm", version, "-", "-"]
+    assert rows["owens"].split() == ["owens", "slurm", version, "all", "all"]
     assert "answers 501" in rows["cloud"] and "kubernetes" in rows["cloud"]
     assert "array" in rows["box"]
 
