@@ -51,6 +51,8 @@ def environment(request: JobRequest, mark: str) -> dict[str, str]:
     reads, and that takes no option of the user's (a ``-v`` of ours would undo those of the script). qsub(1B).
     """
     for name, value in request.environment.items():
+        if name in ("MAIL", "PWD"):
+            raise Refused(f"options.environment: {name} is qsub's own here; set it in the script")
         if _MANGLED.search(value):
             raise Refused(f"options.environment: qsub would change the quotes in {name}; set it in the script")
     return {**job_environment(request, "qsub"), "MAIL": mark, "PWD": request.workdir}

@@ -225,6 +225,13 @@ def test_what_pbs_cannot_have_is_refused(wrong: dict[str, object]) -> None:
         submit_command(replace(PLAIN, **wrong))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["MAIL", "PWD", "PBS_DEFAULT", "LD_PRELOAD", "PATH"])
+def test_a_variable_that_is_qsubs_own_is_refused(adapter: PbsProAdapter, name: str) -> None:
+    """Neither dropped nor let steer the command."""
+    with pytest.raises(Refused, match=f"options.environment: {name}"):
+        adapter.submit(replace(PLAIN, environment={name: "x"}))
+
+
 @pytest.mark.parametrize("value", ['a"b', "a\\b", "it's"])
 def test_a_value_that_qsub_would_change_is_refused(adapter: PbsProAdapter, value: str) -> None:
     """Seen with 23.06: quotes are lost, and backslashes doubled."""
