@@ -92,8 +92,8 @@ class LsfAdapter(SchedulerAdapter):
         return found[1] if found else None
 
     def marked(self, mark: str) -> list[Job]:
-        output = self.run(["bjobs", "-UF", "-l", "-a", "-u", self.user], timeout=LOOKING_UP)
-        return [job_of(story) for story in stories(output.out) if story.description.endswith(mark)]
+        text = self._printed(self.run(["bjobs", "-UF", "-l", "-a", "-u", self.user], timeout=LOOKING_UP))
+        return [job_of(story) for story in stories(text) if story.description.endswith(mark)]
 
     def failure(self, output: Output) -> ApiError:
         said = self.said(output)
@@ -133,10 +133,8 @@ class LsfAdapter(SchedulerAdapter):
 
     def history(self, period: Period) -> list[PastJob]:
         days = [time.strftime("%Y/%m/%d/%H:%M", time.gmtime(when)) for when in (period.start, period.end + 60)]
-        output = self.run(["bhist", "-l", "-a", "-n", "0", "-u", self.user, "-C", ",".join(days)])
-        if output.code and not _NO_JOBS.search(output.out + output.err):
-            raise self.reading_failure(output)
-        past = [past_job(story) for story in stories(output.out) if story.user == self.user]
+        argv = ["bhist", "-l", "-a", "-n", "0", "-u", self.user, "-C", ",".join(days)]
+        past = [past_job(story) for story in stories(self._printed(self.run(argv))) if story.user == self.user]
         return [one for one in past if period.holds(one.job)]
 
     def queues(self) -> list[Queue]:
@@ -169,11 +167,17 @@ class LsfAdapter(SchedulerAdapter):
 
     def _told(self, chosen: list[str]) -> str:
         """The long answer about jobs, its lines not broken."""
-        return self.run(["bjobs", "-UF", "-l", *chosen]).out
+        return self._printed(self.run(["bjobs", "-UF", "-l", *chosen]))
+
+    def _printed(self, output: Output) -> str:
+        """What a reading command printed; nothing where there is no such job."""
+        if output.code and not _NO_JOBS.search(output.out + output.err) and not _NO_SUCH_JOB.search(output.err):
+            raise self.reading_failure(output)
+        return output.out
 
     def _ended_long_ago(self, job_id: str) -> Job:
-        output = self.run(["bhist", "-l", "-a", "-n", "0", job_id])
-        jobs = [past_job(story).job for story in stories(output.out) if story.user == self.user]
+        text = self._printed(self.run(["bhist", "-l", "-a", "-n", "0", job_id]))
+        jobs = [past_job(story).job for story in stories(text) if story.user == self.user]
         if not jobs:
             raise NotFound("Job not found")
         return whole_job(job_id, jobs)

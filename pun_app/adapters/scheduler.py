@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import Commands, NotStarted, Output
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest, whole_job
-from pun_app.errors import ApiError, Refused, Unavailable
+from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 LOOKING_UP = 10.0
 """Seconds for finding a job by its mark: the caller has waited for the submit already."""
@@ -114,9 +114,7 @@ class SchedulerAdapter(Adapter):
             output = self.send(request, mark)
             job_id = self.submitted_id(output)
             if job_id is None:
-                raise (
-                    self.failure(output) if output.code else Refused(f"{self.product} took no job: {self.said(output)}")
-                )
+                raise self._refusal(output)
         except NotStarted:
             raise
         except Unavailable as error:
@@ -173,6 +171,13 @@ class SchedulerAdapter(Adapter):
         if job.status == COMPLETED:
             raise Refused(f"Job {job_id} has already completed ({job.outcome})")
         return job
+
+    def _refusal(self, output: Output) -> ApiError:
+        """Why a submit made no job. A job that is not found there is one that was to be waited for."""
+        if not output.code:
+            return Refused(f"{self.product} took no job: {self.said(output)}")
+        error = self.failure(output)
+        return Refused(self.said(output)) if isinstance(error, NotFound) else error
 
     def ids_in(self, text: str) -> list[str]:
         """The job ids that a command printed, which will be words of another. Raises Unavailable for anything else."""

@@ -202,6 +202,13 @@ def test_every_recorded_answer_to_a_change(adapter: LsfAdapter, name: str) -> No
     assert adapter.submitted_id(output) is None
 
 
+def test_a_job_to_wait_for_that_is_not_there_is_a_refusal(adapter: LsfAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a 404: what was asked for is a submit."""
+    monkeypatch.setattr(adapter, "send", lambda *_: SAID.output("bsub-bad-depend"))
+    with pytest.raises(Refused, match="99999: No matching job found"):
+        adapter.submit(replace(PLAIN, afterok=("99999",)))
+
+
 def test_a_daemon_that_is_down(adapter: LsfAdapter) -> None:
     output = Output(255, "", "batch system daemon not responding ... still trying\n")
     assert isinstance(adapter.failure(output), Unavailable)
