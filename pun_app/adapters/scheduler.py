@@ -104,6 +104,8 @@ class SchedulerAdapter(Adapter):
 
     def version(self) -> str | None:
         output = self.scheduler.run(self.version_argv)
+        if output.code:
+            raise self.reading_failure(output)
         found = re.search(self.version_pattern, output.out + output.err)
         return found[1].strip() if found else None
 
@@ -175,7 +177,8 @@ class SchedulerAdapter(Adapter):
     def _refusal(self, output: Output) -> ApiError:
         """Why a submit made no job. A job that is not found there is one that was to be waited for."""
         if not output.code:
-            return Refused(f"{self.product} took no job: {self.said(output)}")
+            printed = (output.out + output.err).strip().partition("\n")[0][:200] or "it printed nothing"
+            return Refused(f"{self.programs[0]} submitted no job: {printed}")
         error = self.failure(output)
         return Refused(self.said(output)) if isinstance(error, NotFound) else error
 

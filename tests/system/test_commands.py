@@ -260,7 +260,7 @@ def test_a_name_is_no_terminals_command(portal: Portal, alice: User) -> None:
     assert "\\x1b[2Jid" in listed
 
 
-def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal) -> None:
+def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal, slurm: SlurmCluster) -> None:
     """But the cluster files that the tests broke on purpose, each by its name."""
     said = portal.punway("check", check=False).stdout
     wrong = [line for line in said.splitlines() if line.startswith("WRONG")]
@@ -270,7 +270,7 @@ def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal) -> N
     assert "cluster owens, adapter slurm" in said
     table = said[said.index("CLUSTER") :].splitlines()
     rows = {row.split()[0]: row for row in table[1:] if row.split()[1:2] != ["thing(s)"] and row}
-    version = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    version = slurm.run("sinfo", "--version").split()[1]
     assert rows["owens"].split() == ["owens", "slurm", version, "all", "all"]
     assert "answers 501" in rows["cloud"] and "kubernetes" in rows["cloud"]
     assert "array" in rows["box"]
