@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from pun_app.adapters.base import OPERATIONS, Adapter
-from pun_app.adapters.model import OPTIONS
+from pun_app.adapters.command import Commands, Output
+from pun_app.adapters.model import OPTIONS, JobRequest
 from pun_app.adapters.registry import ADAPTERS, adapter_class, adapter_for
 from pun_app.adapters.scheduler import SchedulerAdapter
+from pun_app.errors import Refused
 
 SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), SchedulerAdapter)]
 
@@ -46,3 +52,44 @@ def test_a_clusters_commands_are_where_its_file_says(name: str) -> None:
     adapter = adapter_for("c", name, {"adapter": name, "bin": "/b", "bin_overrides": {first: "/o/x"}})
     assert (adapter.command_path(first), adapter.command_path(second)) == ("/o/x", f"/b/{second}")
     assert adapter_for("c", name, {"adapter": name, "submit_host": "h"}).command_path(second) == second
+
+
+def sent(name: str, request: JobRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], int]:
+    """The words of a submit, and the lines of what is not the script on its standard input."""
+    adapter = adapter_for("c", name, {"adapter": name, "host": "h"})
+    assert isinstance(adapter, SchedulerAdapter)
+    ran: list[tuple[list[str], str]] = []
+
+    def run(_: object, argv: list[str], stdin: str = "", **__: object) -> Output:
+        ran.append((list(argv), stdin))
+        return Output(0, "1", "")
+
+    monkeypatch.setattr(Commands, "run", run)
+    adapter.send(request, "punway:mark")
+    argv, stdin = ran[-1]
+    return argv, stdin.count("\n")
+
+
+@pytest.mark.parametrize(
+    "value", ["-x", "--help", "a b", "; id", "$(id)", "`id`", "'", "a=b", "-", "*", "~root", "%j", "#"]
+)
+@pytest.mark.parametrize(
+    "field", ["job_name", "queue_name", "accounting_id", "output_path", "error_path", "reservation", "qos"]
+)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_any_value_stays_one_word(
+    name: str, field: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It makes no word more than another value would, and no line more of a submit description."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    plain = JobRequest(content="#!/bin/sh\n", workdir=str(tmp_path))
+    try:
+        given: dict[str, Any] = {field: value}
+        words, lines = sent(name, replace(plain, **given), monkeypatch)
+    except Refused:
+        return
+    given = {field: "usual"}
+    usual, usual_lines = sent(name, replace(plain, **given), monkeypatch)
+    assert (len(words), lines) == (len(usual), usual_lines)
+    differing = [(word, other) for word, other in zip(words, usual, strict=True) if word != other]
+    assert all(word.endswith(value) and word.removesuffix(value) + "usual" == other for word, other in differing)
