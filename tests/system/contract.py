@@ -209,14 +209,19 @@ class AdapterContract:
     def test_an_option_is_taken_or_refused_by_name(self, mine: Caller, scheduler: Scheduler, name: str) -> None:
         """Never dropped. What this scheduler's site lacks (GPUs, reservations) it refuses in its own words."""
         given = held_job(mine, scheduler, name)
-        options = {"hold": True, **given}
+        try:
+            self.taken_or_refused(mine, scheduler, name, given)
+        finally:
+            for first in given[name] if name in DEPENDENCIES else ():
+                mine.cancel(first)
+
+    def taken_or_refused(self, mine: Caller, scheduler: Scheduler, name: str, given: dict[str, Any]) -> None:
         if name not in scheduler.options:
             status, _, message = mine.refused(SLEEP, **given)
             assert (status, f"options.{name}" in message, scheduler.adapter in message) == (422, True, True)
             return
-        answer = mine.client(
-            "POST", "/api/v1/jobs", {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": options}
-        )
+        body = {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": {"hold": True, **given}}
+        answer = mine.client("POST", "/api/v1/jobs", body)
         if answer.status_code != 201:
             assert name in ("gpus", "reservation", "qos", "memory", "nodes"), answer.text
             assert answer.status_code == 422
