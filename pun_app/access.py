@@ -29,13 +29,17 @@ log = logging.getLogger("punway.pun")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a handler is acting for: the user that this process is, and what the credential may."""
+    """Who a handler is acting for: the user that this process is, and what the credential may.
+
+    ``expires_at`` is a token's; None for one that never expires, and for an identity provider's, which says it itself.
+    """
 
     user: str
     via: str
     scopes: tuple[str, ...]
     token_id: str | None
     token_name: str | None
+    expires_at: datetime | None = None
 
     def need(self, scope: str) -> None:
         """Raise InsufficientScope unless the caller may."""
@@ -83,7 +87,7 @@ class Access:
             raise Unauthorized("Invalid or missing API token: this token has expired", token)
         if not token.in_clear:
             self._uses.note(token.id, token.last_used_at, now)
-        return Caller(assertion.user, assertion.via, token.scopes, token.id, token.name)
+        return Caller(assertion.user, assertion.via, token.scopes, token.id, token.name, token.expires_at)
 
     def visitor(self, note: str | None) -> Visitor:
         """The visitor of a page. Raises Unauthorized for whoever has no browser's session."""

@@ -61,7 +61,8 @@ class App:
 
     def _handle(self, http: HttpRequest, caller: Caller) -> Response:
         route, values = self._table.match(http)
-        caller.need(route.scope)
+        if route.scope:
+            caller.need(route.scope)
         request = Request(
             caller=caller,
             clusters=self._clusters,

@@ -9,22 +9,23 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.model import ClusterInfo, Queue
-from pun_app.handlers import clusters, history, jobs, site
+from pun_app.handlers import clusters, history, jobs, site, whoami
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
-from pun_app.schemas import AccountAnswer, ClusterAnswer, JobAction, JobAnswer, PastJobAnswer, SubmitBody
+from pun_app.schemas import AccountAnswer, ClusterAnswer, JobAction, JobAnswer, PastJobAnswer, SubmitBody, WhoAmI
 
 
 @dataclass(frozen=True)
 class Route:
     """One row. ``handler`` takes a Request (handlers/request.py) and returns what becomes ``data``.
 
-    ``body`` is the type of the request's body, ``answer`` of the handler's result, ``status`` of success.
+    ``scope`` is None where any credential will do. ``body`` is the type of the request's body, ``answer`` of the
+    handler's result, ``status`` of success.
     """
 
     method: str
     path: str
-    scope: str
+    scope: str | None
     body: type[msgspec.Struct] | None
     answer: Any
     handler: Callable[..., Any]
@@ -32,6 +33,7 @@ class Route:
 
 
 ROUTES = (
+    Route("GET", "/api/v1/whoami", None, None, WhoAmI, whoami.who_am_i),
     Route("GET", "/api/v1/clusters", "clusters:read", None, list[ClusterAnswer], clusters.list_clusters),
     Route("GET", "/api/v1/clusters/<id>", "clusters:read", None, ClusterAnswer, clusters.get_cluster),
     Route("GET", "/api/v1/queues", "clusters:read", None, list[Queue], site.list_queues),

@@ -127,3 +127,14 @@ class JobAction(Struct):
 
     job_id: str
     status: str | None
+
+
+class WhoAmI(Struct):
+    """``via`` is token (of this portal) or jwt (of the site's identity provider). Times are RFC 3339 in UTC."""
+
+    user: str
+    via: str
+    scopes: list[str]
+    token_id: str | None
+    token_name: str | None
+    expires_at: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -13,12 +14,15 @@ from pun_app.clusters.load import ClusterFolder
 from pun_app.routes import PAGES, ROUTES
 from tests.pun_app.pun import Pun, pun, registrar
 from tokens import scopes
-from tokens.token import issue, utc_now
+from tokens.token import issue, to_text, utc_now
 
 __all__ = ["pun", "registrar"]
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
+SCOPED = [route for route in ROUTES if route.scope]
+
+
+@pytest.mark.parametrize("route", SCOPED, ids=lambda r: f"{r.method} {r.path}")
 def test_every_route_needs_a_token_with_its_scope(pun: Pun, route: Any) -> None:
     """Without the hook's note 401; with every scope but the needed one 403, which names it."""
     path = route.path.replace("<id>", "box") + "?cluster=box"
@@ -46,7 +50,23 @@ def test_a_session_never_opens_the_api(pun: Pun, route: Any) -> None:
         )
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
+def test_who_am_i(pun: Pun) -> None:
+    """For any credential, one without a scope too: what it is good for, and for how long."""
+    token, _ = issue("ci", ("jobs:write",), utc_now() + timedelta(days=1))
+    pun.store.add(token)
+    note = pun.signer.sign(1001, "alice", "token", token.sha256, ())
+    said = pun.app.get("/api/v1/whoami", headers={"X-Pun-Assertion": note}).json["data"]
+    assert said == {
+        "user": "alice", "via": "token", "scopes": ["jobs:read", "jobs:write"], "token_id": token.id, "token_name": "ci",
+        "expires_at": to_text(token.expires_at),
+    }  # fmt: skip
+    note = pun.signer.sign(1001, "alice", "jwt", None, ())
+    said = pun.app.get("/api/v1/whoami", headers={"X-Pun-Assertion": note}).json["data"]
+    assert (said["via"], said["scopes"], said["token_id"], said["expires_at"]) == ("jwt", [], None, None)
+    pun.app.get("/api/v1/whoami", status=401)
+
+
+@pytest.mark.parametrize("route", SCOPED, ids=lambda r: f"{r.method} {r.path}")
 def test_a_jwt_has_the_scopes_of_its_note(pun: Pun, route: Any) -> None:
     path = route.path.replace("<id>", "box") + "?cluster=box"
     for held in ((), tuple(s for s in scopes.ALL if not scopes.allows([s], route.scope))):
