@@ -41,7 +41,7 @@ class JobAnswer(Struct):
     state: str = field(name="job_state", default="")
     substate: int | None = None
     holds: str = field(name="Hold_Types", default="")
-    queue: str | None = None
+    queue: Any = None
     account: Any = field(name="Account_Name", default=None)
     created: str = field(name="ctime", default="")
     started: str = field(name="stime", default="")
@@ -127,7 +127,7 @@ def job_of(job_id: str, job: JobAnswer) -> Job:
         native_reason=None if job.comment is None else str(job.comment),
         outcome=outcome,
         exit_code=job.exit_status if outcome in ("succeeded", "failed") and (job.exit_status or 0) >= 0 else None,
-        queue=job.queue,
+        queue=None if job.queue is None else str(job.queue),
         account=None if job.account is None else str(job.account),
         submitted_at=ctime(job.created, now),
         started_at=started,
