@@ -12,7 +12,17 @@ from pun_app.adapters.model import ClusterInfo, Queue
 from pun_app.handlers import clusters, history, jobs, site, whoami
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
-from pun_app.schemas import AccountAnswer, ClusterAnswer, JobAction, JobAnswer, PastJobAnswer, SubmitBody, WhoAmI
+from pun_app.schemas import (
+    AccountAnswer,
+    ClusterAnswer,
+    JobAction,
+    JobAnswer,
+    PastJobAnswer,
+    StatusAnswer,
+    StatusBody,
+    SubmitBody,
+    WhoAmI,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ ROUTES = (
     Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info),
     Route("GET", "/api/v1/jobs", "jobs:read", None, list[JobAnswer], jobs.list_jobs),
     Route("POST", "/api/v1/jobs", "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201),
+    Route("POST", "/api/v1/jobs/status", "jobs:read", StatusBody, list[StatusAnswer], jobs.job_statuses),
     Route("GET", "/api/v1/jobs/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic),
     Route("GET", "/api/v1/jobs/<id>", "jobs:read", None, JobAnswer, jobs.get_job),
     Route("DELETE", "/api/v1/jobs/<id>", "jobs:write", None, JobAction, jobs.cancel_job),

@@ -122,6 +122,29 @@ class AccountAnswer(Struct):
     cpu_minutes_left: int | None
 
 
+class JobNamed(Struct, forbid_unknown_fields=True):
+    cluster: str
+    job_id: JobId
+
+
+class StatusBody(Struct, forbid_unknown_fields=True):
+    jobs: Annotated[list[JobNamed], Meta(min_length=1, max_length=1000)]
+
+
+class StatusAnswer(Struct):
+    """How one of many jobs is; or ``error``, one of the API's, and ``message``, why that is not known."""
+
+    cluster: str
+    job_id: str
+    status: str | None = None
+    native_state: str | None = None
+    native_reason: str | None = None
+    outcome: str | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    message: str | None = None
+
+
 class JobAction(Struct):
     """What became of a job that was cancelled, held or released."""
 

@@ -8,9 +8,20 @@ NotFound and NotSupported (pun_app/errors.py). An unknown job is never "complete
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pun_app.adapters.model import DEPENDENCIES, Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
+from pun_app.adapters.model import (
+    DEPENDENCIES,
+    Account,
+    ClusterInfo,
+    Job,
+    JobRequest,
+    PastJob,
+    Period,
+    Queue,
+    whole_job,
+)
 from pun_app.errors import NotFound, NotSupported, Refused
 
 OPERATIONS = (
@@ -82,6 +93,30 @@ class Adapter:
     def job(self, job_id: str) -> Job:
         """One job of this user, alive or ended. Raises NotFound, also for another user's."""
         raise self._lacking("show a job")
+
+    def array_of(self, job_id: str) -> str:
+        """The id of the array that a task in the list belongs to; the job's own, where it is no task."""
+        return job_id
+
+    def same_id(self, job_id: str) -> str:
+        """One form for the ids of a job that may be written in several."""
+        return job_id
+
+    def picked(self, jobs: list[Job], job_ids: Sequence[str]) -> dict[str, Job]:
+        """Those of a list that were asked for, an array by its tasks too, by the ids as they were asked for."""
+        found: dict[str, list[Job]] = {}
+        for job in jobs:
+            for name in {self.same_id(job.id), self.same_id(self.array_of(job.id))}:
+                found.setdefault(name, []).append(job)
+        return {
+            job_id: whole_job(self.array_of(found[name][0].id) if len(found[name]) > 1 else job_id, found[name])
+            for job_id in job_ids
+            if (name := self.same_id(job_id)) in found
+        }
+
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Those of the user's jobs that are in no list any more, or only as part of a job, asked for all at once."""
+        return {}
 
     def cancel(self, job_id: str) -> None:
         raise self._lacking("cancel jobs")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,12 @@ class HTCondorAdapter(SchedulerAdapter):
         if not found:
             raise NotFound("Job not found")
         return msgspec.structs.replace(found[0], id=job_id)
+
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        queued, ended = self._ads(["condor_q", *job_ids]), self._ads(["condor_history", *job_ids])
+        procs = {f"{ad.cluster}.{ad.proc}": job_of(ad, has_left=True) for ad in ended if ad.owner == self.user}
+        procs |= {f"{ad.cluster}.{ad.proc}": job_of(ad, has_left=False) for ad in queued if ad.owner == self.user}
+        return self.picked(list(procs.values()), job_ids)
 
     def history(self, period: Period) -> list[PastJob]:
         past = [past_job(ad) for ad in self._ended(period.start) if ad.owner == self.user]

@@ -11,7 +11,7 @@ import pwd
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +113,15 @@ class LocalAdapter(Adapter):
             self._queue.put(replace(job, state=QUEUED))
         self._see_to_runner()
         return model.QUEUED
+
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        found = {}
+        for job_id in job_ids:
+            try:
+                found[job_id] = self.job(job_id)
+            except NotFound:
+                continue
+        return found
 
     def history(self, period: Period) -> list[PastJob]:
         return [PastJob(job) for job in self.jobs() if period.holds(job)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,10 @@ class LsfAdapter(SchedulerAdapter):
             jobs[0] = msgspec.structs.replace(jobs[0], name=re.sub(r"\[\d+\]$", "", jobs[0].name or ""))
         return whole_job(job_id, jobs)
 
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        text = self._printed(self.run(["bhist", "-l", "-a", "-n", "0", *job_ids]))
+        return self.picked([past_job(story).job for story in stories(text) if story.user == self.user], job_ids)
+
     def history(self, period: Period) -> list[PastJob]:
         days = [time.strftime("%Y/%m/%d/%H:%M", time.gmtime(when)) for when in (period.start, period.end + 60)]
         argv = ["bhist", "-l", "-a", "-n", "0", "-u", self.user, "-C", ",".join(days)]
@@ -176,11 +181,10 @@ class LsfAdapter(SchedulerAdapter):
         return output.out
 
     def _ended_long_ago(self, job_id: str) -> Job:
-        text = self._printed(self.run(["bhist", "-l", "-a", "-n", "0", job_id]))
-        jobs = [past_job(story).job for story in stories(text) if story.user == self.user]
-        if not jobs:
+        job = self.unlisted([job_id]).get(job_id)
+        if job is None:
             raise NotFound("Job not found")
-        return whole_job(job_id, jobs)
+        return job
 
     def _memory_units(self) -> tuple[float, float]:
         """What one MiB is in the units of -M and of rusage[mem]: KB and MB, but for lsf.conf's LSF_UNIT_FOR_LIMITS."""

@@ -115,6 +115,13 @@ class PbsProAdapter(SchedulerAdapter):
                 return job_of(found, job)
         raise NotFound("Job not found")
 
+    def same_id(self, job_id: str) -> str:
+        return job_id.partition(".")[0]
+
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        mine = [job_of(found, job) for found, job in self._jobs(job_ids).items() if user_of(job) == self.user]
+        return self.picked(mine, job_ids)
+
     def history(self, period: Period) -> list[PastJob]:
         past = [past_job(job_id, job) for job_id, job in self._jobs(self._ended(period.start)).items()]
         return [one for one in past if period.holds(one.job)]

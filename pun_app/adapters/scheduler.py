@@ -217,10 +217,6 @@ class SchedulerAdapter(Adapter):
             30,
         ) from error
 
-    def array_of(self, job_id: str) -> str:
-        """The id of the array that a task belongs to; the job's own, where it is no task."""
-        return job_id
-
 
 def job_environment(request: JobRequest, program: str) -> dict[str, str]:
     """The variables that ``program`` hands on to the job from its own environment.

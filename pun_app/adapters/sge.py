@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -123,6 +124,19 @@ class SgeAdapter(SchedulerAdapter):
         # Until it stands in the accounting file it is known that it has ended, not how.
         job = whole_job(job_id, ended or listed)
         return msgspec.structs.replace(job, outcome="cancelled") if not ended and number in self._never_ran else job
+
+    def array_of(self, job_id: str) -> str:
+        return job_id.partition(".")[0]
+
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        text = self.ask(self._listing("prsz"))
+        alive = {}
+        for job_id in job_ids:
+            number, _, task = job_id.partition(".")
+            listed = rows(text, task).get(number, []) if task else []
+            if listed:
+                alive[job_id] = whole_job(job_id, listed)
+        return {**alive, **self.picked([past.job for past in self._accounting(["-j"])], job_ids)}
 
     def cancel(self, job_id: str) -> None:
         job = self.unfinished(job_id)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.model import Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
+from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
@@ -47,6 +47,19 @@ class SharedReads:
                 if job.id == job_id:
                     return job, age
         return self._shared(("job", job_id), lambda: self.adapter.job(job_id), fresh)
+
+    def several(self, job_ids: Sequence[str], *, fresh: bool = False) -> tuple[dict[str, Job], float]:
+        """Those of the jobs that are there, by the ids as they were asked for: from the list, and what is not in it."""
+        jobs, age = self.jobs(fresh=fresh)
+        asked = [job_id for job_id in dict.fromkeys(job_ids) if self.adapter.is_id(job_id)]
+        found = self.adapter.picked(jobs, asked)
+        missing = [
+            job_id
+            for job_id in asked
+            # In some schedulers' lists it does not stand how a job ended.
+            if job_id not in found or (found[job_id].status == COMPLETED and found[job_id].outcome is None)
+        ]
+        return {**found, **(self.adapter.unlisted(missing) if missing else {})}, age
 
     def history(self, period: Period) -> list[PastJob]:
         """Never shared: two clients hardly ask for the same period, and it may be long."""

@@ -140,6 +140,11 @@ class SlurmAdapter(SchedulerAdapter):
             raise NotFound("Job not found")
         return whole_job(job_id, mine)
 
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        delimiter = new_delimiter()
+        rows = parse_history(self.ask(history_command(delimiter, ",".join(job_ids))), delimiter)
+        return self.picked([job for uid, job in rows if uid == self.uid], job_ids)
+
     def history(self, period: Period) -> list[PastJob]:
         delimiter = new_delimiter()
         rows = parse_past(self.ask(past_command(delimiter, self.user, period)), delimiter)

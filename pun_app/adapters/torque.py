@@ -108,6 +108,15 @@ class TorqueAdapter(SchedulerAdapter):
         first = msgspec.structs.replace(mine[0], name=re.sub(r"-\d+$", "", mine[0].name or ""))
         return msgspec.structs.replace(whole_job(job_id, [first, *mine[1:]]), id=self.array_of(first.id))
 
+    def same_id(self, job_id: str) -> str:
+        return job_id.partition(".")[0]
+
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        # Of an array the list has the tasks; its own id would list everybody's jobs here.
+        asked = [job_id for job_id in job_ids if "[]" not in job_id]
+        mine = [job for job in map(job_of, self._jobs(asked)) if job.owner == self.user]
+        return self.picked(mine, job_ids)
+
     def queues(self) -> list[Queue]:
         return queues_of(self.ask(["qstat", "-Q", "-f"]), self.ask(["qstat", "-B", "-f"]))
 

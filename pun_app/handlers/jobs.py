@@ -12,10 +12,10 @@ from msgspec import UnsetType
 
 from pun_app.adapters.model import Job, JobRequest
 from pun_app.clusters.load import Cluster
-from pun_app.errors import BadRequest, Refused
+from pun_app.errors import ApiError, BadRequest, NotFound, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
-from pun_app.schemas import JobAction, JobAnswer, SubmitBody
+from pun_app.schemas import JobAction, JobAnswer, JobNamed, StatusAnswer, StatusBody, SubmitBody
 
 T = TypeVar("T")
 
@@ -43,6 +43,34 @@ def get_job(request: Request) -> JobAnswer:
     cluster = request.cluster()
     job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
     return job_answer(cluster, job)
+
+
+def job_statuses(request: Request) -> list[StatusAnswer]:
+    """How many jobs are, of several clusters, in the order asked for; one that is not there among them."""
+    body: StatusBody = request.body
+    asked: dict[str, list[str]] = {}
+    for one in body.jobs:
+        asked.setdefault(one.cluster, []).append(one.job_id)
+    found: dict[str, dict[str, Job] | ApiError] = {}
+    for cluster_id, job_ids in asked.items():
+        try:
+            found[cluster_id], age = request.clusters.get(cluster_id).reads.several(job_ids, fresh=request.fresh)
+            request.age = max(request.age, age)
+        except ApiError as error:
+            # A cluster that does not answer leaves the others theirs.
+            found[cluster_id] = error
+    return [_status(one, found[one.cluster]) for one in body.jobs]
+
+
+def _status(asked: JobNamed, found: dict[str, Job] | ApiError) -> StatusAnswer:
+    if isinstance(found, ApiError):
+        return StatusAnswer(asked.cluster, asked.job_id, error=found.error, message=found.message)
+    job = found.get(asked.job_id)
+    if job is None:
+        return StatusAnswer(asked.cluster, asked.job_id, error=NotFound.error, message="Job not found")
+    return StatusAnswer(
+        asked.cluster, asked.job_id, job.status, job.native_state, job.native_reason, job.outcome, job.exit_code
+    )
 
 
 def submit_job(request: Request) -> JobAnswer:

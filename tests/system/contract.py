@@ -314,6 +314,32 @@ class AdapterContract:
         assert name in [one["job_name"] for one in mine.listed() if one["job_id"] == job]
         mine.cancel(job)
 
+    def test_many_jobs_at_once(self, mine: Caller, others: Caller, scheduler: Scheduler) -> None:
+        """In the order asked for, each as it is when it is asked for alone; unknown ones, and another user's, too."""
+        held, good = mine.submit(SLEEP, hold=True)["job_id"], mine.submit(TRUE)["job_id"]
+        bad = mine.submit("#!/bin/sh\nexit 3\n")["job_id"]
+        array = mine.submit(SLEEP, array="1-2", hold=True)["job_id"] if "array" in scheduler.options else held
+        theirs = others.submit(SLEEP, hold=True, job_name="theirs")["job_id"]
+        for job in (good, bad):
+            mine.ended(job)
+        asked = [bad, "999999", held, theirs, array, good, held, "no id", "1;id"]
+        body = {
+            "jobs": [*({"cluster": mine.cluster, "job_id": job} for job in asked), {"cluster": "none", "job_id": "1"}]
+        }
+        said = mine.client.data("POST", "/api/v1/jobs/status", body, headers={"Cache-Control": "no-cache"})
+        assert [one["job_id"] for one in said] == [*asked, "1"]
+        known = ("status", "outcome", "exit_code")
+        for place in (0, 2, 4, 5, 6):
+            alone = mine.job(asked[place])
+            assert [said[place][key] for key in known] == [alone[key] for key in known]
+        errors = [one["error"] for one in said]
+        assert [errors[place] for place in (0, 2, 4, 5, 6)] == [None] * 5
+        assert [errors[place] for place in (1, 7, 8, 9)] == ["not_found"] * 4
+        # The embedded scheduler counts each user's jobs for themselves.
+        assert errors[3] == "not_found" or scheduler.adapter == "local"
+        for caller, job in ((mine, held), (mine, array), (others, theirs)):
+            caller.cancel(job)
+
     def test_an_unknown_queue_is_refused_in_the_schedulers_words(self, mine: Caller) -> None:
         status, error, message = mine.refused(TRUE, queue_name="nosuchqueue")
         assert (status, error) == (422, "unprocessable_entity")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pun_app.adapters.local import LocalAdapter
 from pun_app.adapters.local_queue import DONE, LocalJob, LocalQueue
+from pun_app.adapters.model import Job
 from tests.pun_app.pun import Pun, pun, registrar
 
 __all__ = ["pun", "registrar"]
@@ -66,3 +69,47 @@ def test_a_limit_is_a_number_of_jobs(pun: Pun, listed: list[str], limit: str) ->
 def test_a_cursor_is_one_that_the_list_gave(pun: Pun, listed: list[str], cursor: str) -> None:
     """Not a pattern, a command or an option; what stands in it is an id, and nothing else gets near an adapter."""
     assert "cursor" in ask(pun, f"&limit=2&cursor={cursor}", 400)["message"]
+
+
+def statuses(pun: Pun, body: object, status: int = 200) -> Any:
+    headers = {"Content-Type": "application/json"}
+    return pun("POST", "/api/v1/jobs/status", status, body=json.dumps(body).encode(), headers=headers).json
+
+
+def test_many_jobs_at_once(pun: Pun, listed: list[str]) -> None:
+    """In the order asked for, twice where asked for twice; what is not there among the others, and why."""
+    asked = [("box", "3"), ("box", "99"), ("cloud", "1"), ("box", "3"), ("none", "1"), ("box", "x/y"), ("box", "12")]
+    said = statuses(pun, {"jobs": [{"cluster": cluster, "job_id": job_id} for cluster, job_id in asked]})["data"]
+    assert [(one["cluster"], one["job_id"]) for one in said] == asked
+    assert [(one["status"], one["outcome"], one["error"]) for one in said] == [
+        ("completed", "succeeded", None), (None, None, "not_found"), (None, None, "not_implemented"), ("completed", "succeeded", None),
+        (None, None, "not_found"), (None, None, "not_found"), ("completed", "succeeded", None),
+    ]  # fmt: skip
+    assert "kubernetes" in said[2]["message"]
+    assert "Cluster" in said[4]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"jobs": []}, {"jobs": {}}, {"jobs": [1]}, {"jobs": [{"cluster": "box"}]}, {"jobs": [{"cluster": "box", "job_id": 7}]}, [], "x",
+     {"jobs": [{"cluster": "box", "job_id": "1"}] * 1001}, {"jobs": [{"cluster": "box", "job_id": "1" * 65}]}, {"jobs": None}],
+    ids=range(11),
+)  # fmt: skip
+def test_what_is_no_list_of_jobs_is_a_clear_error(pun: Pun, body: object) -> None:
+    assert statuses(pun, body, 413 if len(json.dumps(body)) > 10_000 else 400)["error"] in (
+        "bad_request",
+        "payload_too_large",
+    )
+
+
+def test_hundreds_of_jobs_are_one_question(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = LocalAdapter.jobs
+
+    def jobs(self: LocalAdapter) -> list[Job]:
+        asked.append(1)
+        return real(self)
+
+    monkeypatch.setattr(LocalAdapter, "jobs", jobs)
+    said = statuses(pun, {"jobs": [{"cluster": "box", "job_id": str(1 + n % 12)} for n in range(200)]})["data"]
+    assert (len(said), len(asked)) == (200, 1)
