@@ -46,6 +46,7 @@ LONGEST_RUN = 366 * 86_400
 """Seconds. qacct chooses by the start of jobs; one that ended in a period has not begun longer than this before it."""
 
 _REMEMBERED = 1000
+_LATEST = 20
 _ON_ITS_WAY = 60.0
 """Seconds after which a job stands in the accounting file, which qmaster writes every 15 (flush_time, sge_conf(5))."""
 
@@ -89,7 +90,8 @@ class SgeAdapter(SchedulerAdapter):
 
     def marked(self, mark: str) -> list[Job]:
         listed = rows(self.ask(self._listing("prs"), timeout=LOOKING_UP))
-        for number in sorted(listed, key=int, reverse=True):
+        # Each is a command; what was just submitted is among the latest.
+        for number in sorted(listed, key=int, reverse=True)[:_LATEST]:
             if mark_in(self.ask(["qstat", "-xml", "-j", number], timeout=LOOKING_UP), mark):
                 return [whole_job(number, listed[number])]
         return []
@@ -145,7 +147,7 @@ class SgeAdapter(SchedulerAdapter):
             # Of a job that never ran the accounting file says nothing.
             self._never_ran[job.id] = None
             for oldest in list(self._never_ran)[:-_REMEMBERED]:
-                del self._never_ran[oldest]
+                self._never_ran.pop(oldest, None)
 
     def history(self, period: Period) -> list[PastJob]:
         begin = time.strftime("%Y%m%d%H%M", time.gmtime(max(0, period.start - LONGEST_RUN)))

@@ -44,7 +44,7 @@ class SharedReads:
         if not fresh and self._others_ask(job_id):
             jobs, age = self.jobs()
             for job in jobs:
-                if job.id == job_id:
+                if job.id == job_id and not _ended_somehow(job):
                     return job, age
         return self._shared(("job", job_id), lambda: self.adapter.job(job_id), fresh)
 
@@ -53,12 +53,7 @@ class SharedReads:
         jobs, age = self.jobs(fresh=fresh)
         asked = [job_id for job_id in dict.fromkeys(job_ids) if self.adapter.is_id(job_id)]
         found = self.adapter.picked(jobs, asked)
-        missing = [
-            job_id
-            for job_id in asked
-            # In some schedulers' lists it does not stand how a job ended.
-            if job_id not in found or (found[job_id].status == COMPLETED and found[job_id].outcome is None)
-        ]
+        missing = [job_id for job_id in asked if job_id not in found or _ended_somehow(found[job_id])]
         return {**found, **(self.adapter.unlisted(missing) if missing else {})}, age
 
     def history(self, period: Period) -> list[PastJob]:
@@ -125,3 +120,8 @@ class SharedReads:
             # Afterwards: what was asked meanwhile may not know of it.
             with self._lock:
                 self._asked.clear()
+
+
+def _ended_somehow(job: Job) -> bool:
+    """In some schedulers' lists it does not stand how a job ended; elsewhere it does."""
+    return job.status == COMPLETED and job.outcome is None

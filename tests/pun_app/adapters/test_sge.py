@@ -270,3 +270,14 @@ def test_projects_that_let_the_user_in(adapter: SgeAdapter) -> None:
 def test_what_is_an_id() -> None:
     for job_id in ("0", "7[1]", "7.", "7.0", "-7", "7 8", "*", "all"):
         assert not re.fullmatch(SgeAdapter.job_id, job_id)
+
+
+def test_a_lost_submit_is_looked_for_among_the_latest(adapter: SgeAdapter) -> None:
+    """Each is a command: not among all of a thousand."""
+    context = "<d><JB_context><context_list><VA_variable>PUNWAY</VA_variable><VA_value>m</VA_value></context_list></JB_context></d>"
+    many = Output(0, listed(*(row("qw", number) for number in range(1, 1000))), "")
+    answers(adapter, many, Output(0, "<d></d>", ""), Output(0, context, ""))
+    assert [job.id for job in adapter.marked("m")] == ["998"]
+    ran = answers(adapter, many, *[Output(0, "<d></d>", "")] * 20)
+    assert adapter.marked("m") == []
+    assert [argv[-1] for argv in ran[1:]] == [str(number) for number in range(999, 979, -1)]

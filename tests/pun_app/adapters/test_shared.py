@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pun_app.adapters import shared as module
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.model import Job, JobRequest
+from pun_app.adapters.model import COMPLETED, Job, JobRequest
 from pun_app.adapters.shared import SharedReads
 from pun_app.errors import NotFound, NotSupported, Unavailable
 
@@ -132,3 +133,36 @@ def test_ids_of_another_form_reach_no_adapter(adapter: Counting) -> None:
 def test_what_an_adapter_lacks_is_not_supported(adapter: Counting) -> None:
     with pytest.raises(NotSupported, match="counting"):
         SharedReads(adapter).hold("1")
+
+
+class Forgetting(Counting):
+    """Lists a job that has ended without how, as Grid Engine does; knows it when it is asked for."""
+
+    def jobs(self) -> list[Job]:
+        return [*super().jobs(), Job(id="7", status=COMPLETED)]
+
+    def job(self, job_id: str) -> Job:
+        return Job(id=super().job(job_id).id, status=COMPLETED, outcome="failed")
+
+    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        self.asked.append(f"unlisted {' '.join(job_ids)}")
+        return {job_id: self.job(job_id) for job_id in job_ids if job_id == "7"}
+
+
+def test_how_a_job_ended_is_asked_for_where_the_list_does_not_say(clock: list[float]) -> None:
+    adapter = Forgetting()
+    reads = SharedReads(adapter)
+    reads.job("1")
+    assert reads.job("2")[0].outcome is None  # From the list, as another was asked for just now.
+    assert reads.job("7")[0].outcome == "failed"
+
+
+def test_many_jobs_are_two_questions(clock: list[float]) -> None:
+    """The list, and what is not in it; no more for what is asked for twice, and none for what is no id."""
+    adapter = Forgetting()
+    found, _ = SharedReads(adapter).several(["1", "7", "99", "1", "", "a b", "٣"])
+    assert (sorted(found), found["7"].outcome) == (["1", "7"], "failed")
+    assert adapter.asked[:2] == ["jobs", "unlisted 7 99"]
+    adapter = Forgetting()
+    SharedReads(adapter).several(["1", "2"])
+    assert adapter.asked == ["jobs"]
