@@ -24,6 +24,7 @@ from pun_app.match import Table
 from pun_app.pages.door import Pages
 from pun_app.routes import ROUTES
 from pun_app.settings import Settings
+from pun_app.waiting import Waiters
 
 _EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
 
@@ -38,6 +39,7 @@ class App:
         self._clusters = clusters
         self._pages = pages
         self._settings = settings
+        self.waiters = Waiters()
         self._table = Table(ROUTES, "No such address; the API is under /api/v1/")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -69,6 +71,9 @@ class App:
             id=values.get("id", ""),
             query=http.args.to_dict(flat=False),
             fresh="no-cache" in http.headers.get("Cache-Control", ""),
+            seen=http.headers.get("If-None-Match"),
+            waiters=self.waiters,
+            gone=http.environ.get("waitress.client_disconnected", lambda: False),
         )
         if route.body:
             request.body = decode_body(http, route.body, self._settings.max_body)
@@ -76,7 +81,13 @@ class App:
         whole = {"data": answer}
         if request.next_cursor is not None:
             whole["next_cursor"] = request.next_cursor or None
-        response = Response(msgspec.json.encode(whole), route.status)
+        if request.etag is not None and request.etag == request.seen:
+            # RFC 9110, section 15.4.5: nothing has changed, and there is no body.
+            response = Response(status=304)
+        else:
+            response = Response(msgspec.json.encode(whole), route.status)
+        if request.etag is not None:
+            response.headers["ETag"] = request.etag
         if route.method == "GET":
             response.headers["Age"] = str(int(request.age))
         return _finished(response)

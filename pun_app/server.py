@@ -113,10 +113,15 @@ class Server:
             # A list of 10,000 jobs is 4 MB: not by way of a file.
             outbuf_overflow=32 * 1024 * 1024,
             connection_limit=1000,
+            # So that a request which waits can see that its client has hung up.
+            channel_request_lookahead=1,
             asyncore_use_poll=True,
         )
         assert isinstance(server, UnixWSGIServer)
         self._server = server
+        self._waiters = app.waiters
+        # A request that waits has a thread, and leaves those that answer as many as they were.
+        app.waiters.resized = lambda waiting: server.task_dispatcher.set_thread_count(settings.threads + waiting)
 
     def run(self) -> None:
         """Serve; returns when nothing is in flight and it is time to leave."""
@@ -133,6 +138,7 @@ class Server:
             # By its default this signal ends the process, whatever its threads are stuck in.
             signal.alarm(LEAVE_TIME)
         self._leaving = True
+        self._waiters.leave()
         self._server.accepting = False
         self._server.pull_trigger()
 

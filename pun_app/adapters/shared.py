@@ -17,6 +17,8 @@ from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequ
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
 REMEMBERED = 1000
+WATCHED = 5.0
+"""Seconds after its last look for which a job counts as waited for."""
 
 T = TypeVar("T")
 
@@ -29,6 +31,8 @@ class SharedReads:
         self._lock = threading.Lock()
         # By what was asked, and of which job.
         self._asked: dict[tuple[str, str], tuple[float, Future[Any]]] = {}
+        # When each of the jobs that are waited for was looked at last.
+        self._watched: dict[str, float] = {}
 
     def jobs(self, *, fresh: bool = False) -> tuple[list[Job], float]:
         """The caller's jobs. ``fresh`` asks the scheduler anew."""
@@ -47,6 +51,21 @@ class SharedReads:
                 if job.id == job_id and not _ended_somehow(job):
                     return job, age
         return self._shared(("job", job_id), lambda: self.adapter.job(job_id), fresh)
+
+    def watched(self, job_id: str) -> tuple[Job, float]:
+        """One job, for a request that waits for it. Where several are waited for, they are read from one list."""
+        self.adapter.check_id(job_id)
+        now = time.monotonic()
+        with self._lock:
+            self._watched = {watched: when for watched, when in self._watched.items() if now - when < WATCHED}
+            self._watched[job_id] = now
+            several = len(self._watched) > 1
+        if several:
+            jobs, age = self.jobs()
+            job = self.adapter.picked(jobs, [job_id]).get(job_id)
+            if job and not _ended_somehow(job):
+                return job, age
+        return self._shared(("job", job_id), lambda: self.adapter.job(job_id), False)
 
     def several(self, job_ids: Sequence[str], *, fresh: bool = False) -> tuple[dict[str, Job], float]:
         """Those of the jobs that are there, by the ids as they were asked for: from the list, and what is not in it."""

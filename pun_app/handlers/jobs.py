@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
-from pun_app.adapters.model import Job, JobRequest
+from pun_app.adapters.model import COMPLETED, RUNNING, SUSPENDED, Job, JobRequest
 from pun_app.clusters.load import Cluster
 from pun_app.errors import ApiError, BadRequest, NotFound, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
 from pun_app.schemas import JobAction, JobAnswer, JobNamed, StatusAnswer, StatusBody, SubmitBody
+from pun_app.waiting import LONGEST
 
 T = TypeVar("T")
 
@@ -39,10 +42,49 @@ def list_jobs(request: Request) -> list[JobAnswer]:
 
 
 def get_job(request: Request) -> JobAnswer:
-    """One job of the caller, alive or ended. NotFound also for a job that is another user's."""
+    """One job of the caller, alive or ended. NotFound also for a job that is another user's.
+
+    With ``wait`` (seconds) it is answered once the job is as far as ``until`` says, or the time is up.
+    """
     cluster = request.cluster()
-    job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
+    seconds, until = _waiting(request)
+    if not seconds:
+        job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
+    else:
+
+        def look() -> Job:
+            job, request.age = cluster.reads.watched(request.id)
+            return job
+
+        seen = request.seen or _etag(look())
+        done = {
+            "running": lambda job: job.status in (RUNNING, SUSPENDED, COMPLETED),
+            "completed": lambda job: job.status == COMPLETED,
+            "change": lambda job: _etag(job) != seen,
+        }[until]
+        job = request.waiters.wait(look, done, seconds, request.gone)
+    request.etag = _etag(job)
     return job_answer(cluster, job)
+
+
+def _waiting(request: Request) -> tuple[int, str]:
+    """``wait`` in seconds, 0 without, and ``until``. Raises BadRequest."""
+    wait, until = request.given("wait"), request.given("until")
+    if until is not None and until not in ("running", "completed", "change"):
+        raise BadRequest("until must be running, completed or change")
+    if wait is None:
+        if until is not None:
+            raise BadRequest("until needs wait, in seconds")
+        return 0, ""
+    if not re.fullmatch("[0-9]{1,3}", wait) or int(wait) > LONGEST:
+        raise BadRequest(f"wait must be from 0 to {LONGEST} seconds")
+    return int(wait), until or "completed"
+
+
+def _etag(job: Job) -> str:
+    """Of what changes when something happens to a job: not of its clock."""
+    told = (job.status, job.native_state, job.outcome, job.exit_code, job.queue, job.started_at, job.ended_at)
+    return f'"{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"'
 
 
 def job_statuses(request: Request) -> list[StatusAnswer]:

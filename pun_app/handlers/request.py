@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pun_app.access import Caller
 from pun_app.clusters.load import Cluster, ClusterFolder
 from pun_app.errors import BadRequest
+from pun_app.waiting import Waiters
 
 
 @dataclass
 class Request:
     """One authorised request. ``fresh`` is true where the client wants no answer used again.
 
-    ``age`` and ``next_cursor`` are what a handler sets: how many seconds old the answer is, and for a list that
-    is paged, where its next page begins ("" after the last).
+    ``seen`` is the ETag of what the client has seen. ``waiters`` lets a request wait, ``gone`` tells whether the
+    client has hung up. ``age``, ``next_cursor`` and ``etag`` are what a handler sets: how many seconds old the answer
+    is, for a list that is paged where its next page begins ("" after the last), and what the answer is told by.
     """
 
     caller: Caller
@@ -24,7 +27,11 @@ class Request:
     query: dict[str, list[str]] = field(default_factory=dict)
     body: Any = None
     fresh: bool = False
+    seen: str | None = None
+    waiters: Waiters = field(default_factory=Waiters)
+    gone: Callable[[], bool] = lambda: False
     age: float = 0.0
+    etag: str | None = None
     next_cursor: str | None = None
 
     def given(self, name: str) -> str | None:

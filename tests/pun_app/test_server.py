@@ -13,14 +13,21 @@ import pytest
 
 from pun_app import server as module
 from pun_app.server import Bounded, Server
+from pun_app.waiting import Waiters
 from tests.pun_app.pun import settings
 
 SETTINGS = settings(Path("/run/x"), idle_timeout=1000, max_lifetime=10_000)
 
 
-def app(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
+class Ok:
+    """An app that has an answer."""
+
+    def __init__(self) -> None:
+        self.waiters = Waiters()
+
+    def __call__(self, _environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "s"))
     listener.listen()
-    server = Server(app, listener.detach(), SETTINGS)  # type: ignore[arg-type]
+    server = Server(Ok(), listener.detach(), SETTINGS)  # type: ignore[arg-type]
     yield server
     server._server.task_dispatcher.shutdown()
     server._server.close()
@@ -93,3 +100,15 @@ def test_the_log_takes_so_much_a_minute() -> None:
     record = logging.makeLogRecord({"created": 1000.0})
     assert sum(bounded.filter(record) for _ in range(1000)) == Bounded.A_MINUTE
     assert bounded.filter(logging.makeLogRecord({"created": 1061.0}))
+
+
+def test_who_waits_has_a_thread_beside_the_others(server: Server) -> None:
+    """As many more as wait, and as many as before when they have been answered; and all are when it leaves."""
+    dispatcher = server._server.task_dispatcher
+    before = len(dispatcher.threads) - dispatcher.stop_count
+    server._waiters.resized(5)
+    assert len(dispatcher.threads) - dispatcher.stop_count == before + 5
+    server._waiters.resized(0)
+    assert len(dispatcher.threads) - dispatcher.stop_count == before
+    server._leave()
+    assert server._waiters._leaving.is_set()

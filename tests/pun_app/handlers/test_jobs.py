@@ -113,3 +113,40 @@ def test_hundreds_of_jobs_are_one_question(pun: Pun, listed: list[str], monkeypa
     monkeypatch.setattr(LocalAdapter, "jobs", jobs)
     said = statuses(pun, {"jobs": [{"cluster": "box", "job_id": str(1 + n % 12)} for n in range(200)]})["data"]
     assert (len(said), len(asked)) == (200, 1)
+
+
+def get(pun: Pun, query: str, status: int = 200, **headers: str) -> Any:
+    return pun("GET", f"/api/v1/jobs/3?cluster=box{query}", status, headers=headers)
+
+
+def test_a_job_that_has_ended_is_not_waited_for(pun: Pun, listed: list[str]) -> None:
+    for until in ("", "&until=completed", "&until=running"):
+        assert get(pun, f"&wait=300{until}").json["data"]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "&wait=-1",
+        "&wait=301",
+        "&wait=1e9",
+        "&wait=x",
+        "&wait=1.5",
+        "&wait=5&until=never",
+        "&until=running",
+        "&wait=5&wait=6",
+        "&wait=%EF%BC%91",
+    ],
+)
+def test_what_is_no_wait_is_400(pun: Pun, listed: list[str], query: str) -> None:
+    assert get(pun, query, 400).json["error"] == "bad_request"
+
+
+def test_what_was_seen_is_not_sent_again(pun: Pun, listed: list[str]) -> None:
+    """304 and no body for the ETag of what is so still; a wait for a change ends with the time."""
+    etag = get(pun, "").headers["ETag"]
+    answer = get(pun, "", 304, **{"If-None-Match": etag})
+    assert (answer.body, answer.headers["ETag"]) == (b"", etag)
+    assert get(pun, "", 200, **{"If-None-Match": '"else"'}).headers["ETag"] == etag
+    get(pun, "&wait=1&until=change", 304, **{"If-None-Match": etag})
+    assert get(pun, "&wait=300&until=change", 200, **{"If-None-Match": '"else"'}).json["data"]["job_id"] == "3"

@@ -1,0 +1,127 @@
+"""Waiting for jobs, on a real Slurm: what is answered when, and what many who wait cost."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.portal import Client, Portal, User
+from tests.system.slurm import SlurmCluster, wait_for
+
+SLEEP = "#!/bin/sh\nsleep 100\n"
+
+
+@pytest.fixture(scope="module")
+def counted(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[tuple[Portal, Path]]:
+    """A portal whose squeue notes each of its calls."""
+    calls = folder / "squeue-calls"
+    calls.touch()
+    calls.chmod(0o666)
+    squeue = folder / "squeue-counted"
+    squeue.write_text(f'#!/bin/sh\necho >> {calls}\nexec /usr/bin/squeue "$@"\n')
+    squeue.chmod(0o755)
+    job = f"{{adapter: slurm, bin: /usr/bin, conf: {slurm.conf}, bin_overrides: {{squeue: {squeue}}}}}"
+    portal = Portal(folder / "w", hook_user, {"owens": f"v2:\n  job: {job}\n"})
+    try:
+        yield portal.start(), calls
+    finally:
+        portal.stop()
+
+
+def path(job: str, query: str) -> str:
+    return f"/api/v1/jobs/{job}?cluster=owens&{query}"
+
+
+def test_a_job_is_answered_when_it_gets_there(as_alice: Client) -> None:
+    """Running, then completed; a wait that is too short for it says how it is."""
+    job = as_alice.submit("#!/bin/sh\nsleep 4; exit 3\n", hold=True)["job_id"]
+    assert as_alice.data("GET", path(job, "wait=1"))["status"] == "queued_held"
+    with ThreadPoolExecutor(3) as pool:
+        running = pool.submit(as_alice.data, "GET", path(job, "wait=60&until=running"))
+        changed = pool.submit(as_alice.data, "GET", path(job, "wait=60&until=change"))
+        ended = pool.submit(as_alice.data, "GET", path(job, "wait=60&until=completed"))
+        as_alice.data("POST", f"/api/v1/jobs/{job}/release?cluster=owens")
+        assert changed.result()["status"] in ("queued", "running")
+        assert running.result()["status"] == "running"
+        assert (ended.result()["outcome"], ended.result()["exit_code"]) == ("failed", 3)
+    assert as_alice.error("GET", path("999999", "wait=60"))[0] == 404
+
+
+def test_what_was_seen_is_waited_past(as_alice: Client) -> None:
+    job = as_alice.submit(SLEEP, hold=True)["job_id"]
+    etag = as_alice("GET", path(job, "")).headers["ETag"]
+    assert as_alice("GET", path(job, ""), headers={"If-None-Match": etag}).status_code == 304
+    assert as_alice("GET", path(job, "wait=1&until=change"), headers={"If-None-Match": etag}).status_code == 304
+    as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+    changed = as_alice("GET", path(job, "wait=60&until=change"), headers={"If-None-Match": etag})
+    assert changed.json()["data"]["outcome"] == "cancelled"
+
+
+def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], alice: User) -> None:
+    """In commands of the scheduler; and the others are answered meanwhile."""
+    portal, calls = counted
+    client = portal.client(alice)
+    jobs = [client.submit(SLEEP, hold=True)["job_id"] for _ in range(10)]
+
+    def count(waiting: int) -> int:
+        before = calls.stat().st_size
+        with ThreadPoolExecutor(waiting) as pool:
+            answers = [pool.submit(client, "GET", path(jobs[n % 10], "wait=12")) for n in range(waiting)]
+            quick = [client("GET", "/api/v1/clusters").status_code for _ in range(20)]
+            assert quick == [200] * 20
+            assert not any(answer.done() for answer in answers)
+            assert [answer.result().json()["data"]["status"] for answer in answers] == ["queued_held"] * waiting
+        return calls.stat().st_size - before
+
+    one, hundred = count(1), count(100)
+    assert one >= 4
+    assert hundred <= 2 * one + 4
+    for job in jobs:
+        client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_a_client_that_hangs_up_is_not_waited_for(counted: tuple[Portal, Path], alice: User) -> None:
+    """Its thread is free again, long before its time would be up."""
+    portal, _ = counted
+    client = portal.client(alice)
+    job = client.submit(SLEEP, hold=True)["job_id"]
+    pid = portal.pid_of(alice)
+
+    def threads() -> int:
+        return len(os.listdir(f"/proc/{pid}/task"))
+
+    before = threads()
+    connections = []
+    for _ in range(10):
+        connection = socket.create_connection(("127.0.0.1", portal.port))
+        connection.sendall(
+            f"GET {path(job, 'wait=300')} HTTP/1.1\r\nHost: 127.0.0.1:{portal.port}\r\nAuthorization: Bearer {client.token}\r\n\r\n".encode()
+        )
+        connections.append(connection)
+    wait_for("ten more threads", lambda: threads() >= before + 10, 30)
+    for connection in connections:
+        connection.close()
+    wait_for("as many threads as before", lambda: threads() <= before, 60)
+    client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_a_pun_that_leaves_answers_those_who_wait(counted: tuple[Portal, Path], alice: User) -> None:
+    """With the job as it is, and no error."""
+    portal, _ = counted
+    client = portal.client(alice)
+    job = client.submit(SLEEP, hold=True)["job_id"]
+    before = portal.pid_of(alice)
+    with ThreadPoolExecutor(5) as pool:
+        waiting: list[Any] = [pool.submit(client, "GET", path(job, "wait=300")) for _ in range(5)]
+        wait_for("five to wait", lambda: len(os.listdir(f"/proc/{before}/task")) > 10, 30)
+        portal.punway("admin", "stop", alice.name)
+        answers = [one.result(60) for one in waiting]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert {answer.json()["data"]["status"] for answer in answers} == {"queued_held"}
+    client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
