@@ -16,7 +16,6 @@ from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequ
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
-REMEMBERED = 1000
 WATCHED = 5.0
 """Seconds after its last look for which a job counts as waited for."""
 
@@ -120,8 +119,8 @@ class SharedReads:
                 others: Future[T] = answer
                 mine = None
             else:
-                if len(self._asked) >= REMEMBERED:
-                    self._asked = {k: v for k, v in self._asked.items() if now - v[0] < FRESH}
+                # What is too old to be used again may hold thousands of jobs.
+                self._asked = {k: v for k, v in self._asked.items() if now - v[0] < FRESH or not v[1].done()}
                 mine = Future[T]()
                 self._asked[key] = (now, mine)
         if mine is None:

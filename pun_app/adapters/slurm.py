@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pun_app.adapters.base import by_id
@@ -32,7 +32,6 @@ from pun_app.adapters.slurm_jobs import (
     history_command,
     new_delimiter,
     parse_history,
-    parse_queue,
     parse_submit,
     queue_command,
     queued_job,
@@ -85,9 +84,10 @@ class SlurmAdapter(SchedulerAdapter):
         return None if output.code else parse_submit(output.out, self._cluster)
 
     def marked(self, mark: str) -> list[Job]:
-        delimiter = new_delimiter()
-        rows = parse_queue(self.ask(queue_command(delimiter, user=self.user), timeout=LOOKING_UP), delimiter)
-        return [job for _, comment, job in rows if comment and comment.endswith(mark)]
+        def keep(_: int | None, comment: str | None, job: Job) -> Job | None:
+            return job if comment and comment.endswith(mark) else None
+
+        return self._queue(keep, user=self.user, timeout=LOOKING_UP)
 
     def array_of(self, job_id: str) -> str:
         return job_id.partition("_")[0]
@@ -96,14 +96,28 @@ class SlurmAdapter(SchedulerAdapter):
         return failure(self.said(output))
 
     def jobs(self) -> list[Job]:
+        return self._queue(lambda _uid, _comment, job: job, user=self.user)
+
+    def _queue(
+        self,
+        keep: Callable[[int | None, str | None, Job], Job | None],
+        *,
+        user: str | None = None,
+        job_id: str | None = None,
+        **settings: Any,
+    ) -> list[Job]:
+        """The jobs that ``keep`` gives back of uid, comment and job, read while squeue prints the rest."""
         delimiter = new_delimiter()
         stream = RecordStream(delimiter, len(QUEUE_FIELDS))
         jobs: list[Job] = []
-        # While squeue prints the rest.
-        self.ask(
-            queue_command(delimiter, user=self.user),
-            take=lambda data: jobs.extend(queued_job(*row)[2] for row in stream.feed(data)),
-        )
+
+        def take(data: bytes) -> None:
+            for row in stream.feed(data):
+                job = keep(*queued_job(*row))
+                if job is not None:
+                    jobs.append(job)
+
+        self.ask(queue_command(delimiter, user=user, job_id=job_id), take=take, **settings)
         return jobs
 
     def page(self, count: int, before: str | None) -> list[Job]:
@@ -126,16 +140,13 @@ class SlurmAdapter(SchedulerAdapter):
 
     def job(self, job_id: str) -> Job:
         self.check_id(job_id)
-        delimiter = new_delimiter()
         try:
-            text = self.ask(queue_command(delimiter, job_id=job_id))
-            rows = [(uid, job) for uid, _, job in parse_queue(text, delimiter)]
+            mine = self._queue(lambda uid, _, job: job if uid == self.uid else None, job_id=job_id)
         except NotFound:
-            rows = []
-        if not rows:
+            mine = []
+        if not mine:
             # It has left the queue (MinJobAge); accounting still knows it.
-            rows = parse_history(self.ask(history_command(delimiter, job_id)), delimiter)
-        mine = [job for uid, job in rows if uid == self.uid]
+            mine = list(self.unlisted([job_id]).values())
         if not mine:
             raise NotFound("Job not found")
         return whole_job(job_id, mine)

@@ -141,15 +141,11 @@ def queue_command(delimiter: str, *, user: str | None = None, job_id: str | None
     return argv
 
 
-def parse_queue(text: str, delimiter: str) -> list[tuple[int | None, str | None, Job]]:
-    """Each row's uid, comment and job."""
-    return [queued_job(*row) for row in records(text, delimiter, len(QUEUE_FIELDS))]
-
-
 def queued_job(
     job_id: str, state: str, exit_code: str, uid: str, user: str, account: str, queue: str, submitted: str,
     started: str, ended: str, used: str, limit: str, nodes: str, reason: str, comment: str, name: str,
 ) -> tuple[int | None, str | None, Job]:  # fmt: skip
+    """A row's uid, comment and job."""
     status, outcome = STATUS.get(state, (None, None))
     if state == "PENDING" and reason in HELD_REASONS:
         status = QUEUED_HELD

@@ -113,13 +113,12 @@ def test_a_no_is_shared_too(adapter: Counting, clock: list[float]) -> None:
     assert len(reads.jobs()[0]) == 3
 
 
-def test_only_so_much_is_remembered(adapter: Counting, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REMEMBERED", 10)
+def test_only_what_may_be_used_again_is_remembered(adapter: Counting, clock: list[float]) -> None:
     reads = SharedReads(adapter)
     for number in range(50):
         clock[0] += 0.3
         reads.job(str(1000 + number))
-    assert len(reads._asked) <= 11
+    assert len(reads._asked) <= 5
 
 
 def test_ids_of_another_form_reach_no_adapter(adapter: Counting) -> None:

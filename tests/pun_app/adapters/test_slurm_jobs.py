@@ -30,9 +30,9 @@ from pun_app.adapters.slurm_jobs import (
     failure,
     history_command,
     parse_history,
-    parse_queue,
     parse_submit,
     queue_command,
+    queued_job,
     submit_command,
 )
 from pun_app.errors import NotFound, Refused, Unavailable
@@ -151,6 +151,11 @@ def test_what_is_no_submit_has_no_id(out: str) -> None:
 def test_a_job_on_another_cluster_is_not_this_ones() -> None:
     with pytest.raises(Refused, match="cluster other"):
         parse_submit("12;other\n", "owens")
+
+
+def parse_queue(text: str, delimiter: str) -> list[tuple[int | None, str | None, Job]]:
+    """Each row's uid, comment and job."""
+    return [queued_job(*fields) for fields in records(text, delimiter, len(QUEUE_FIELDS))]
 
 
 def row(**changes: str) -> str:
