@@ -140,12 +140,20 @@ class SlurmAdapter(SchedulerAdapter):
 
     def job(self, job_id: str) -> Job:
         self.check_id(job_id)
+        others = False
+
+        def keep(uid: int | None, _: str | None, job: Job) -> Job | None:
+            nonlocal others
+            others = others or uid != self.uid
+            return job if uid == self.uid else None
+
         try:
-            mine = self._queue(lambda uid, _, job: job if uid == self.uid else None, job_id=job_id)
+            mine = self._queue(keep, job_id=job_id)
         except NotFound:
             mine = []
-        if not mine:
-            # It has left the queue (MinJobAge); accounting still knows it.
+        if not mine and not others:
+            # It has left the queue (MinJobAge); accounting still knows it. Not where the id is another user's now:
+            # Slurm starts again at FirstJobId (slurm.conf(5)), and accounting may hold a job of ours that had it.
             mine = list(self.unlisted([job_id]).values())
         if not mine:
             raise NotFound("Job not found")

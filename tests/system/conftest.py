@@ -136,6 +136,25 @@ def portal(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[Portal
         portal.stop()
 
 
+@pytest.fixture(scope="session")
+def counted(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[tuple[Portal, Path]]:
+    """A portal whose squeue and sacct add a byte to ``squeue-calls`` and ``sacct-calls`` in the folder at each call."""
+    overrides = []
+    for name in ("squeue", "sacct"):
+        calls, program = folder / f"{name}-calls", folder / f"{name}-counted"
+        calls.touch()
+        calls.chmod(0o666)
+        program.write_text(f'#!/bin/sh\necho >> {calls}\nexec /usr/bin/{name} "$@"\n')
+        program.chmod(0o755)
+        overrides.append(f"{name}: {program}")
+    job = f"{{adapter: slurm, bin: /usr/bin, conf: {slurm.conf}, bin_overrides: {{{', '.join(overrides)}}}}}"
+    portal = Portal(folder / "w", hook_user, {"owens": f"v2:\n  job: {job}\n"})
+    try:
+        yield portal.start(), folder
+    finally:
+        portal.stop()
+
+
 @pytest.fixture
 def as_alice(portal: Portal, alice: User) -> Client:
     return portal.client(alice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -172,6 +173,21 @@ def test_another_users_job_is_not_there(as_alice: Client, as_bob: Client, call: 
     assert (status, error, message) == (404, "not_found", "Job not found")
     assert job not in [j["job_id"] for j in as_alice.data("GET", "/api/v1/jobs?cluster=owens")]
     assert as_bob.job(job)["status"] == "queued_held"
+    as_bob.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_another_users_job_is_not_looked_up_in_accounting(
+    counted: tuple[Portal, Path], alice: User, as_bob: Client
+) -> None:
+    """Where ids begin again, it may hold an older job of the caller's with the same id."""
+    portal, folder = counted
+    job = as_bob.submit(SLEEP, native=["--hold"])["job_id"]
+    client, calls = portal.client(alice), folder / "sacct-calls"
+    before = calls.stat().st_size
+    assert client.error("GET", f"/api/v1/jobs/{job}?cluster=owens")[0] == 404
+    assert calls.stat().st_size == before
+    assert client.error("GET", "/api/v1/jobs/999999?cluster=owens")[0] == 404
+    assert calls.stat().st_size > before
     as_bob.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 
 

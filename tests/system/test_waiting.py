@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.system.portal import Client, Portal, User
-from tests.system.slurm import SlurmCluster, wait_for
+from tests.system.slurm import wait_for
 
 SLEEP = "#!/bin/sh\nsleep 100\n"
-
-
-@pytest.fixture(scope="module")
-def counted(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[tuple[Portal, Path]]:
-    """A portal whose squeue notes each of its calls."""
-    calls = folder / "squeue-calls"
-    calls.touch()
-    calls.chmod(0o666)
-    squeue = folder / "squeue-counted"
-    squeue.write_text(f'#!/bin/sh\necho >> {calls}\nexec /usr/bin/squeue "$@"\n')
-    squeue.chmod(0o755)
-    job = f"{{adapter: slurm, bin: /usr/bin, conf: {slurm.conf}, bin_overrides: {{squeue: {squeue}}}}}"
-    portal = Portal(folder / "w", hook_user, {"owens": f"v2:\n  job: {job}\n"})
-    try:
-        yield portal.start(), calls
-    finally:
-        portal.stop()
 
 
 def path(job: str, query: str) -> str:
@@ -65,7 +45,8 @@ def test_what_was_seen_is_waited_past(as_alice: Client) -> None:
 
 def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], alice: User) -> None:
     """In commands of the scheduler; and the others are answered meanwhile."""
-    portal, calls = counted
+    portal, folder = counted
+    calls = folder / "squeue-calls"
     client = portal.client(alice)
     jobs = [client.submit(SLEEP, hold=True)["job_id"] for _ in range(10)]
 
