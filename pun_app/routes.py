@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.model import ClusterInfo, Queue
-from pun_app.handlers import clusters, history, jobs, site, whoami
+from pun_app.handlers import clusters, history, jobs, output, site, whoami
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
 from pun_app.schemas import (
@@ -17,6 +17,7 @@ from pun_app.schemas import (
     ClusterAnswer,
     JobAction,
     JobAnswer,
+    OutputAnswer,
     PastJobAnswer,
     StatusAnswer,
     StatusBody,
@@ -55,6 +56,7 @@ ROUTES = (
     Route("GET", "/api/v1/jobs/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic),
     Route("GET", "/api/v1/jobs/<id>", "jobs:read", None, JobAnswer, jobs.get_job),
     Route("DELETE", "/api/v1/jobs/<id>", "jobs:write", None, JobAction, jobs.cancel_job),
+    Route("GET", "/api/v1/jobs/<id>/output", "jobs:read", None, OutputAnswer, output.job_output),
     Route("POST", "/api/v1/jobs/<id>/hold", "jobs:write", None, JobAction, jobs.hold_job),
     Route("POST", "/api/v1/jobs/<id>/release", "jobs:write", None, JobAction, jobs.release_job),
 )

@@ -152,6 +152,25 @@ class JobAction(Struct):
     status: str | None
 
 
+class OutputAnswer(Struct):
+    """A piece of what a job has written. Offsets and sizes are in bytes.
+
+    The next piece is at ``next_offset``; ``may_grow`` is false once the job has ended. ``lossy`` is true where what is
+    no UTF-8 stands as U+FFFD in ``content``.
+    """
+
+    job_id: str
+    cluster: str
+    stream: str
+    path: str
+    content: str
+    offset: int
+    next_offset: int
+    size: int
+    may_grow: bool
+    lossy: bool
+
+
 class WhoAmI(Struct):
     """``via`` is token (of this portal) or jwt (of the site's identity provider). Times are RFC 3339 in UTC."""
 

@@ -17,6 +17,7 @@ from pun_app.adapters.model import (
     ClusterInfo,
     Job,
     JobRequest,
+    OutputFiles,
     PastJob,
     Period,
     Queue,
@@ -25,7 +26,7 @@ from pun_app.adapters.model import (
 from pun_app.errors import NotFound, NotSupported, Refused
 
 OPERATIONS = (
-    "submit", "jobs", "job", "cancel", "hold", "release", "history", "queues", "accounts", "info",
+    "submit", "jobs", "job", "cancel", "hold", "release", "output", "history", "queues", "accounts", "info",
 )  # fmt: skip
 """What an adapter may do: the methods below, each of which answers NotSupported until it is written."""
 
@@ -94,6 +95,10 @@ class Adapter:
         """One job of this user, alive or ended. Raises NotFound, also for another user's."""
         raise self._lacking("show a job")
 
+    def output(self, job_id: str) -> OutputFiles:
+        """Where a job's output goes. Raises NotFound, and Refused for an array, whose tasks have files of their own."""
+        raise self._lacking("tell where the output of jobs is")
+
     def array_of(self, job_id: str) -> str:
         """The id of the array that a task in the list belongs to; the job's own, where it is no task."""
         return job_id
@@ -161,6 +166,10 @@ class Adapter:
     def command_path(self, name: str) -> str:
         """Where one of them is. Raises Unavailable when it is not found."""
         raise self._lacking(f"run {name}")
+
+    def one_task(self, job_id: str, example: str) -> Refused:
+        """What output() raises for an array."""
+        return Refused(f"Job {job_id} is an array; each of its tasks has output of its own: ask for {example}")
 
     def _lacking(self, what: str) -> NotSupported:
         name = self.config.get("adapter")

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.command import NotStarted, Output
-from pun_app.adapters.htcondor_ads import ATTRIBUTES, Ad, Schedd, Slot, job_of, past_job, whole
+from pun_app.adapters.htcondor_ads import ATTRIBUTES, Ad, Schedd, Slot, job_of, output_files, past_job, whole
 from pun_app.adapters.htcondor_submit import description, script_file
 from pun_app.adapters.model import (
     OPTIONS,
@@ -23,6 +23,7 @@ from pun_app.adapters.model import (
     ClusterInfo,
     Job,
     JobRequest,
+    OutputFiles,
     PastJob,
     Period,
     Queue,
@@ -110,6 +111,16 @@ class HTCondorAdapter(SchedulerAdapter):
         if not found:
             raise NotFound("Job not found")
         return msgspec.structs.replace(found[0], id=job_id)
+
+    def output(self, job_id: str) -> OutputFiles:
+        self.check_id(job_id)
+        found = self._ads(["condor_q", job_id]) or self._ads(["condor_history", job_id])
+        ads = [ad for ad in found if ad.owner == self.user]
+        if not ads:
+            raise NotFound("Job not found")
+        if len(ads) > 1:
+            raise self.one_task(job_id, f"{ads[0].cluster}.{ads[0].proc}")
+        return output_files(ads[0])
 
     def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
         queued, ended = self._ads(["condor_q", *job_ids]), self._ads(["condor_history", *job_ids])

@@ -5,13 +5,14 @@ By HTCondor's manual, Job ClassAd Attributes.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 import msgspec
 from msgspec import Struct, field
 
-from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, PastJob
+from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, OutputFiles, PastJob
 
 STATUS = {1: QUEUED, 2: RUNNING, 3: RUNNING, 4: COMPLETED, 5: QUEUED_HELD, 6: RUNNING, 7: SUSPENDED}
 """JobStatus (HTCondor manual, Job ClassAd Attributes) → the contract's status: 3 is a job on its way out of the queue,
@@ -48,6 +49,9 @@ class Ad(Struct):
     memory: Any = field(name="RequestMemory", default=None)
     used_cpu: float | None = field(name="RemoteUserCpu", default=None)
     used_system: float | None = field(name="RemoteSysCpu", default=None)
+    workdir: Any = field(name="Iwd", default=None)
+    output: Any = field(name="Out", default=None)
+    error: Any = field(name="Err", default=None)
     used_memory: Any = field(name="ResidentSetSize_RAW", default=None)
 
 
@@ -91,6 +95,13 @@ def job_of(ad: Ad, *, has_left: bool) -> Job:
         wallclock_time=wall,
         wallclock_limit=whole(ad.limit),
     )
+
+
+def output_files(ad: Ad) -> OutputFiles:
+    """Without a path, or with /dev/null, the stream goes nowhere."""
+    paths = [os.path.join(str(ad.workdir or "/"), str(path)) if path else None for path in (ad.output, ad.error)]
+    out, error = (None if path == os.devnull else path for path in paths)
+    return OutputFiles(out, error, at_end=True)
 
 
 def _outcome(ad: Ad) -> tuple[str, int | None]:

@@ -14,15 +14,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pun_app.adapters import model
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import start_detached
 from pun_app.adapters.local_queue import DONE, HELD, QUEUED, RUNNING, LocalJob, LocalQueue
-from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
+from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, OutputFiles, PastJob, Period, Queue
 from pun_app.errors import NotFound, Refused, Unavailable
+from pun_app.kept import folder_of_user
 
 STATUS = {QUEUED: model.QUEUED, HELD: model.QUEUED_HELD, RUNNING: model.RUNNING, DONE: COMPLETED}
 QUEUE_NAME = "local"
@@ -36,10 +36,8 @@ class LocalAdapter(Adapter):
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         super().__init__(cluster_id, job)
-        account = pwd.getpwuid(os.geteuid())
-        self._user = account.pw_name
-        home = Path(os.environ.get("HOME") or account.pw_dir)
-        self._queue = LocalQueue(home / ".local" / "share" / "punway" / "local" / cluster_id)
+        self._user = pwd.getpwuid(os.geteuid()).pw_name
+        self._queue = LocalQueue(folder_of_user() / "local" / cluster_id)
         slots = job.get("slots", os.cpu_count() or 1)
         if type(slots) is not int or slots < 1:
             raise Unavailable(f"The cluster's configuration is wrong: job.slots must be a number, not {slots!r}")
@@ -122,6 +120,11 @@ class LocalAdapter(Adapter):
             except NotFound:
                 continue
         return found
+
+    def output(self, job_id: str) -> OutputFiles:
+        with _disk():
+            job = self._find(job_id)
+        return OutputFiles(job.output, job.error)
 
     def history(self, period: Period) -> list[PastJob]:
         return [PastJob(job) for job in self.jobs() if period.holds(job)]

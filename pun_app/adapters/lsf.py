@@ -17,16 +17,14 @@ import msgspec
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.lsf_answers import (
     Story,
-    cluster_info,
-    default_queues,
     past_job,
-    queues_of,
     records,
     stories,
     table,
     told,
 )
-from pun_app.adapters.model import OPTIONS, ClusterInfo, Job, JobRequest, PastJob, Period, Queue, whole_job
+from pun_app.adapters.lsf_site import cluster_info, default_queues, queues_of
+from pun_app.adapters.model import OPTIONS, ClusterInfo, Job, JobRequest, OutputFiles, PastJob, Period, Queue, whole_job
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.adapters.script import last_option
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
@@ -131,6 +129,16 @@ class LsfAdapter(SchedulerAdapter):
         if len(jobs) > 1:
             jobs[0] = msgspec.structs.replace(jobs[0], name=re.sub(r"\[\d+\]$", "", jobs[0].name or ""))
         return whole_job(job_id, jobs)
+
+    def output(self, job_id: str) -> OutputFiles:
+        mine: list[Story] = []
+        for argv in (["bjobs", "-UF", "-l", self.check_id(job_id)], ["bhist", "-l", "-a", "-n", "0", job_id]):
+            mine = mine or [story for story in stories(self._printed(self.run(argv))) if story.user == self.user]
+        if not mine:
+            raise NotFound("Job not found")
+        if len(mine) > 1 or ("[" in mine[0].id and "[" not in job_id):
+            raise self.one_task(job_id, mine[0].id)
+        return mine[0].output
 
     def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
         text = self._printed(self.run(["bhist", "-l", "-a", "-n", "0", *job_ids]))

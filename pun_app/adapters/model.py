@@ -119,6 +119,18 @@ def whole_job(job_id: str, jobs: list[Job]) -> Job:
     )
 
 
+class OutputFiles(msgspec.Struct, frozen=True):
+    """Where a job's standard output and error go: absolute paths; None where the scheduler does not tell.
+
+    The two are one path where the streams are one. ``at_end`` is true where the scheduler puts the files there when
+    the job has ended, and not before.
+    """
+
+    stdout: str | None
+    stderr: str | None
+    at_end: bool = False
+
+
 class PastJob(msgspec.Struct, frozen=True):
     """A job that has ended, and what it used: processor seconds and bytes. ``None`` is what is not counted.
 

@@ -18,6 +18,7 @@ from pun_app.adapters.model import (
     ClusterInfo,
     Job,
     JobRequest,
+    OutputFiles,
     PastJob,
     Period,
     Queue,
@@ -36,7 +37,7 @@ from pun_app.adapters.pbspro_answers import (
     read,
     user_of,
 )
-from pun_app.adapters.qsub import common_options, dependencies, environment
+from pun_app.adapters.qsub import common_options, dependencies, environment, output_files
 from pun_app.adapters.scheduler import LATELY, LOOKING_UP, SchedulerAdapter
 from pun_app.adapters.script import in_workdir
 from pun_app.errors import ApiError, NotFound, NotSupported, Refused, Unavailable
@@ -113,6 +114,14 @@ class PbsProAdapter(SchedulerAdapter):
         for found, job in self._jobs([self.check_id(job_id)]).items():
             if user_of(job) == self.user:
                 return job_of(found, job)
+        raise NotFound("Job not found")
+
+    def output(self, job_id: str) -> OutputFiles:
+        for found, job in self._jobs([self.check_id(job_id)]).items():
+            if user_of(job) == self.user:
+                if "[]" in found:
+                    raise self.one_task(job_id, found.replace("[]", "[1]").partition(".")[0])
+                return output_files(found, str(job.output), str(job.error), str(job.joined), str(job.kept))
         raise NotFound("Job not found")
 
     def same_id(self, job_id: str) -> str:

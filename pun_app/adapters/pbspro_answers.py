@@ -52,6 +52,10 @@ class JobAnswer(Struct):
     used: dict[str, Any] = field(name="resources_used", default_factory=dict)
     asked: dict[str, Any] = field(name="Resource_List", default_factory=dict)
     task_states: str = field(name="array_state_count", default="")
+    output: Any = field(name="Output_Path", default=None)
+    error: Any = field(name="Error_Path", default=None)
+    joined: Any = field(name="Join_Path", default="n")
+    kept: Any = field(name="Keep_Files", default="n")
     variables: Any = field(name="Variable_List", default=None)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
-from pun_app.adapters.model import DEPENDENCIES, JobRequest
+from pun_app.adapters.model import DEPENDENCIES, JobRequest, OutputFiles
 from pun_app.adapters.scheduler import job_environment
 from pun_app.errors import Refused
 
@@ -56,6 +57,23 @@ def environment(request: JobRequest, mark: str) -> dict[str, str]:
         if _MANGLED.search(value):
             raise Refused(f"options.environment: qsub would change the quotes in {name}; set it in the script")
     return {**job_environment(request, "qsub"), "MAIL": mark, "PWD": request.workdir}
+
+
+def output_files(job_id: str, output: str, error: str, joined: str, kept: str) -> OutputFiles:
+    """Of a job's Output_Path and its like, as qstat tells them: with a host before the path. pbs_job_attributes(7B).
+
+    Until the job has ended they lie in a spool of the server's, unless they are kept where the job runs.
+    """
+    index = (re.findall(r"\[(\d+)\]", job_id) or [""])[0]
+    paths = []
+    for path, letters in ((output, "OU"), (error, "ER")):
+        path = path.partition(":")[2] if ":" in path else path
+        path = path.replace("^array_index^", index)
+        # A directory, in which the file has the job's name.
+        paths.append(os.path.join(path, f"{job_id}.{letters}") if path.endswith("/") else path or None)
+    one = {"oe": paths[0], "eo": paths[1]}.get(joined)
+    out, err = (one, one) if one else paths
+    return OutputFiles(out, err, at_end=kept == "n")
 
 
 def _streams_are_given(request: JobRequest) -> bool:

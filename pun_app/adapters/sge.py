@@ -6,6 +6,7 @@ ended stands in the accounting file alone, and there only some seconds later.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -24,6 +25,7 @@ from pun_app.adapters.model import (
     ClusterInfo,
     Job,
     JobRequest,
+    OutputFiles,
     PastJob,
     Period,
     Queue,
@@ -40,7 +42,10 @@ from pun_app.adapters.sge_answers import (
     queues_of,
     rows,
 )
+from pun_app.adapters.sge_streams import KnownStreams, Streams
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
+
+log = logging.getLogger("punway.pun")
 
 LONGEST_RUN = 366 * 86_400
 """Seconds. qacct chooses by the start of jobs; one that ended in a period has not begun longer than this before it."""
@@ -77,6 +82,7 @@ class SgeAdapter(SchedulerAdapter):
         # The commands write and read times of their own zone. In UTC no hour comes twice.
         super().__init__(cluster_id, job, {"SGE_ROOT": str(root)} if root else {}, {"TZ": "UTC"})
         self._one_host: str | None = None
+        self._known = KnownStreams(cluster_id)
         self._never_ran: dict[str, None] = {}
         self._alive: dict[str, tuple[float, Job]] = {}
 
@@ -126,6 +132,32 @@ class SgeAdapter(SchedulerAdapter):
         # Until it stands in the accounting file it is known that it has ended, not how.
         job = whole_job(job_id, ended or listed)
         return msgspec.structs.replace(job, outcome="cancelled") if not ended and number in self._never_ran else job
+
+    def submit(self, request: JobRequest) -> Job:
+        job = super().submit(request)
+        try:
+            self._streams_of(job.id)
+        except ApiError as trouble:
+            # The job is there, whatever becomes of this.
+            log.info("where the output of job %s goes is not known: %s", job.id, trouble.message)
+        return job
+
+    def output(self, job_id: str) -> OutputFiles:
+        number, _, task = self.check_id(job_id).partition(".")
+        streams = self._streams_of(number)
+        if streams is None:
+            raise NotFound(
+                f"Where the output of job {job_id} went is not known: Grid Engine tells it until it has ended"
+            )
+        if streams.owner != self.user:
+            raise NotFound("Job not found")
+        if streams.array and not task:
+            raise self.one_task(job_id, f"{number}.1")
+        return streams.files(number, task)
+
+    def _streams_of(self, number: str) -> Streams | None:
+        output = self.run(["qstat", "-xml", "-j", number])
+        return self._known.of(number, None if output.code else output.out, self.user)
 
     def array_of(self, job_id: str) -> str:
         return job_id.partition(".")[0]

@@ -32,7 +32,7 @@ KILLED = 100
 SIGKILL = 137
 """The exit status that qdel, and a limit, leave."""
 
-_PRODUCT = "Grid Engine"
+PRODUCT = "Grid Engine"
 
 
 def rows(text: str, task: str = "") -> dict[str, list[Job]]:
@@ -41,7 +41,7 @@ def rows(text: str, task: str = "") -> dict[str, list[Job]]:
     With ``task`` only the rows that it is in.
     """
     listed: dict[str, list[Job]] = {}
-    for row in document(text, _PRODUCT).iter("job_list"):
+    for row in document(text, PRODUCT).iter("job_list"):
         if not task or _holds(text_of(row, "tasks"), int(task)):
             listed.setdefault(text_of(row, "JB_job_number"), []).append(_job(row))
     return listed
@@ -92,7 +92,7 @@ def _status(state: str, *, waits_for_jobs: bool) -> str | None:
 
 def details(text: str, job: Job, task: str) -> Job:
     """The job with what ``qstat -xml -j`` adds; as it is where that knows it no more."""
-    answer = document(text, _PRODUCT)
+    answer = document(text, PRODUCT)
     found = answer.find("djob_info/element")
     if found is None:
         return job
@@ -114,7 +114,7 @@ def details(text: str, job: Job, task: str) -> Job:
 
 def mark_in(text: str, mark: str) -> bool:
     """Whether the context of a job (``qstat -xml -j``) has the mark."""
-    return any(value.text == mark for value in document(text, _PRODUCT).iterfind(".//JB_context//VA_value"))
+    return any(value.text == mark for value in document(text, PRODUCT).iterfind(".//JB_context//VA_value"))
 
 
 def objects(text: str) -> list[dict[str, str]]:
@@ -180,7 +180,7 @@ def _past_job(record: dict[str, str]) -> PastJob:
 def queues_of(instances: str, configured: str) -> list[Queue]:
     """The queues: what ``qstat -xml -f`` says of each host in each, and ``qconf -sq`` of their limits."""
     hosts: dict[str, list[Element]] = {}
-    for instance in document(instances, _PRODUCT).iter("Queue-List"):
+    for instance in document(instances, PRODUCT).iter("Queue-List"):
         hosts.setdefault(text_of(instance, "name").partition("@")[0], []).append(instance)
     return [_queue(queue, hosts.get(queue["qname"], [])) for queue in objects(configured) if "qname" in queue]
 
@@ -208,12 +208,12 @@ def _queue(queue: dict[str, str], instances: list[Element]) -> Queue:
 def cluster_info(hosts: str, instances: str) -> ClusterInfo:
     """The sums over hosts: processors of ``qhost -xml``, slots in use of ``qstat -xml -f``."""
     used: dict[str, int] = {}
-    for instance in document(instances, _PRODUCT).iter("Queue-List"):
+    for instance in document(instances, PRODUCT).iter("Queue-List"):
         host = text_of(instance, "name").partition("@")[2]
         used[host] = used.get(host, 0) + (number(text_of(instance, "slots_used")) or 0)
     processors = {
         host.get("name", ""): value
-        for host in document(hosts, _PRODUCT).iter("host")
+        for host in document(hosts, PRODUCT).iter("host")
         for value in _values(host, "num_proc")
     }
     return ClusterInfo(

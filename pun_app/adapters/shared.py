@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, PastJob, Period, Queue
+from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, OutputFiles, PastJob, Period, Queue
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
@@ -65,6 +65,11 @@ class SharedReads:
             if job and not _ended_somehow(job):
                 return job, age
         return self._shared(("job", job_id), lambda: self.adapter.job(job_id), False)
+
+    def output(self, job_id: str) -> OutputFiles:
+        """Where a job's output goes. Clients that follow a file ask for it again and again."""
+        self.adapter.check_id(job_id)
+        return self._shared(("output", job_id), lambda: self.adapter.output(job_id), False)[0]
 
     def several(self, job_ids: Sequence[str], *, fresh: bool = False) -> tuple[dict[str, Job], float]:
         """Those of the jobs that are there, by the ids as they were asked for: from the list, and what is not in it."""

@@ -19,12 +19,13 @@ from pun_app.adapters.model import (
     ClusterInfo,
     Job,
     JobRequest,
+    OutputFiles,
     PastJob,
     Period,
     Queue,
     whole_job,
 )
-from pun_app.adapters.parse import RecordStream
+from pun_app.adapters.parse import RecordStream, records
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.adapters.slurm_jobs import (
     QUEUE_FIELDS,
@@ -36,6 +37,14 @@ from pun_app.adapters.slurm_jobs import (
     queue_command,
     queued_job,
     submit_command,
+)
+from pun_app.adapters.slurm_output import (
+    OUTPUT_FIELDS,
+    PAST_OUTPUT_FIELDS,
+    output_command,
+    output_files,
+    past_output_command,
+    past_output_files,
 )
 from pun_app.adapters.slurm_past import parse_past, past_command
 from pun_app.adapters.slurm_site import (
@@ -158,6 +167,28 @@ class SlurmAdapter(SchedulerAdapter):
         if not mine:
             raise NotFound("Job not found")
         return whole_job(job_id, mine)
+
+    def output(self, job_id: str) -> OutputFiles:
+        delimiter = new_delimiter()
+        try:
+            printed = self.ask(output_command(delimiter, self.check_id(job_id)))
+        except NotFound:
+            printed = ""
+        rows = self._mine(printed, delimiter, OUTPUT_FIELDS)
+        made: Callable[..., OutputFiles] = output_files
+        if not rows:
+            rows = self._mine(self.ask(past_output_command(delimiter, job_id)), delimiter, PAST_OUTPUT_FIELDS)
+            made = past_output_files
+        if not rows:
+            raise NotFound("Job not found")
+        # An array that waits is one row, of its first task.
+        if len(rows) > 1 or (rows[0][0] != job_id and rows[0][0].startswith(f"{job_id}_")):
+            raise self.one_task(job_id, rows[0][0])
+        return made(*rows[0])
+
+    def _mine(self, printed: str, delimiter: str, fields: Sequence[str]) -> list[list[str]]:
+        """The rows whose second field is this user's uid."""
+        return [row for row in records(printed, delimiter, len(fields)) if row[1] == str(self.uid)]
 
     def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
         delimiter = new_delimiter()

@@ -103,6 +103,11 @@ def submit_command(request: JobRequest, mark: str) -> list[str]:
     waits = [":".join((kind, *jobs)) for kind in DEPENDENCIES if (jobs := getattr(request, kind))]
     if waits:
         argv.append(f"--dependency={','.join(waits)}")
+    for field, option, short in (("output_path", "--output", "-o"), ("error_path", "--error", "-e")):
+        # Accounting keeps this line, and of the script nothing: where the output went is known by it alone.
+        own = last_option(request, "#SBATCH", option) or last_option(request, "#SBATCH", short)
+        if own and getattr(request, field) is None:
+            argv.append(f"{option}={own}")
     native, comment = list(request.native), last_option(request, "#SBATCH", "--comment")
     argv.append(f"--comment={comment + ' ' if comment else ''}{mark}")
     # What comes last wins, so a comment of the user's own goes on in ours.

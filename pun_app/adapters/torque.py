@@ -26,11 +26,12 @@ from pun_app.adapters.model import (
     ClusterInfo,
     Job,
     JobRequest,
+    OutputFiles,
     Queue,
     whole_job,
 )
 from pun_app.adapters.parse import clock, number
-from pun_app.adapters.qsub import common_options, dependencies, environment
+from pun_app.adapters.qsub import common_options, dependencies, environment, output_files
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
@@ -107,6 +108,15 @@ class TorqueAdapter(SchedulerAdapter):
             return mine[0]
         first = msgspec.structs.replace(mine[0], name=re.sub(r"-\d+$", "", mine[0].name or ""))
         return msgspec.structs.replace(whole_job(job_id, [first, *mine[1:]]), id=self.array_of(first.id))
+
+    def output(self, job_id: str) -> OutputFiles:
+        if "[]" in self.check_id(job_id):
+            raise self.one_task(job_id, job_id.replace("[]", "[1]").partition(".")[0])
+        for job in self._jobs([job_id]):
+            if job_of(job).owner == self.user:
+                paths = (text_of(job, name) for name in ("Output_Path", "Error_Path", "Join_Path", "Keep_Files"))
+                return output_files(text_of(job, "Job_Id"), *paths)
+        raise NotFound("Job not found")
 
     def same_id(self, job_id: str) -> str:
         return job_id.partition(".")[0]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -51,6 +52,8 @@ class Scheduler:
     """In which a task of an array finds its index."""
     other: dict[str, Any] = field(default_factory=dict)
     """Values for options that only this scheduler's site decides (queue_name, accounting_id)."""
+    task_id: str = "{number}[{task}]"
+    """The id of a task."""
     stop: Callable[[], None] | None = None
     start: Callable[[], None] | None = None
 
@@ -100,6 +103,12 @@ class Caller:
             "GET", f"/api/v1/jobs?cluster={self.cluster}", headers={"Cache-Control": "no-cache"}
         )
         return found
+
+    def output(self, job_id: str, query: str = "") -> Any:
+        return self.client("GET", f"{self.path(job_id, '/output')}&{query}")
+
+    def has_output(self, job_id: str) -> bool:
+        return bool(self.output(job_id).status_code == 200)
 
     def get(self, path: str, **more: Any) -> Any:
         return self.client("GET", f"{path}{'&' if '?' in path else '?'}cluster={self.cluster}", **more)
@@ -151,6 +160,54 @@ class AdapterContract:
         assert (done["status"], done["outcome"], done["exit_code"]) == ("completed", "failed", 3)
         wait_for("the output", lambda: out.is_file() and "two" in out.read_text(), 30)
         assert "one\n" in out.read_text()
+
+    def test_what_a_job_wrote(self, mine: Caller, others: Caller, scheduler: Scheduler, alice: User) -> None:
+        """Where the scheduler puts it by itself: both streams, whole or from where one has read to; nobody else's."""
+        job = mine.submit("#!/bin/bash\necho 'Grüße €'; echo wrong >&2\n", hold=True)["job_id"]
+        waits = mine.output(job)
+        assert (waits.status_code, waits.json()["error"]) == (404, "not_found")
+        assert "has not started; its stdout will be in /" in waits.json()["message"]
+        mine.change("POST", job, "/release")
+        mine.ended(job)
+        wait_for("the output", lambda: mine.output(job).status_code == 200, 30)
+        read = mine.output(job).json()["data"]
+        assert "Grüße €\n" in read["content"]
+        assert "wrong\n" in mine.output(job, "stream=stderr").json()["data"]["content"]
+        assert (read["may_grow"], read["lossy"], read["next_offset"]) == (False, False, read["size"])
+        whole, offset = "", 0
+        while offset < read["size"]:
+            part = mine.output(job, f"offset={offset}&limit=7").json()["data"]
+            whole, offset = whole + part["content"], part["next_offset"]
+        assert whole == alice.run("cat", read["path"]).stdout
+        assert mine.output(job, "tail=1").json()["data"]["content"].count("\n") == 1
+        assert others.output(job).status_code == 404
+        assert mine.output("999999").status_code == 404
+
+    def test_streams_with_paths_of_their_own(self, mine: Caller, alice: User) -> None:
+        out, err = alice.home / f"{mine.cluster} 1.out", alice.home / f"{mine.cluster} 1.err"
+        job = mine.submit("#!/bin/bash\necho one; echo two >&2\n", output_path=str(out), error_path=str(err))["job_id"]
+        mine.ended(job)
+        wait_for("the output", lambda: out.is_file() and err.is_file(), 30)
+        for stream, path, text in (("stdout", out, "one\n"), ("stderr", err, "two\n")):
+            read = mine.output(job, f"stream={stream}").json()["data"]
+            assert (read["path"], text in read["content"]) == (str(path), True)
+        out.unlink()
+        gone = mine.output(job)
+        assert (gone.status_code, gone.json()["message"].count(str(out))) == (404, 1)
+
+    def test_output_of_tasks(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Each has its own; the array as a whole has none, and says what to ask for."""
+        if "array" not in scheduler.options:
+            return
+        job = mine.submit(f"#!/bin/sh\necho task ${scheduler.task_variable}\n", array="1-2")["job_id"]
+        mine.ended(job)
+        number = job.partition("[")[0]
+        for task in (1, 2):
+            task_id = scheduler.task_id.format(number=number, task=task)
+            wait_for(f"the output of {task_id}", partial(mine.has_output, task_id), 30)
+            assert f"task {task}\n" in mine.output(task_id).json()["data"]["content"]
+        refused = mine.output(job)
+        assert (refused.status_code, "is an array" in refused.json()["message"]) == (422, True)
 
     def test_held_released_and_run(self, mine: Caller, scheduler: Scheduler) -> None:
         job = mine.submit(TRUE, hold=True)

@@ -120,8 +120,9 @@ class TestSlurm(AdapterContract):
     def scheduler(self, slurm: SlurmCluster) -> Scheduler:
         site = {"queues": {"batch": None, "short": 60}, "account": "chem", "native": ["--nice=5"]}
         return Scheduler(
-            "slurm", "slurm", "SLURM_ARRAY_TASK_ID", site, stop=slurm.stop_controller, start=slurm.start_controller
-        )
+            "slurm", "slurm", "SLURM_ARRAY_TASK_ID", site, stop=slurm.stop_controller, start=slurm.start_controller,
+            task_id="{number}_{task}",
+        )  # fmt: skip
 
     def test_jobs_of_others_by_the_hundred_thousand(
         self, mine: Caller, others: Caller, schedulers: Portal, alice: User, bob: User, slurm: SlurmCluster
@@ -148,7 +149,10 @@ class TestGridEngine(AdapterContract):
     @pytest.fixture
     def scheduler(self, gridengine: GridEngine) -> Scheduler:
         site = {"queues": {"all.q": None, "short.q": 60}, "account": "physics", "native": ["-p", "-5"]}
-        return Scheduler("sge", "sge", "SGE_TASK_ID", site, stop=gridengine.stop_master, start=gridengine.start_master)
+        return Scheduler(
+            "sge", "sge", "SGE_TASK_ID", site, stop=gridengine.stop_master, start=gridengine.start_master,
+            task_id="{number}.{task}",
+        )  # fmt: skip
 
 
 class TestLocal(AdapterContract):

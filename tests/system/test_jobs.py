@@ -151,7 +151,8 @@ def test_a_job_past_its_limit(as_alice: Client) -> None:
 
 def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: SlurmCluster) -> None:
     """After MinJobAge squeue forgets a job; it still answers, from sacct."""
-    job = as_alice.submit("#!/bin/bash\nexit 4\n", job_name="a|b\\c")["job_id"]
+    script = "#!/bin/bash\n#SBATCH -o 'left %x.txt'\necho here; exit 4\n"
+    job = as_alice.submit(script, job_name="a|b\\c")["job_id"]
     as_alice.wait(job, lambda j: j["status"] == "completed")
     in_queue = as_alice.job(job)
     with slurm.forgetful():
@@ -162,6 +163,7 @@ def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: Slu
             "submitted_at", "started_at", "ended_at")  # fmt: skip
     assert {k: from_accounting[k] for k in same} == {k: in_queue[k] for k in same}
     assert as_alice.error("DELETE", f"/api/v1/jobs/{job}?cluster=owens")[0] == 422
+    assert as_alice.data("GET", f"/api/v1/jobs/{job}/output?cluster=owens")["content"] == "here\n"
 
 
 @pytest.mark.parametrize("call", ["GET ", "DELETE ", "POST /hold", "POST /release"])

@@ -12,7 +12,8 @@ import pytest
 
 from pun_app.adapters.command import Output
 from pun_app.adapters.lsf import FIELDS, LsfAdapter, job_of, submit_command
-from pun_app.adapters.lsf_answers import cluster_info, past_job, queues_of, records, stories, table, when
+from pun_app.adapters.lsf_answers import past_job, records, stories, table, when
+from pun_app.adapters.lsf_site import cluster_info, queues_of
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
 from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import Recordings, answers, options_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
 from pun_app.adapters.sge import SgeAdapter
 from pun_app.adapters.sge_answers import cluster_info, objects, past_jobs, queues_of, rows
+from pun_app.adapters.sge_streams import KnownStreams, streams_of
 from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import answers, options_of
 
@@ -281,3 +283,47 @@ def test_a_lost_submit_is_looked_for_among_the_latest(adapter: SgeAdapter) -> No
     ran = answers(adapter, many, *[Output(0, "<d></d>", "")] * 20)
     assert adapter.marked("m") == []
     assert [argv[-1] for argv in ran[1:]] == [str(number) for number in range(999, 979, -1)]
+
+
+STREAMS = """<detailed_job_info><djob_info><element><JB_owner>h</JB_owner><JB_merge_stderr>{joined}</JB_merge_stderr>
+<JB_job_name>STDIN</JB_job_name>{cwd}{out}{err}<JB_type>{type}</JB_type></element></djob_info></detailed_job_info>"""
+
+
+@pytest.mark.parametrize(
+    "out, err, cwd, joined, kind, task, expected",
+    [
+        ("", "", "", "false", 0, "", ("/home/h/STDIN.o7", "/home/h/STDIN.e7")),
+        ("", "", "/w", "true", 128, "3", ("/w/STDIN.o7.3", "/w/STDIN.o7.3")),
+        ("$JOB_NAME.$TASK_ID", "/x/$JOB_ID", "/w", "false", 128, "3", ("/w/STDIN.3", "/x/7")),
+        ("/", "$HOSTNAME.e", "/w", "false", 0, "", ("/STDIN.o7", None)),
+        ("$HOME/$USER", "", "/w", "true", 0, "", ("/home/h/h", "/home/h/h")),
+    ],
+    ids=["neither", "tasks", "variables", "folder and host", "home"],
+)
+def test_where_streams_go(
+    monkeypatch: pytest.MonkeyPatch, out: str, err: str, cwd: str, joined: str, kind: int, task: str, expected: Any
+) -> None:
+    """By -o and -e of qsub(1), as qstat 8.1.9 tells of them."""
+    monkeypatch.setenv("HOME", "/home/h")
+    lists = {
+        name: f"<JB_{name}_path_list><path_list><PN_path>{path}</PN_path></path_list></JB_{name}_path_list>"
+        if path
+        else ""
+        for name, path in (("stdout", out), ("stderr", err))
+    }
+    folder = f"<JB_cwd>{cwd}</JB_cwd>" if cwd else ""
+    streams = streams_of(STREAMS.format(joined=joined, cwd=folder, out=lists["stdout"], err=lists["stderr"], type=kind))
+    assert streams is not None
+    files = streams.files("7", task)
+    assert ((files.stdout, files.stderr), streams.array) == (expected, kind == 128)
+
+
+def test_where_streams_went_is_known_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also to the user's next process; and another user's job is not written down."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = STREAMS.format(joined="true", cwd="<JB_cwd>/w</JB_cwd>", out="", err="", type=0)
+    assert KnownStreams("c").of("7", None, "h") is None
+    assert KnownStreams("c").of("7", told, "other") is not None
+    assert KnownStreams("c").of("7", None, "h") is None
+    assert KnownStreams("c").of("7", told, "h") == KnownStreams("c").of("7", None, "h")
+    assert KnownStreams("d").of("7", None, "h") is None

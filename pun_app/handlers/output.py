@@ -1,0 +1,79 @@
+"""GET /api/v1/jobs/:id/output: what a job has written, its last lines or a piece of it."""
+
+from __future__ import annotations
+
+import re
+
+from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job
+from pun_app.errors import BadRequest, NotFound, NotSupported
+from pun_app.handlers.request import Request
+from pun_app.schemas import OutputAnswer
+from pun_app.text_file import NoFile, last_lines, piece
+
+LINES = 100
+"""How many lines where nothing is said."""
+MOST_LINES = 10_000
+BYTES = 64 * 1024
+MOST_BYTES = 1024 * 1024
+STREAMS = ("stdout", "stderr")
+
+
+def job_output(request: Request) -> OutputAnswer:
+    """The last lines (``tail``), or ``limit`` bytes from ``offset`` on. NotFound, with the path, while there is none.
+
+    Where the file is, the scheduler says; it is read as the user, who may read it or not.
+    """
+    stream = request.given("stream") or "stdout"
+    if stream not in STREAMS:
+        raise BadRequest(f"stream must be {' or '.join(STREAMS)}")
+    tail, offset, limit = (_number(request, *bounds) for bounds in _BOUNDS)
+    if tail is not None and (offset is not None or limit is not None):
+        raise BadRequest("Give tail, or offset and limit, not both")
+    cluster = request.cluster()
+    # Before its file is read: what a job wrote that has ended by now is whole.
+    job, _ = cluster.reads.job(request.id)
+    files = cluster.reads.output(request.id)
+    path = files.stdout if stream == "stdout" else files.stderr
+    if path is None:
+        raise NotSupported(f"The scheduler does not tell where the {stream} of job {job.id} is")
+    if job.status in (QUEUED, QUEUED_HELD) and job.started_at is None:
+        raise NotFound(f"Job {job.id} has not started; its {stream} will be in {path}")
+    may_grow = job.status != COMPLETED
+    try:
+        if offset is None and limit is None:
+            read = last_lines(path, LINES if tail is None else tail, MOST_BYTES, may_grow=may_grow)
+        else:
+            read = piece(path, offset or 0, BYTES if limit is None else limit, may_grow=may_grow)
+    except NoFile as error:
+        raise NotFound(_missing(job, stream, path, at_end=files.at_end)) from error
+    return OutputAnswer(
+        job_id=job.id,
+        cluster=cluster.id,
+        stream=stream,
+        path=path,
+        content=read.text,
+        offset=read.offset,
+        next_offset=read.next_offset,
+        size=read.size,
+        may_grow=may_grow,
+        lossy=read.lossy,
+    )
+
+
+_BOUNDS = (("tail", 1, MOST_LINES), ("offset", 0, 2**63 - 1), ("limit", 1, MOST_BYTES))
+
+
+def _number(request: Request, name: str, least: int, most: int) -> int | None:
+    given = request.given(name)
+    if given is None:
+        return None
+    if not re.fullmatch("[0-9]{1,19}", given) or not least <= int(given) <= most:
+        raise BadRequest(f"{name} must be a whole number from {least} to {most}")
+    return int(given)
+
+
+def _missing(job: Job, stream: str, path: str, *, at_end: bool) -> str:
+    if job.status == COMPLETED:
+        return f"Job {job.id} has ended, and there is no file {path} (its {stream})"
+    later = "the scheduler puts it there when the job has ended" if at_end else "the job has not written any"
+    return f"There is no {stream} of job {job.id} yet in {path}: {later}"

@@ -1,0 +1,136 @@
+"""Pieces of a file that may grow while it is read, as text that is whole at its edges."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pun_app.errors import Refused
+
+_BLOCK = 64 * 1024
+_LONGEST_CHARACTER = 4
+"""Bytes of a character in UTF-8. RFC 3629."""
+
+
+class NoFile(Exception):
+    """There is no file of that name."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """``text`` are the bytes from ``offset`` until before ``next_offset``, of a file of ``size`` bytes."""
+
+    text: str
+    offset: int
+    next_offset: int
+    size: int
+    lossy: bool
+
+
+def piece(path: str, offset: int, limit: int, *, may_grow: bool) -> Piece:
+    """``limit`` bytes from ``offset`` on, or a few less or more so that no character is cut.
+
+    A file that is shorter than ``offset`` was begun anew: the next piece is its beginning. Raises NoFile and Refused.
+    """
+    with _opened(path) as (descriptor, size):
+        if offset > size:
+            return Piece("", offset, 0, size, False)
+        data = os.pread(descriptor, max(limit, _LONGEST_CHARACTER), offset)
+        back = min(offset, _LONGEST_CHARACTER - 1)
+        before = os.pread(descriptor, back, offset - back)
+    start = _rest_of_character(before, data) if offset else 0
+    end = len(data) if offset + len(data) >= size and not may_grow else _end_of_characters(data)
+    return _piece(data[start:end], offset + start, size)
+
+
+def last_lines(path: str, lines: int, most: int, *, may_grow: bool) -> Piece:
+    """The last ``lines`` lines, as far as they are in the last ``most`` bytes. Raises NoFile and Refused."""
+    with _opened(path) as (descriptor, size):
+        end = start = size
+        data = b""
+        # The newline at the very end ends the last line, and begins none.
+        while start > 0 and data.count(b"\n", 0, -1) < lines and end - start < most:
+            start = max(0, start - _BLOCK, end - most)
+            data = os.pread(descriptor, end - start, start)
+            if len(data) < end - start:
+                # It has shrunk meanwhile: what is there is read once, as it is.
+                end = start + len(data)
+                break
+    cut = 0
+    place = len(data) - 1
+    for _ in range(lines):
+        place = data.rfind(b"\n", 0, max(place, 0))
+        if place < 0:
+            break
+    else:
+        cut = place + 1
+    if not cut and start:
+        cut = _rest_of_character(b"", data)
+    stop = _end_of_characters(data) if may_grow else len(data)
+    return _piece(data[cut:stop], start + cut, size)
+
+
+def _piece(data: bytes, offset: int, size: int) -> Piece:
+    try:
+        text, lossy = data.decode(), False
+    except UnicodeDecodeError:
+        text, lossy = data.decode(errors="replace"), True
+    return Piece(text, offset, offset + len(data), max(size, offset + len(data)), lossy)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[int, int]]:
+    """A descriptor and the size, of a regular file."""
+    try:
+        # O_NONBLOCK, or a FIFO would hold the caller until somebody writes to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoFile(path) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Refused(f"{path} cannot be read: {reason}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(f"{path} is not a regular file, so it is not read")
+        yield descriptor, status.st_size
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _rest_of_character(before: bytes, data: bytes) -> int:
+    """How many bytes at the beginning belong to a character that began before, if they do."""
+    count = 0
+    while count < min(len(data), _LONGEST_CHARACTER - 1) and data[count] & 0xC0 == 0x80:
+        count += 1
+    if not count or not before:
+        return count
+    # Only where together they are one: in other files such bytes stand alone.
+    for back in range(1, len(before) + 1):
+        if before[-back] & 0xC0 == 0xC0:
+            return count if _is_character(before[-back:] + data[:count]) else 0
+    return 0
+
+
+def _end_of_characters(data: bytes) -> int:
+    """Where the last character ends; before it, where only its first bytes are there."""
+    for back in range(1, min(len(data), _LONGEST_CHARACTER - 1) + 1):
+        first = data[-back]
+        if first & 0xC0 == 0xC0:
+            needed = 4 if first >= 0xF0 else 3 if first >= 0xE0 else 2
+            return len(data) - back if back < needed and first < 0xF8 else len(data)
+        if first & 0xC0 != 0x80:
+            break
+    return len(data)
+
+
+def _is_character(data: bytes) -> bool:
+    try:
+        return len(data.decode()) == 1
+    except UnicodeDecodeError:
+        return False

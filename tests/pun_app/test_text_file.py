@@ -1,0 +1,122 @@
+"""Pieces of files: whole characters, all of the file, and no wait for what is no file."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pun_app.errors import Refused
+from pun_app.text_file import NoFile, last_lines, piece
+
+TEXT = st.text(alphabet=st.sampled_from("aé€😀\n\0"), max_size=60)
+
+
+def write(folder: Path, content: bytes) -> str:
+    path = folder / "f"
+    path.write_bytes(content)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("f")
+
+
+@given(text=TEXT, limit=st.integers(1, 9))
+def test_pieces_put_together_are_the_file(folder: Path, text: str, limit: int) -> None:
+    """However small they are, whether it may grow or not."""
+    for may_grow in (False, True):
+        path, read, offset = write(folder, text.encode()), "", 0
+        while offset < len(text.encode()):
+            part = piece(path, offset, limit, may_grow=may_grow)
+            assert (part.offset, part.lossy) == (offset, False)
+            assert part.next_offset > offset
+            read, offset = read + part.text, part.next_offset
+        assert read == text
+
+
+@given(content=st.binary(max_size=80), limit=st.integers(1, 9))
+def test_bytes_that_are_no_text_are_gone_through(folder: Path, content: bytes, limit: int) -> None:
+    """Each piece is further on, to the end; nothing is left out."""
+    path, offset, seen = write(folder, content), 0, 0
+    while offset < len(content):
+        part = piece(path, offset, limit, may_grow=False)
+        assert part.next_offset > offset
+        seen += part.next_offset - part.offset
+        offset = part.next_offset
+    assert seen == len(content)
+
+
+@given(text=TEXT, lines=st.integers(1, 5))
+def test_the_last_lines(folder: Path, text: str, lines: int) -> None:
+    part = last_lines(write(folder, text.encode()), lines, 1000, may_grow=False)
+    assert part.text == "".join(text.splitlines(keepends=True)[-lines:] if "\0" not in text else _lines(text)[-lines:])
+    assert part.next_offset == part.size == len(text.encode())
+
+
+def _lines(text: str) -> list[str]:
+    parts = text.split("\n")
+    return [f"{part}\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+
+
+def test_last_lines_of_a_large_file(tmp_path: Path) -> None:
+    """Read from its end; lines that are longer than what is read at most begin in their middle, with a whole character."""
+    rows = [f"{n} {'ö' * random.Random(n).randrange(900)}" for n in range(3000)]
+    path = write(tmp_path, "\n".join(rows).encode() + b"\n")
+    assert last_lines(path, 1500, 2**30, may_grow=True).text == "\n".join(rows[-1500:]) + "\n"
+    cut = last_lines(write(tmp_path, "€".encode() * 1000), 5, 100, may_grow=False)
+    assert (cut.text, cut.lossy) == ("€" * 33, False)
+
+
+def test_an_unfinished_character_waits_for_its_end(tmp_path: Path) -> None:
+    """While the job may still write it."""
+    path = write(tmp_path, b"ab\xe2\x82")
+    assert (piece(path, 0, 10, may_grow=True).text, piece(path, 0, 10, may_grow=True).next_offset) == ("ab", 2)
+    assert last_lines(path, 5, 100, may_grow=True).next_offset == 2
+    ended = piece(path, 0, 10, may_grow=False)
+    assert (ended.text, ended.lossy, ended.next_offset) == ("ab�", True, 4)
+
+
+def test_an_offset_in_the_middle_of_a_character(tmp_path: Path) -> None:
+    part = piece(write(tmp_path, "€uro".encode()), 1, 10, may_grow=False)
+    assert (part.text, part.offset, part.lossy) == ("uro", 3, False)
+
+
+def test_a_file_that_was_begun_anew(tmp_path: Path) -> None:
+    part = piece(write(tmp_path, b"abc"), 10, 10, may_grow=True)
+    assert (part.text, part.next_offset, part.size) == ("", 0, 3)
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """A FIFO, a folder, a device: said so, at once."""
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
+        with pytest.raises(Refused, match="not a regular file|cannot be read"):
+            last_lines(str(path), 5, 100, may_grow=True)
+    for path in (tmp_path / "none", Path(write(tmp_path, b"")) / "below"):
+        with pytest.raises(NoFile):
+            piece(str(path), 0, 5, may_grow=True)
+    (tmp_path / "loop").symlink_to("loop")
+    for name in (str(tmp_path / "loop"), "/tmp/" + "x" * 5000, "/tmp/\0"):
+        with pytest.raises(Refused):
+            piece(name, 0, 5, may_grow=True)
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, b"x\n" * 100_000)
+    real = os.fstat
+
+    def then_cut(descriptor: int) -> os.stat_result:
+        status = real(descriptor)
+        os.truncate(path, 10)
+        return status
+
+    monkeypatch.setattr(os, "fstat", then_cut)
+    assert last_lines(path, 50_000, 2**20, may_grow=True).text == ""
+    write(tmp_path, b"y\n" * 100_000)
+    assert piece(path, 0, 1000, may_grow=True).text == "y\n" * 5

@@ -1,0 +1,89 @@
+"""Output that is not what one expects: each a clear answer, and the user's own rights decide what is read."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from tests.system.portal import Client, User
+from tests.system.slurm import wait_for
+
+QUERIES = {
+    "no stream": "stream=both",
+    "tail 0": "tail=0",
+    "tail -1": "tail=-1",
+    "tail too long": "tail=10001",
+    "tail 1e3": "tail=1e3",
+    "other digits": "tail=１２",
+    "tail and offset": "tail=1&offset=0",
+    "offset -1": "offset=-1",
+    "offset too far": "offset=99999999999999999999",
+    "limit 0": "limit=0",
+    "limit too large": "limit=1048577",
+    "twice": "tail=1&tail=2",
+}
+
+
+@pytest.fixture
+def ended(as_alice: Client, alice: User) -> Any:
+    """A job that has ended, and where its output would be."""
+    path = alice.home / "strange.out"
+    job = as_alice.submit("#!/bin/sh\ntrue\n", output_path=str(path))["job_id"]
+    as_alice.wait(job, lambda j: j["status"] == "completed")
+    wait_for("the output", path.exists)
+    path.unlink()
+    yield f"/api/v1/jobs/{job}/output?cluster=owens", path
+    path.unlink(missing_ok=True)
+
+
+def test_what_stands_in_the_place_of_output(as_alice: Client, alice: User, bob: User, ended: Any) -> None:
+    """A FIFO, a link to what another user keeps to himself, bytes that are no text, a file that goes on shrinking."""
+    url, path = ended
+    status, error, message = as_alice.error("GET", url)
+    assert (status, error, str(path) in message) == (404, "not_found", True)
+
+    alice.run("mkfifo", str(path))
+    assert as_alice.error("GET", url)[0] == 422
+    path.unlink()
+
+    secret = bob.home / "secret"
+    bob.run("sh", "-c", f"umask 077; echo private > {secret}")
+    alice.run("ln", "-s", str(secret), str(path))
+    status, _, message = as_alice.error("GET", url)
+    assert (status, "ermission denied" in message, "private" in message) == (422, True, False)
+    path.unlink()
+
+    path.write_bytes(bytes(range(256)) * 10)
+    os.chown(path, alice.uid, alice.gid)
+    read = as_alice.data("GET", f"{url}&tail=3")
+    assert (read["lossy"], read["next_offset"], read["content"].count("\n")) == (True, 2560, 2)
+    path.write_bytes(b"new\n")
+    anew = as_alice.data("GET", f"{url}&offset=2560")
+    assert (anew["content"], anew["next_offset"]) == ("", 0)
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_a_query_that_is_none(as_alice: Client, ended: Any, query: str) -> None:
+    assert as_alice.error("GET", f"{ended[0]}&{query}")[0] == 400
+
+
+def test_a_job_that_writes_is_followed(as_alice: Client) -> None:
+    """From one offset to the next, while it may grow, until it has ended and all of it was read."""
+    job = as_alice.submit("#!/bin/sh\nfor n in 1 2 3 4; do echo line $n; sleep 1; done\n")["job_id"]
+    url = f"/api/v1/jobs/{job}/output?cluster=owens"
+    wait_for("the output", lambda: as_alice("GET", url).status_code == 200)
+    read, offset, grew = "", 0, False
+    while True:
+        part = as_alice.data("GET", f"{url}&offset={offset}")
+        read, offset = read + part["content"], part["next_offset"]
+        grew = grew or part["may_grow"]
+        if not part["may_grow"] and offset == part["size"]:
+            break
+    assert (read, grew) == ("line 1\nline 2\nline 3\nline 4\n", True)
+
+
+def test_another_scope_reads_no_output(portal: Any, alice: User, ended: Any) -> None:
+    client = portal.client(alice, "--scopes", "clusters:read")
+    assert client.error("GET", ended[0])[:2] == (403, "insufficient_scope")
