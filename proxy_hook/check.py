@@ -84,21 +84,24 @@ def _open_to_others(part: Path) -> bool:
 def _users(config: Config) -> Iterator[Finding]:
     if config.single_user:
         return
-    for key, name in (("hook_user", config.portal.hook_user), ("nginx_user", config.portal.nginx_user)):
+    users = {"portal.hook_user": config.portal.hook_user, "portal.nginx_user": config.portal.nginx_user}
+    if config.mcp.enabled:
+        users["mcp.user"] = config.mcp.user
+    for key, name in users.items():
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             advice = (
-                f"make one: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
-                if key == "hook_user"
-                else "install nginx, or name its workers' user"
+                "install nginx, or name its workers' user"
+                if key == "portal.nginx_user"
+                else f"make one: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
             )
-            yield False, f"portal.{key}: there is no user {name}; {advice}"
+            yield False, f"{key}: there is no user {name}; {advice}"
             continue
         if entry.pw_uid == 0:
-            yield False, f"portal.{key} must not be root"
+            yield False, f"{key} must not be root"
         else:
-            yield True, f"portal.{key}: {name}"
+            yield True, f"{key}: {name}"
     if config.portal.hook_user == config.portal.nginx_user:
         yield False, "portal.hook_user and portal.nginx_user must be two users"
 
@@ -186,7 +189,9 @@ def _nginx(config: Config) -> Iterator[Finding]:
         return
     with tempfile.TemporaryDirectory(prefix="punway-check-") as folder:
         whole = f"events {{}} pid {folder}/pid; error_log stderr; http {{ include {folder}/portal.conf; }}"
-        Path(folder, "portal.conf").write_text(nginx_config.portal_config(config, "/dev/null", "/dev/null"))
+        text = nginx_config.portal_config(config, "/dev/null", "/dev/null")
+        # The folder of the inner socket is made at start.
+        Path(folder, "portal.conf").write_text(text.replace(str(config.inner_socket), f"{folder}/inner.sock"))
         Path(folder, "nginx.conf").write_text(whole)
         argv = [nginx, "-t", "-q", "-e", "stderr", "-p", folder, "-c", f"{folder}/nginx.conf"]
         tried = subprocess.run(argv, capture_output=True, text=True, check=False)

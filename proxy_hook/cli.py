@@ -37,6 +37,13 @@ def _hook(config: Config, _arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _mcp_server(config: Config, _arguments: argparse.Namespace) -> int:
+    from proxy_hook.serve_mcp import main as serve_mcp
+
+    serve_mcp(config)
+    return 0
+
+
 def _login(config: Config, _arguments: argparse.Namespace) -> int:
     """Print a link that signs your browser in to the portal's API Tokens page, as the user of this shell. It works
     once, within a minute; give it to nobody."""
@@ -104,9 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_check, without_config=True)
     for name, run, what in (
-        ("serve", _serve, "run spawner, hook and nginx in the foreground (containers, tests)"),
+        ("serve", _serve, "run spawner, hook, MCP server and nginx in the foreground (containers, tests)"),
         ("spawner", _spawner, "run the spawner alone (systemd)"),
         ("hook", _hook, "run the hook alone (systemd)"),
+        ("mcp-server", _mcp_server, "run the MCP server alone (systemd)"),
         ("nginx-config", _nginx_config, "print the file for /etc/nginx/conf.d"),
     ):
         commands.add_parser(

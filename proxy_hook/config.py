@@ -117,6 +117,29 @@ class Idp:
 
 
 @dataclass(frozen=True)
+class Mcp:
+    enabled: bool = _key(True, "Whether there is an MCP server, for AI agents, at /mcp.")
+    user: str = _key("punway-mcp", "The unprivileged user that it runs as; nobody's login, and not hook_user.")
+    notes: str = _key(
+        "/etc/ood/config/agents.d", "The site's notes for agents: *.md, in the order of their names (128 kB in all)."
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    token_reads: int = _key(60_000, "Requests a minute of one token that change nothing; 0: no limit.")
+    token_writes: int = _key(6_000, "Requests a minute of one token that submit, cancel, hold or release; 0: no limit.")
+    user_reads: int = _key(120_000, "The same of all of a user's tokens together; 0: no limit.")
+    user_writes: int = _key(12_000, "The same of all of a user's tokens together; 0: no limit.")
+    refused: int = _key(
+        60,
+        "Credentials a minute of one address (IPv6: /64) that are refused with 401; more with 429. Good ones still "
+        "pass; from ten times as many on, only those that were made or used since the hook started. 0: no limit.",
+    )
+    flood: int = _key(2_000, "Requests a second of one address that nginx takes at all; 0: no limit.")
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration. ``source`` is the file that it came from."""
 
@@ -126,11 +149,18 @@ class Config:
     tokens: Tokens = field(default_factory=Tokens)
     login: Login = field(default_factory=Login)
     idp: Idp = field(default_factory=Idp)
+    mcp: Mcp = field(default_factory=Mcp)
+    limits: Limits = field(default_factory=Limits)
     source: Path = DEFAULT_PATH
 
     @property
     def run_dir(self) -> Path:
         return Path(self.portal.run_dir)
+
+    @property
+    def inner_socket(self) -> Path:
+        """Where nginx listens for the MCP server, in a folder that is that one's alone."""
+        return self.run_dir / "inner" / "nginx.sock"
 
     @property
     def max_body_bytes(self) -> int:
@@ -181,6 +211,8 @@ TABLES: dict[str, type] = {
     "tokens": Tokens,
     "login": Login,
     "idp": Idp,
+    "mcp": Mcp,
+    "limits": Limits,
 }
 
 

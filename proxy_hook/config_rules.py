@@ -13,7 +13,7 @@ from tokens.errors import TokenError
 from tokens.lifetime import lifetime_from
 
 if TYPE_CHECKING:
-    from proxy_hook.config import Config, Idp, Login, Portal, Pun
+    from proxy_hook.config import Config, Idp, Login, Mcp, Portal, Pun
 
 SPAWN_WAYS = ("fork", "exec")
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -26,6 +26,7 @@ Wrong = Iterator[tuple[str, str]]
 _SIZE = re.compile(r"(\d{1,6})([kMG]?)")
 _SIZES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
 _SOCKET_PATH = 107
+_USER = re.compile(r"[a-z_][a-z0-9_-]*")
 _PATH = re.compile(r"/[^\s;{}$\"'\\]+")
 # What the front's own parts say to each other, or what has a meaning of its own.
 _NO_HEADER = re.compile(r"(?i)authorization|cookie|host|connection|content-.*|x-punway-.*|x-pun-.*|x-forwarded-for")
@@ -44,6 +45,10 @@ def wrong_with(config: Config) -> Wrong:
             yield "tokens.max_lifetime", f"must be like 12h, 90d or 1y, not {config.tokens.max_lifetime!r}"
     yield from _idp(config.idp)
     yield from _login(config.login, config.idp)
+    yield from _mcp(config.mcp, config.portal)
+    for key, value in vars(config.limits).items():
+        if not 0 <= value <= 10**9:
+            yield f"limits.{key}", f"must be from 0 to {10**9}, not {value}"
 
 
 def _portal(portal: Portal) -> Wrong:
@@ -65,7 +70,7 @@ def _portal(portal: Portal) -> Wrong:
     if len(f"{portal.run_dir}/puns/{'n' * 32}/pun.sock".encode()) > _SOCKET_PATH:
         yield "portal.run_dir", "is too long: a socket below it has at most 107 bytes of path"
     for key in ("hook_user", "nginx_user"):
-        if not re.fullmatch(r"[a-z_][a-z0-9_-]*", getattr(portal, key)):
+        if not _USER.fullmatch(getattr(portal, key)):
             yield f"portal.{key}", f"is no user's name: {getattr(portal, key)!r}"
     try:
         size_of(portal.max_body)
@@ -147,6 +152,15 @@ def _login(login: Login, idp: Idp) -> Wrong:
                 "login.header_secret_file",
                 f"is needed with {peer} in login.header_peers: every local user can connect from there",
             )
+
+
+def _mcp(mcp: Mcp, portal: Portal) -> Wrong:
+    if not _USER.fullmatch(mcp.user):
+        yield "mcp.user", f"is no user's name: {mcp.user!r}"
+    if mcp.user in (portal.hook_user, portal.nginx_user):
+        yield "mcp.user", f"must not be {mcp.user}, who has another part of the portal"
+    if not Path(mcp.notes).is_absolute():
+        yield "mcp.notes", f"must be an absolute path, not {mcp.notes!r}"
 
 
 _LOOPBACK = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}

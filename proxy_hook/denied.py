@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+NO_CREDENTIAL = 'Bearer realm="punway"'
 
 
 @dataclass(eq=False)
 class Denied(Exception):
-    """The hook's no. ``challenge`` is for WWW-Authenticate (RFC 6750), ``retry_after`` in seconds."""
+    """The hook's no. ``challenge`` is for WWW-Authenticate (RFC 6750), ``retry_after`` in seconds; ``headers`` are for
+    nginx, besides those of every no.
+    """
 
     status: int
     error: str
     message: str
     challenge: str = ""
     retry_after: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 def unauthorized(message: str, error: str = "") -> Denied:
     """401. Without credentials a challenge carries no error code (RFC 6750, section 3.1)."""
-    challenge = f'Bearer realm="punway", error="{error}"' if error else 'Bearer realm="punway"'
+    challenge = f'Bearer realm="punway", error="{error}"' if error else NO_CREDENTIAL
     return Denied(401, "unauthorized", message, challenge)
 
 

@@ -15,22 +15,30 @@ from proxy_hook.errors import FolderError
 def prepare(config: Config) -> None:
     """Make the run and state directories, or check those that are there. Raises FolderError."""
     run, state = config.run_dir, Path(config.portal.state_dir)
-    if config.single_user:
-        owner = os.geteuid()
-    else:
-        try:
-            owner = pwd.getpwnam(config.portal.hook_user).pw_uid
-        except KeyError:
-            raise FolderError(
-                f"portal.hook_user: there is no user {config.portal.hook_user}; make one: "
-                f"useradd --system --no-create-home --shell /usr/sbin/nologin {config.portal.hook_user}"
-            ) from None
+    owner = os.geteuid() if config.single_user else _user("portal.hook_user", config.portal.hook_user).pw_uid
     _make(run, os.geteuid(), 0o755)
     _make(state, owner, 0o700)
-    for folder, who in ((run, os.geteuid()), (state, owner)):
+    folders = [(run, os.geteuid()), (state, owner)]
+    if config.mcp.enabled:
+        inner = config.inner_socket.parent
+        _make(inner, os.geteuid(), 0o700 if config.single_user else 0o750)
+        if not config.single_user:
+            os.chown(inner, -1, _user("mcp.user", config.mcp.user).pw_gid)
+        folders.append((inner, os.geteuid()))
+    for folder, who in folders:
         trouble = trouble_with(folder, who)
         if trouble:
             raise FolderError(trouble)
+
+
+def _user(key: str, name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise FolderError(
+            f"{key}: there is no user {name}; make one: useradd --system --no-create-home "
+            f"--shell /usr/sbin/nologin {name}"
+        ) from None
 
 
 def trouble_with(folder: Path, owner: int) -> str | None:

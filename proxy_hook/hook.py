@@ -1,9 +1,9 @@
 """What nginx asks: credential → principal → account → PUN socket → 204. Runs as the hook's user.
 
-An ASGI app. nginx's auth_request asks ``/auth/api`` for each request of the API, with its Authorization header,
-and ``/auth/pages`` for each of a page, with its cookie. auth_request knows 2xx, 401 and 403 alone, so a no says
-its own status, body and wait in headers, out of which nginx makes the client's answer. Besides: ``/health``,
-where a browser signs in (sign_in.py), and what RFC 9728 has of the portal.
+An ASGI app. nginx's auth_request asks ``/auth/api`` for each request of the API and ``/auth/mcp`` for each of the
+MCP server, with its Authorization header, and ``/auth/pages`` for each of a page, with its cookie. auth_request
+knows 2xx, 401 and 403 alone, so a no says its own status, body and wait in headers, out of which nginx makes the
+client's answer. Besides: ``/health``, where a browser signs in (sign_in.py), and what RFC 9728 has of the portal.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy_hook.credentials import BearerToken, credential
-from proxy_hook.denied import Denied, unauthorized, unavailable
+from proxy_hook.denied import NO_CREDENTIAL, Denied, unauthorized, unavailable
 from proxy_hook.identify import ByJwt, Principal, by_session, by_token
 from proxy_hook.metadata import METADATA, ResourceMetadata
+from proxy_hook.rates import Rates
 from proxy_hook.routes import RouteTable
 from proxy_hook.sign_in import SignIn, said_no_elsewhere
 from proxy_hook.spawner_client import SpawnerClient
@@ -63,6 +64,7 @@ class Hook:
     by_jwt: ByJwt | None
     sign_in: SignIn
     metadata: ResourceMetadata
+    rates: Rates
 
     def __post_init__(self) -> None:
         self._assertions = Assertions(self.signer)
@@ -79,12 +81,18 @@ class Hook:
 
     async def who_calls(self, headers: Headers) -> Principal:
         """By a token of ours, or one of the identity provider. Raises Denied."""
-        given = credential(headers)
-        if isinstance(given, BearerToken):
-            return await by_token(self.routes, given)
-        if self.by_jwt is None:
-            raise unauthorized("Invalid or missing API token: a token is 64 hex characters", "invalid_token")
-        return await self.by_jwt(given)
+        address = _said(headers, "x-punway-peer")
+        try:
+            given = credential(headers)
+            if isinstance(given, BearerToken):
+                return await by_token(self.routes, given, lambda: self.rates.check_flood(address))
+            if self.by_jwt is None:
+                raise unauthorized("Invalid or missing API token: a token is 64 hex characters", "invalid_token")
+            return await self.by_jwt(given)
+        except Denied as denied:
+            # Who sent none has guessed none.
+            guessed = denied.status == 401 and denied.challenge != NO_CREDENTIAL
+            raise self.rates.count_refusal(address, denied) if guessed else denied from denied
 
     async def who_looks(self, headers: Headers) -> Principal:
         """By a browser's session, and by nothing else. Raises Denied."""
@@ -115,7 +123,10 @@ class Hook:
             if path in _DOORS:
                 principal = await _DOORS[path](self, headers)
                 user = principal.account.name
-                return 204, await self.admit(principal), b""
+                left: Headers = []
+                if path == "/auth/api":
+                    left = self.rates.spend(principal, writes=_said(headers, "x-punway-writes") == "1")
+                return 204, [*await self.admit(principal), *left], b""
             if path == "/health":
                 return 200, _JSON, json.dumps(await self.health()).encode()
             answer = await self._page(path, await request_from(scope, receive))
@@ -143,16 +154,24 @@ class Hook:
             (b"x-punway-answer", body),
             (b"x-pun-user", user.encode()),
         ]
+        told += no.headers
         if no.retry_after:
             told.append((b"x-punway-retry-after", str(no.retry_after).encode()))
         if no.challenge:
-            challenge = no.challenge + (self.metadata.challenge if no.status == 401 else "")
+            challenge = no.challenge + (self.metadata.challenge(_RESOURCES.get(path, "")) if no.status == 401 else "")
             told.append((b"www-authenticate" if no.status == 401 else b"x-punway-challenge", challenge.encode()))
         return (401 if no.status == 401 else 403), told, b""
 
 
+def _said(headers: Headers, name: str) -> str:
+    """What nginx says of the request that it asks for."""
+    return WebRequest("GET", "", headers).header(name) or ""
+
+
 _DOORS: dict[str, Callable[[Hook, Headers], Awaitable[Principal]]] = {
     "/auth/api": Hook.who_calls,
+    "/auth/mcp": Hook.who_calls,
     "/auth/pages": Hook.who_looks,
 }
+_RESOURCES = {"/auth/mcp": "/mcp"}
 _JSON: Headers = [(b"content-type", b"application/json")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +34,14 @@ class Principal:
     sid: str | None = None
 
 
-async def by_token(routes: RouteTable, token: BearerToken) -> Principal:
-    """The principal of one of our tokens, through the route table. Raises Denied (401)."""
+async def by_token(routes: RouteTable, token: BearerToken, before_lookup: Callable[[], None]) -> Principal:
+    """The principal of one of our tokens, through the route table. Raises Denied (401), and what ``before_lookup``
+    raises, which is called where the token is not in memory."""
     digest = sha256_of(token.secret)
-    route = routes.remembered(digest) or await asyncio.to_thread(routes.find, digest)
+    route = routes.remembered(digest)
+    if route is None:
+        before_lookup()
+        route = await asyncio.to_thread(routes.find, digest)
     if route is None:
         # Unknown, revoked and another host's are one answer: which it is, a guesser need not know.
         raise unauthorized("Invalid or missing API token: this token is not known, or was revoked", "invalid_token")

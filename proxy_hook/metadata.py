@@ -10,7 +10,7 @@ from proxy_hook.web import WebAnswer
 from tokens.scopes import ALL
 
 METADATA = "/.well-known/oauth-protected-resource"
-_RESOURCES = ("", "/api/v1")
+_RESOURCES = ("", "/api/v1", "/mcp")
 
 
 class ResourceMetadata:
@@ -19,10 +19,9 @@ class ResourceMetadata:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    @property
-    def challenge(self) -> str:
-        """What a 401's WWW-Authenticate says besides."""
-        return f', resource_metadata="{url}"' if (url := self._config.metadata_url) else ""
+    def challenge(self, resource: str = "") -> str:
+        """What a 401's WWW-Authenticate says besides, for a resource of a path of its own."""
+        return f', resource_metadata="{url}{resource}"' if (url := self._config.metadata_url) else ""
 
     def answer(self, path: str) -> WebAnswer:
         """The document of the resource whose path follows the well-known one. Raises Denied (404)."""

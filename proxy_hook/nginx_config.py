@@ -40,6 +40,11 @@ def portal_config(
         audit_log=audit_log,
         not_a_puns=NOT_A_PUNS,
         pages=config.signs_in,
+        address="$punway_address" if config.mcp.enabled else "$remote_addr",
+        via="$punway_via" if config.mcp.enabled else "http",
+        auths=("api", "mcp") if config.mcp.enabled else ("api",),
+        flood=config.limits.flood,
+        inner=str(config.inner_socket) if config.mcp.enabled else "",
         assets=str(files("nginx") / "static"),
     )
 
@@ -63,12 +68,14 @@ def _answer(error: str, message: str) -> str:
 ANSWERS: dict[int | str, str] = {
     "ambiguous": _answer("bad_request", "The address is ambiguous: it has //, .., ; or an encoded slash or dot in it"),
     "token": _answer("bad_request", "Send the token in the Authorization header, never in the address"),
+    "mcp": _answer("method_not_allowed", "The MCP server takes POST alone: it keeps no sessions and opens no streams"),
     400: _answer("bad_request", "The request is not well-formed HTTP, or names its sender twice"),
     404: _answer("not_found", "No such address; the API is under /api/v1/"),
     405: _answer("method_not_allowed", "The portal does not take this method"),
     408: _answer("request_timeout", "The request did not arrive in time"),
     413: _answer("payload_too_large", "The body is larger than this portal takes"),
     414: _answer("uri_too_long", "The address is too long"),
+    429: _answer("too_many_requests", "Too many requests from your address; wait a second"),
     431: _answer("headers_too_large", "The request's headers are too large"),
     503: _answer(
         "service_unavailable",

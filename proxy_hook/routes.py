@@ -89,39 +89,50 @@ class RouteTable:
             row = connection.execute(
                 select(_routes.c.uid, _routes.c.name).where(_routes.c.sha256 == sha256, _routes.c.revoked_at.is_(None))
             ).first()
-            if row is None:
-                return None
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.clear()
-            route = self._remembered[sha256] = Route(row.uid, row.name)
-            return route
+            return None if row is None else self._remember(sha256, Route(row.uid, row.name))
 
     def add(self, uid: int, name: str, hashes: Iterable[str]) -> dict[str, str]:
         """Give hashes to a uid; those that were not taken, each with the reason."""
-        refused: dict[str, str] = {}
-        with self._lock, self._engine.begin() as connection:
-            live = self._count(connection, uid, revoked=False)
-            for sha256 in hashes:
-                row = connection.execute(select(_routes).where(_routes.c.sha256 == sha256)).first()
-                if row is None and live >= ROWS:
-                    refused[sha256] = f"a user has at most {ROWS} tokens"
-                elif row is None:
-                    try:
-                        with connection.begin_nested():
-                            connection.execute(
-                                insert(_routes).values(sha256=sha256, uid=uid, name=name, created_at=_now())
-                            )
-                        live += 1
-                    except IntegrityError:
-                        refused[sha256] = "another user holds this token"  # Another host was quicker.
-                elif row.uid != uid:
-                    refused[sha256] = "another user holds this token"
-                elif row.revoked_at is not None:
-                    refused[sha256] = "this token was revoked"
-                elif row.name != name:
-                    connection.execute(update(_routes).where(_routes.c.sha256 == sha256).values(name=name))
-                    self._remembered.pop(sha256, None)
+        with self._lock:
+            with self._engine.begin() as connection:
+                refused, added = self._add(connection, uid, name, hashes)
+            for sha256 in added:
+                self._remember(sha256, Route(uid, name))
         return refused
+
+    def _add(
+        self, connection: Connection, uid: int, name: str, hashes: Iterable[str]
+    ) -> tuple[dict[str, str], list[str]]:
+        """Those that were not taken, each with the reason, and those that are new."""
+        refused: dict[str, str] = {}
+        added: list[str] = []
+        live = self._count(connection, uid, revoked=False)
+        for sha256 in hashes:
+            row = connection.execute(select(_routes).where(_routes.c.sha256 == sha256)).first()
+            if row is None and live >= ROWS:
+                refused[sha256] = f"a user has at most {ROWS} tokens"
+            elif row is None:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(insert(_routes).values(sha256=sha256, uid=uid, name=name, created_at=_now()))
+                    live += 1
+                    added.append(sha256)
+                except IntegrityError:
+                    refused[sha256] = "another user holds this token"  # Another host was quicker.
+            elif row.uid != uid:
+                refused[sha256] = "another user holds this token"
+            elif row.revoked_at is not None:
+                refused[sha256] = "this token was revoked"
+            elif row.name != name:
+                connection.execute(update(_routes).where(_routes.c.sha256 == sha256).values(name=name))
+                self._remembered.pop(sha256, None)
+        return refused, added
+
+    def _remember(self, sha256: str, route: Route) -> Route:
+        if len(self._remembered) >= REMEMBERED:
+            self._remembered.clear()
+        self._remembered[sha256] = route
+        return route
 
     def drop(self, uid: int, hashes: Iterable[str]) -> None:
         """Revoke hashes of a uid, registered or not: none of them can be registered again."""

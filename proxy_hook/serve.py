@@ -1,4 +1,4 @@
-"""``punway serve``: spawner, hook and nginx as children of one supervising process, in the foreground.
+"""``punway serve``: spawner, hook, MCP server and nginx as children of one supervising process, in the foreground.
 
 For containers, tests and the demo; on a host with systemd its units do this. A child that ends is started
 again; SIGTERM and SIGINT end them all.
@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 from proxy_hook import nginx_config
@@ -31,10 +32,11 @@ log = logging.getLogger("punway.serve")
 
 @dataclass
 class Part:
-    """One child of the supervisor."""
+    """One child of the supervisor. ``left_over`` is a socket that it would not bind again, had it been killed."""
 
     name: str
     argv: list[str]
+    left_over: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     start_at: float = field(default_factory=time.monotonic)
 
@@ -58,7 +60,7 @@ def find_nginx() -> str:
 
 
 class Supervisor:
-    """Starts the three parts, and keeps them."""
+    """Starts the parts, and keeps them."""
 
     def __init__(self, config: Config) -> None:
         prepare(config)
@@ -70,8 +72,11 @@ class Supervisor:
         self._parts = [
             Part("spawner", [*punway, "spawner", *given]),
             Part("hook", [*punway, "hook", *given]),
-            Part("nginx", [find_nginx(), "-e", "stderr", "-p", str(config.run_dir / "nginx"), "-c", conf]),
         ]
+        if config.mcp.enabled:
+            self._parts.append(Part("mcp", [*punway, "mcp-server", *given]))
+        nginx = [find_nginx(), "-e", "stderr", "-p", str(config.run_dir / "nginx"), "-c", conf]
+        self._parts.append(Part("nginx", nginx, config.inner_socket))
         self._leaving = False
 
     def run(self) -> None:
@@ -95,6 +100,8 @@ class Supervisor:
                 log.error("%s ended with %s; it is started again", part.name, part.process.returncode)
                 part.process, part.start_at = None, now + AGAIN_AFTER
             if part.process is None and now >= part.start_at:
+                if part.left_over:
+                    part.left_over.unlink(missing_ok=True)
                 # In a session of its own: an interrupt at the terminal is for the supervisor to pass on.
                 part.process = subprocess.Popen(
                     part.argv,

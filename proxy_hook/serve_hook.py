@@ -18,20 +18,21 @@ from pathlib import Path
 from proxy_hook.config import Config
 from proxy_hook.errors import FolderError
 from proxy_hook.folders import nginx_group
+from proxy_hook.unprivileged import become, bind
 
 
 def main(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
     run = config.run_dir
-    hook_socket = _bind(run / "hook.sock", 0o660)
-    register_socket = _bind(run / "register.sock", 0o666)
+    hook_socket = bind(run / "hook.sock", 0o660)
+    register_socket = bind(run / "register.sock", 0o666)
     public_key = os.open(run / "assertion.pub", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     os.fchmod(public_key, 0o644)
     secrets = Secrets(_read(config.login.client_secret_file), _read(config.login.header_secret_file))
     if not config.single_user:
         hook_user = pwd.getpwnam(config.portal.hook_user)
         os.chown(run / "hook.sock", hook_user.pw_uid, nginx_group(config))
-        _become_hook_user(hook_user)
+        become(hook_user)
     _serve(config, secrets, hook_socket, register_socket, public_key)
 
 
@@ -55,30 +56,6 @@ def _read(path: str) -> str:
     return secret
 
 
-def _bind(path: Path, mode: int) -> socket.socket:
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(umask)
-    path.chmod(mode)
-    listener.listen(1024)
-    return listener
-
-
-def _become_hook_user(entry: pwd.struct_passwd) -> None:
-    if entry.pw_uid == 0:
-        raise SystemExit("punway hook: portal.hook_user must not be root")
-    os.chdir("/")
-    os.initgroups(entry.pw_name, entry.pw_gid)
-    os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-    os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-    os.environ.clear()
-    os.environ.update({"PATH": "/usr/bin:/bin", "HOME": "/", "USER": entry.pw_name, "LANG": "C.UTF-8"})
-
-
 def _serve(
     config: Config, secrets: Secrets, hook_socket: socket.socket, register_socket: socket.socket, public_key: int
 ) -> None:
@@ -91,6 +68,7 @@ def _serve(
     from proxy_hook.idp import IdentityProvider
     from proxy_hook.metadata import ResourceMetadata
     from proxy_hook.oidc import OidcSignIn
+    from proxy_hook.rates import Rates
     from proxy_hook.registrar import Registrar
     from proxy_hook.routes import RouteTable
     from proxy_hook.sessions import Links, Sessions
@@ -118,6 +96,7 @@ def _serve(
         by_jwt=ByJwt(config.idp, provider, accounts) if config.takes_jwts else None,
         sign_in=SignIn(config, sessions, links, accounts, spawner, oidc, secrets.front),
         metadata=ResourceMetadata(config),
+        rates=Rates(config.limits),
     )
     Registrar(register_socket, routes, links if config.login.link else None).start()
     server = uvicorn.Server(

@@ -68,6 +68,7 @@ class App:
         request = Request(
             caller=caller,
             clusters=self._clusters,
+            notes=self._settings.notes,
             id=values.get("id", ""),
             query=http.args.to_dict(flat=False),
             fresh="no-cache" in http.headers.get("Cache-Control", ""),

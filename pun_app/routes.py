@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.model import ClusterInfo, Queue
-from pun_app.handlers import clusters, history, jobs, output, site, whoami
+from pun_app.handlers import clusters, context, history, jobs, output, site, whoami
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
 from pun_app.schemas import (
     AccountAnswer,
     ClusterAnswer,
+    ContextAnswer,
     JobAction,
     JobAnswer,
     OutputAnswer,
@@ -45,6 +46,7 @@ class Route:
 
 ROUTES = (
     Route("GET", "/api/v1/whoami", None, None, WhoAmI, whoami.who_am_i),
+    Route("GET", "/api/v1/context", None, None, ContextAnswer, context.site_context),
     Route("GET", "/api/v1/clusters", "clusters:read", None, list[ClusterAnswer], clusters.list_clusters),
     Route("GET", "/api/v1/clusters/<id>", "clusters:read", None, ClusterAnswer, clusters.get_cluster),
     Route("GET", "/api/v1/queues", "clusters:read", None, list[Queue], site.list_queues),

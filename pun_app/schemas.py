@@ -171,6 +171,18 @@ class OutputAnswer(Struct):
     lossy: bool
 
 
+class SiteNote(Struct):
+    """What the site tells agents, from one file, ``source``. ``truncated`` where not all of it is here."""
+
+    source: str
+    content: str
+    truncated: bool
+
+
+class ContextAnswer(Struct):
+    notes: list[SiteNote]
+
+
 class WhoAmI(Struct):
     """``via`` is token (of this portal) or jwt (of the site's identity provider). Times are RFC 3339 in UTC."""
 

@@ -14,6 +14,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     run_dir: str
     clusters: str
+    notes: str
     threads: int
     idle_timeout: int
     max_lifetime: int

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("tokens", "proxy_hook", "pun_app", "nginx")
+PACKAGES = ("tokens", "proxy_hook", "pun_app", "mcp_server", "nginx")
 
 
 def loaded_by(module: str) -> set[str]:
@@ -71,7 +71,7 @@ def test_the_spawner_can_be_read_in_one_sitting() -> None:
     [
         (r"\bos\.(fork|posix_spawn|system|popen|spawn\w*)\(", {"proxy_hook/spawner/preloader.py"}),
         (r"\bos\.(setuid|setgid|setresuid|setresgid|setreuid|initgroups|setgroups|seteuid)\b",
-         {"proxy_hook/spawner/become.py", "proxy_hook/serve_hook.py"}),
+         {"proxy_hook/spawner/become.py", "proxy_hook/unprivileged.py"}),
         (r"\b(subprocess\.(Popen|run|check_\w+|call))\(",
          {"pun_app/adapters/command.py", "proxy_hook/spawner/launch.py", "proxy_hook/serve.py", "proxy_hook/check.py",
           "proxy_hook/demo.py"}),

@@ -16,13 +16,15 @@ from pun_app.waiting import Waiters
 class Request:
     """One authorised request. ``fresh`` is true where the client wants no answer used again.
 
-    ``seen`` is the ETag of what the client has seen. ``waiters`` lets a request wait, ``gone`` tells whether the
-    client has hung up. ``age``, ``next_cursor`` and ``etag`` are what a handler sets: how many seconds old the answer
-    is, for a list that is paged where its next page begins ("" after the last), and what the answer is told by.
+    ``notes`` is the folder of the site's notes for agents, ``seen`` the ETag of what the client has seen. ``waiters``
+    lets a request wait, ``gone`` tells whether the client has hung up. ``age``, ``next_cursor`` and ``etag`` are what
+    a handler sets: how many seconds old the answer is, for a list that is paged where its next page begins ("" after
+    the last), and what the answer is told by.
     """
 
     caller: Caller
     clusters: ClusterFolder
+    notes: str = ""
     id: str = ""
     query: dict[str, list[str]] = field(default_factory=dict)
     body: Any = None

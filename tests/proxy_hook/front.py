@@ -21,6 +21,7 @@ from proxy_hook.identify import ByJwt
 from proxy_hook.idp import IdentityProvider
 from proxy_hook.metadata import ResourceMetadata
 from proxy_hook.oidc import OidcSignIn
+from proxy_hook.rates import Rates
 from proxy_hook.routes import RouteTable
 from proxy_hook.sessions import Links, Sessions
 from proxy_hook.sign_in import SignIn
@@ -94,6 +95,7 @@ class World:
             by_jwt=ByJwt(self.config.idp, self.provider, self.accounts) if self.config.takes_jwts else None,
             sign_in=SignIn(self.config, self.sessions, self.links, self.accounts, spawner, oidc, front_secret),
             metadata=ResourceMetadata(self.config),
+            rates=Rates(self.config.limits),
         )
         self._loop = asyncio.new_event_loop()
 

@@ -44,7 +44,8 @@ def test_which_locations_pass_a_clients_headers() -> None:
         assert 'proxy_set_header Authorization "";' in blocks[name]
     assert {name for name in passing if "unix:$punway_socket" in blocks[name]} == {"/api/", "/settings/"}
     assert "proxy_set_header Cookie" not in text
-    assert text.count("Authorization $http_authorization") == 1
+    with_credential = {name for name in passing if "Authorization $http_authorization" in blocks[name]}
+    assert with_credential == {"= /.punway/auth/api", "= /.punway/auth/mcp", "= /mcp"}
     for name in passing - with_list:
         for header in ("X-Punway-Peer $remote_addr", "X-Request-Id $request_id"):
             assert f"proxy_set_header {header};" in blocks[name]
@@ -59,7 +60,9 @@ def test_without_a_way_to_sign_in_there_are_no_pages() -> None:
 @pytest.mark.skipif(not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()), reason="nginx is not installed")
 def test_nginx_takes_it_beside_other_sites(tmp_path: Path) -> None:
     """Included in the http block of a stock nginx.conf, as in /etc/nginx/conf.d."""
-    (tmp_path / "portal.conf").write_text(portal_config(CONFIG, f"{tmp_path}/access.log", f"{tmp_path}/audit.log"))
+    (tmp_path / "inner").mkdir()
+    config = replace(CONFIG, portal=replace(Portal(), run_dir=str(tmp_path)))
+    (tmp_path / "portal.conf").write_text(portal_config(config, f"{tmp_path}/access.log", f"{tmp_path}/audit.log"))
     whole = f"events {{}} pid {tmp_path}/pid; http {{ access_log off; include {tmp_path}/portal.conf; server {{ listen unix:{tmp_path}/other.sock; }} }}"
     (tmp_path / "nginx.conf").write_text(whole)
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"

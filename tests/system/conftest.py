@@ -66,6 +66,14 @@ def hook_user() -> Iterator[str]:
     subprocess.run(["userdel", name], check=False, capture_output=True)
 
 
+@pytest.fixture(scope="session")
+def mcp_user() -> Iterator[str]:
+    name = unique("pwmcp")
+    subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=True)
+    yield name
+    subprocess.run(["userdel", name], check=False, capture_output=True)
+
+
 @pytest.fixture
 def group() -> Iterator[str]:
     """A Unix group that nobody is in yet."""
@@ -127,9 +135,9 @@ def cluster_files(slurm: SlurmCluster) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def portal(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[Portal]:
-    """The portal as root, with PUNs by fork."""
-    portal = Portal(folder / "p", hook_user, cluster_files(slurm))
+def portal(folder: Path, slurm: SlurmCluster, hook_user: str, mcp_user: str) -> Iterator[Portal]:
+    """The portal as root, with PUNs by fork, and with all of its parts."""
+    portal = Portal(folder / "p", hook_user, cluster_files(slurm), mcp_user=mcp_user)
     try:
         yield portal.start()
     finally:

@@ -161,6 +161,7 @@ class Portal:
     more: dict[str, Any] = field(default_factory=dict)
     run_as: User | None = None
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mcp_user: str = ""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o755, exist_ok=True)
@@ -188,7 +189,8 @@ class Portal:
         lines = ["[portal]", *(f"{key} = {json.dumps(value)}" for key, value in portal.items())]
         lines += ["[clusters]", f'path = "{self.folder}/clusters.d"', "[pun]"]
         lines += [f"{key} = {_toml(value)}" for key, value in self.rules.items()]
-        for table, keys in self.tables.items():
+        mcp = {"user": self.mcp_user, "notes": f"{self.folder}/agents.d"} if self.mcp_user else {"enabled": False}
+        for table, keys in {"mcp": mcp, **self.tables}.items():
             lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
         self.config.write_text("\n".join(lines) + "\n")
 
@@ -264,9 +266,11 @@ class Portal:
         return Client(self.url, self.token(user, *options), self.verify)
 
     def part(self, name: str) -> int:
-        """The pid of one of the supervisor's children: spawner, hook, nginx."""
+        """The pid of one of the supervisor's children: spawner, hook, mcp, nginx."""
         assert self.process
-        words = {"spawner": "proxy_hook.spawner.answers", "hook": "hook", "nginx": "nginx: master"}[name]
+        words = {
+            "spawner": "proxy_hook.spawner.answers", "hook": "hook", "mcp": "mcp_server", "nginx": "nginx: master",
+        }[name]  # fmt: skip
         for pid in children_of(self.process.pid):
             line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
             if f"{words} " in f"{line} " or line.startswith(words):

@@ -21,6 +21,7 @@ import pytest
 WELL = json.dumps(
     {
         "run_dir": "/nonexistent",
+        "notes": "/nonexistent",
         "clusters": "/nonexistent",
         "threads": 1,
         "idle_timeout": 1,

@@ -1,0 +1,102 @@
+"""How much one token, one user and one address may ask in a minute. Runs in the hook, which every request passes.
+
+Windows of a minute, in this process's memory, by the library ``limits``. What is told of them follows
+draft-ietf-httpapi-ratelimit-headers-11.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from ipaddress import IPv6Address, ip_address
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from proxy_hook.config import Limits
+from proxy_hook.denied import Denied
+from proxy_hook.identify import Principal
+from proxy_hook.web import Headers
+
+FLOOD = 10
+"""So many times the refusals of an address that are answered as such, and its tokens are not looked up any more."""
+
+
+class Rates:
+    """The counts of one portal. A key of 0 in [limits] is no limit."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._counts = FixedWindowRateLimiter(MemoryStorage())
+        self._reads = _items("token-reads", limits.token_reads), _items("user-reads", limits.user_reads)
+        self._writes = _items("token-writes", limits.token_writes), _items("user-writes", limits.user_writes)
+        self._refused = RateLimitItemPerMinute(limits.refused) if limits.refused else None
+        self._flood = RateLimitItemPerMinute(limits.refused * FLOOD) if limits.refused else None
+
+    def spend(self, principal: Principal, *, writes: bool) -> Headers:
+        """Count one request of a caller; what it is told of what is left. Raises Denied (429) when nothing is."""
+        told: list[tuple[int, str, int, int]] = []
+        for item, whose in zip(
+            self._writes if writes else self._reads, (principal.key, principal.account.name), strict=True
+        ):
+            if item is None:
+                continue
+            within = self._counts.hit(item, whose)
+            reset, remaining = self._counts.get_window_stats(item, whose)
+            told.append((remaining, item.namespace, item.amount, max(1, math.ceil(reset - time.time()))))
+            if not within:
+                raise Denied(
+                    429,
+                    "too_many_requests",
+                    f"More than {item.amount} requests in a minute ({item.namespace}): wait, and ask for many jobs at "
+                    "once (POST /api/v1/jobs/status) or with wait, not again and again",
+                    retry_after=told[-1][3],
+                    headers=_headers(told),
+                )
+        return _headers(told)
+
+    def count_refusal(self, address: str, no: Denied) -> Denied:
+        """The refusal of a credential that was sent from an address; another (429) where it has sent many."""
+        if self._refused is None or self._flood is None:
+            return no
+        network = _network(address)
+        self._counts.hit(self._flood, "flood", network)
+        return no if self._counts.hit(self._refused, network) else self._too_many(network)
+
+    def check_flood(self, address: str) -> None:
+        """Before a token is looked up that nobody has used of late. Raises Denied (429)."""
+        if self._flood is not None and not self._counts.test(self._flood, "flood", _network(address)):
+            raise self._too_many(_network(address))
+
+    def _too_many(self, network: str) -> Denied:
+        assert self._refused
+        reset, _ = self._counts.get_window_stats(self._refused, network)
+        message = "Too many credentials from your address were refused; a good one is still taken"
+        return Denied(429, "too_many_requests", message, retry_after=max(1, math.ceil(reset - time.time())))
+
+
+def _items(name: str, amount: int) -> RateLimitItemPerMinute | None:
+    return RateLimitItemPerMinute(amount, namespace=name) if amount else None
+
+
+def _headers(told: list[tuple[int, str, int, int]]) -> Headers:
+    """RateLimit says the one that is used up first, RateLimit-Policy all of them."""
+    if not told:
+        return []
+    remaining, name, _, reset = min(told)
+    policy = ", ".join(f'"{policy}";q={amount};w=60' for _, policy, amount, _ in told)
+    return [
+        (b"x-punway-ratelimit", f'"{name}";r={remaining};t={reset}'.encode()),
+        (b"x-punway-ratelimit-policy", policy.encode()),
+    ]
+
+
+def _network(address: str) -> str:
+    """What is one guesser: an address, or a /64 of IPv6, which is one subscriber's (RFC 6177)."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Address(int(parsed) >> 64 << 64))
+    return address
