@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in /usr/bin/python3 /usr/local/bin/python3 $$(comma
 # And for the same reason root's virtual environment is not in the checkout, which may lie in root's home.
 VENV ?= $(if $(filter 0,$(shell id -u)),/opt/punway-dev,.venv)
 
-.PHONY: demo check test packages provider install install-test clean
+.PHONY: demo check test packages node-parts install install-test clean
 
 demo: packages install
 	$(VENV)/bin/punway demo $(if $(PORT),--port $(PORT))
@@ -23,15 +23,16 @@ check: install-test
 	$(VENV)/bin/python -m pytest -q -n auto --ignore tests/system
 
 test: PACKAGES_FOR = test
-test: packages check provider
+test: packages check node-parts
 	$(VENV)/bin/python -m pytest -q tests/system
 
 packages:
 	@sh tests/packages.sh $(or $(PACKAGES_FOR),demo)
 
-# The OpenID provider that the tests sign in at; node and npm come with the test packages.
-provider: install-test
-	PATH="$(VENV)/bin:$$PATH" $(VENV)/bin/npm ci --no-audit --no-fund --silent --prefix tests/system/provider
+# The OpenID provider that the tests sign in at, and MCP clients; node and npm come with the test packages.
+node-parts: install-test
+	for folder in provider mcp_clients; do PATH="$(VENV)/bin:$$PATH" \
+	$(VENV)/bin/npm ci --no-audit --no-fund --silent --prefix tests/system/$$folder || exit 1; done
 
 install: $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.metadata import version
 
 from proxy_hook import admin_commands, token_commands
-from proxy_hook.config import Config, load, path_to_use
+from proxy_hook.config import Config, interpreter, load, path_to_use
 from proxy_hook.errors import CommandError
 from tokens.errors import StoreError, TokenError
 from tokens.register import RegistrarError
@@ -42,6 +43,12 @@ def _mcp_server(config: Config, _arguments: argparse.Namespace) -> int:
 
     serve_mcp(config)
     return 0
+
+
+def _mcp(_config: None, _arguments: argparse.Namespace) -> int:
+    """A portal's MCP server on the standard input and output, for AI clients that start a program. The portal and
+    your token are named by OOD_API_URL and OOD_API_TOKEN; docs/mcp.md shows what to write into which client."""
+    os.execv(interpreter(), [interpreter(), "-I", "-m", "mcp_server.bridge"])
 
 
 def _login(config: Config, _arguments: argparse.Namespace) -> int:
@@ -97,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "login", parents=[common], help="print a link that signs your browser in", description=_login.__doc__
     ).set_defaults(run=_login)
+    commands.add_parser(
+        "mcp", help="a portal's MCP server by stdio, for AI clients", description=_mcp.__doc__
+    ).set_defaults(run=_mcp, config=None, without_config=True)
     token = commands.add_parser(
         "token", help="make, list and revoke your own tokens", description=token_commands.__doc__
     )

