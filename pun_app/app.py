@@ -20,10 +20,12 @@ from pun_app.access import Access, Caller
 from pun_app.clusters.load import ClusterFolder
 from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorized, UnsupportedMedia
 from pun_app.handlers.request import Request
+from pun_app.kept import Kept, folder_of_user
 from pun_app.match import Table
 from pun_app.pages.door import Pages
 from pun_app.routes import ROUTES
 from pun_app.settings import Settings
+from pun_app.submits import KEPT, Submits, checked_key
 from pun_app.waiting import Waiters
 
 _EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
@@ -40,6 +42,7 @@ class App:
         self._pages = pages
         self._settings = settings
         self.waiters = Waiters()
+        self._submits = Submits(Kept(folder_of_user() / "submits", KEPT))
         self._table = Table(ROUTES, "No such address; the API is under /api/v1/")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -73,6 +76,8 @@ class App:
             query=http.args.to_dict(flat=False),
             fresh="no-cache" in http.headers.get("Cache-Control", ""),
             seen=http.headers.get("If-None-Match"),
+            key=checked_key(http.headers.get("Idempotency-Key")),
+            submits=self._submits,
             waiters=self.waiters,
             gone=http.environ.get("waitress.client_disconnected", lambda: False),
         )
@@ -86,9 +91,11 @@ class App:
             # RFC 9110, section 15.4.5: nothing has changed, and there is no body.
             response = Response(status=304)
         else:
-            response = Response(msgspec.json.encode(whole), route.status)
+            response = Response(msgspec.json.encode(whole), request.status or route.status)
         if request.etag is not None:
             response.headers["ETag"] = request.etag
+        if request.replayed:
+            response.headers["Idempotency-Replayed"] = "true"
         if route.method == "GET":
             response.headers["Age"] = str(int(request.age))
         return _finished(response)

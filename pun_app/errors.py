@@ -7,6 +7,7 @@ ApiError
 ├── Forbidden           403  a form that is not one of ours
 ├── NotFound            404  no such cluster, job or address; also: not the caller's
 ├── MethodNotAllowed    405
+├── Conflict            409  what became of an earlier request is not known, so this one is not done
 ├── TooLarge            413
 ├── UnsupportedMedia    415
 ├── Refused             422  understood, but the scheduler (or the user's own files) would not have it
@@ -83,6 +84,10 @@ class MethodNotAllowed(ApiError):
 
     def headers(self) -> dict[str, str]:
         return {"Allow": self.allowed}
+
+
+class Conflict(ApiError):
+    status, error = 409, "conflict"
 
 
 class TooLarge(ApiError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from pun_app.errors import Unavailable
 
 SWEPT_EVERY = 3600.0
+_LOCK = "lock-"
 
 
 def folder_of_user() -> Path:
@@ -71,10 +72,15 @@ class Kept:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Only one at a time, also of several PUNs of the user: whoever comes second waits."""
+        """Only one at a time, also of several PUNs of the user: whoever comes second waits.
+
+        Some names share a lock: there are 256 of them, which stay.
+        """
         try:
             self._make()
-            descriptor = os.open(self._path(f"lock of {name}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                self._folder / f"{_LOCK}{self._path(name).name[:2]}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
         except OSError as error:
             raise self._trouble(error) from error
         try:
@@ -98,7 +104,7 @@ class Kept:
         self._swept = time.monotonic()
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - self._seconds:
+                if not path.name.startswith(_LOCK) and path.stat().st_mtime < time.time() - self._seconds:
                     path.unlink()
 
     def _trouble(self, error: OSError) -> Unavailable:

@@ -23,6 +23,7 @@ from pun_app.schemas import (
     StatusAnswer,
     StatusBody,
     SubmitBody,
+    ValidAnswer,
     WhoAmI,
 )
 
@@ -53,7 +54,7 @@ ROUTES = (
     Route("GET", "/api/v1/accounts", "clusters:read", None, list[AccountAnswer], site.list_accounts),
     Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info),
     Route("GET", "/api/v1/jobs", "jobs:read", None, list[JobAnswer], jobs.list_jobs),
-    Route("POST", "/api/v1/jobs", "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201),
+    Route("POST", "/api/v1/jobs", "jobs:write", SubmitBody, JobAnswer | ValidAnswer, jobs.submit_job, 201),
     Route("POST", "/api/v1/jobs/status", "jobs:read", StatusBody, list[StatusAnswer], jobs.job_statuses),
     Route("GET", "/api/v1/jobs/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic),
     Route("GET", "/api/v1/jobs/<id>", "jobs:read", None, JobAnswer, jobs.get_job),

@@ -66,6 +66,14 @@ class SubmitBody(Struct, forbid_unknown_fields=True):
     options: Options = msgspec.field(default_factory=Options)
 
 
+class ValidAnswer(Struct):
+    """The scheduler would take the job. ``starts_at`` is when it might start, RFC 3339 in UTC."""
+
+    accepted: bool
+    starts_at: str | None
+    message: str | None
+
+
 class ClusterAnswer(Struct):
     id: str
     title: str

@@ -21,12 +21,13 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
+    Trial,
     whole_job,
 )
 from pun_app.errors import NotFound, NotSupported, Refused
 
 OPERATIONS = (
-    "submit", "jobs", "job", "cancel", "hold", "release", "output", "history", "queues", "accounts", "info",
+    "submit", "validate", "jobs", "job", "cancel", "hold", "release", "output", "history", "queues", "accounts", "info",
 )  # fmt: skip
 """What an adapter may do: the methods below, each of which answers NotSupported until it is written."""
 
@@ -78,6 +79,14 @@ class Adapter:
     def submit(self, request: JobRequest) -> Job:
         """Submit; the job as far as it is known then. Raises Refused when nothing was submitted."""
         raise self._lacking("submit jobs")
+
+    def validate(self, request: JobRequest) -> Trial:
+        """Ask whether the scheduler would take the job, and submit nothing. Raises Refused where it would not."""
+        raise self._lacking("check a job without submitting it")
+
+    def submitted(self, mark: str) -> Job | None:
+        """The job of a submit with that mark, alive or ended lately; None where there is none."""
+        raise self._lacking("look for a submit")
 
     def jobs(self) -> list[Job]:
         """The jobs of the user that this process is, those that ended lately among them."""

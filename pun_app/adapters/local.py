@@ -20,7 +20,18 @@ from pun_app.adapters import model
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import start_detached
 from pun_app.adapters.local_queue import DONE, HELD, QUEUED, RUNNING, LocalJob, LocalQueue
-from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, OutputFiles, PastJob, Period, Queue
+from pun_app.adapters.model import (
+    COMPLETED,
+    Account,
+    ClusterInfo,
+    Job,
+    JobRequest,
+    OutputFiles,
+    PastJob,
+    Period,
+    Queue,
+    Trial,
+)
 from pun_app.errors import NotFound, Refused, Unavailable
 from pun_app.kept import folder_of_user
 
@@ -43,12 +54,20 @@ class LocalAdapter(Adapter):
             raise Unavailable(f"The cluster's configuration is wrong: job.slots must be a number, not {slots!r}")
         self._slots = slots
 
-    def submit(self, request: JobRequest) -> Job:
+    def validate(self, request: JobRequest) -> Trial:
+        self._check(request)
+        waiting = [job for job in self.jobs() if job.status in (model.QUEUED, model.RUNNING)]
+        return Trial(int(time.time()) if len(waiting) < self._slots and not request.hold else None)
+
+    def _check(self, request: JobRequest) -> None:
         self.check_options(request)
         if not request.content.startswith("#!"):
             raise Refused("This does not look like a batch script: its first line must start with #!")
         if request.queue_name not in (None, QUEUE_NAME):
             raise Refused(f"There is no queue {request.queue_name}; the local scheduler has one, {QUEUE_NAME}")
+
+    def submit(self, request: JobRequest) -> Job:
+        self._check(request)
 
         def queued(number: int) -> LocalJob:
             output = _path(request, request.output_path or "punway-%j.out", number)
@@ -61,12 +80,17 @@ class LocalAdapter(Adapter):
                 wall_time=request.wall_time,
                 state=HELD if request.hold else QUEUED,
                 submitted_at=int(time.time()),
+                mark=request.mark,
             )
 
         with _disk():
             job = self._queue.add(request.content, queued)
             self._see_to_runner()
         return self._job(job)
+
+    def submitted(self, mark: str) -> Job | None:
+        with _disk():
+            return next((self._job(job) for job in self._queue.jobs() if job.mark == mark), None)
 
     def jobs(self) -> list[Job]:
         with _disk():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
@@ -23,7 +24,8 @@ class JobRequest:
 
     ``wall_time`` is in seconds. ``memory`` (MiB) and ``gpus`` are of each node, ``cores`` of all of them.
     ``array`` is as in ``0-9``, ``1,3,5-7:2`` or ``1-100%10``. ``after`` and its like are ids of jobs that must
-    have started, succeeded, failed, or ended first. ``email`` is told when the job ends or fails.
+    have started, succeeded, failed, or ended first. ``email`` is told when the job ends or fails. ``mark`` goes with
+    the job, by which it can be found should the answer get lost.
     """
 
     content: str
@@ -49,13 +51,14 @@ class JobRequest:
     hold: bool = False
     email: str | None = None
     native: tuple[str, ...] = ()
+    mark: str = field(default_factory=lambda: f"punway:{secrets.token_hex(8)}")
 
     def asked(self) -> list[str]:
         """The options that were given, by name."""
         return [name for name in OPTIONS if getattr(self, name) not in (None, (), {}, False)]
 
 
-OPTIONS = tuple(f.name for f in fields(JobRequest) if f.name not in ("content", "workdir"))
+OPTIONS = tuple(f.name for f in fields(JobRequest) if f.name not in ("content", "workdir", "mark"))
 """Every option of a submit. An adapter has it, or refuses it by name; none is ever dropped."""
 
 DEPENDENCIES = ("after", "afterok", "afternotok", "afterany")
@@ -156,6 +159,14 @@ class PastJob(msgspec.Struct, frozen=True):
 
 def _share(used: int | None, of: int | None) -> float | None:
     return round(used / of, 3) if used is not None and of else None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a scheduler says to a job that it would take: when it would start (Unix seconds), and what else it says."""
+
+    starts_at: int | None = None
+    message: str | None = None
 
 
 OUTCOMES = ("succeeded", "failed", "cancelled", "timed_out", "out_of_memory", "node_failed", "preempted")

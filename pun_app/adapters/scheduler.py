@@ -10,7 +10,6 @@ import logging
 import os
 import pwd
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -111,16 +110,15 @@ class SchedulerAdapter(Adapter):
 
     def submit(self, request: JobRequest) -> Job:
         self.check_options(request)
-        mark = f"punway:{secrets.token_hex(8)}"
         try:
-            output = self.send(request, mark)
+            output = self.send(request, request.mark)
             job_id = self.submitted_id(output)
             if job_id is None:
-                raise self._refusal(output)
+                raise self.refusal(output)
         except NotStarted:
             raise
         except Unavailable as error:
-            return self._taken_after_all(mark, error)
+            return self._taken_after_all(request.mark, error)
         return Job(
             id=job_id,
             name=request.job_name,
@@ -133,6 +131,10 @@ class SchedulerAdapter(Adapter):
             wallclock_time=0,
             wallclock_limit=request.wall_time,
         )
+
+    def submitted(self, mark: str) -> Job | None:
+        found = self.marked(mark)
+        return whole_job(self.array_of(found[0].id), found) if found else None
 
     def cancel(self, job_id: str) -> None:
         self.change(self.cancelling, self.unfinished(job_id))
@@ -174,7 +176,7 @@ class SchedulerAdapter(Adapter):
             raise Refused(f"Job {job_id} has already completed ({job.outcome})")
         return job
 
-    def _refusal(self, output: Output) -> ApiError:
+    def refusal(self, output: Output) -> ApiError:
         """Why a submit made no job. A job that is not found there is one that was to be waited for."""
         if not output.code:
             printed = (output.out + output.err).strip().partition("\n")[0][:200] or "it printed nothing"
@@ -205,12 +207,12 @@ class SchedulerAdapter(Adapter):
             # What hung has just come back, perhaps, and has the submit still before it.
             time.sleep(pause)
             try:
-                found = self.marked(mark)
+                found = self.submitted(mark)
             except ApiError as trouble:
                 log.info("a submit cannot be looked up: %s", trouble.message)
                 break
             if found:
-                return whole_job(self.array_of(found[0].id), found)
+                return found
         raise Unavailable(
             f"{error.message}. It is not known whether the job was submitted: before you submit again, look "
             f'for a job with "{mark}" in its {self.mark_stands_in}',

@@ -29,6 +29,7 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
+    Trial,
     whole_job,
 )
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
@@ -89,6 +90,14 @@ class SgeAdapter(SchedulerAdapter):
     def send(self, request: JobRequest, mark: str) -> Output:
         environment = job_environment(request, "qsub")
         return self.submitting.run(self._submit_command(request, mark), request.content, environment=environment)
+
+    def validate(self, request: JobRequest) -> Trial:
+        self.check_options(request)
+        argv, environment = self._submit_command(request, request.mark), job_environment(request, "qsub")
+        output = self.submitting.run([*argv, "-w", "v"], request.content, environment=environment)
+        if output.code:
+            raise self.refusal(output)
+        return Trial(message=output.out.strip()[:500] or None)
 
     def submitted_id(self, output: Output) -> str | None:
         found = _SUBMITTED.fullmatch(output.out.strip().rpartition("\n")[2])

@@ -12,7 +12,18 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.model import COMPLETED, Account, ClusterInfo, Job, JobRequest, OutputFiles, PastJob, Period, Queue
+from pun_app.adapters.model import (
+    COMPLETED,
+    Account,
+    ClusterInfo,
+    Job,
+    JobRequest,
+    OutputFiles,
+    PastJob,
+    Period,
+    Queue,
+    Trial,
+)
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
@@ -94,6 +105,12 @@ class SharedReads:
 
     def submit(self, request: JobRequest) -> Job:
         return self._changing(lambda: self.adapter.submit(request))
+
+    def validate(self, request: JobRequest) -> Trial:
+        return self.adapter.validate(request)
+
+    def submitted(self, mark: str) -> Job | None:
+        return self.adapter.submitted(mark)
 
     def cancel(self, job_id: str) -> None:
         self.adapter.check_id(job_id)

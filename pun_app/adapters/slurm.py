@@ -23,6 +23,7 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
+    Trial,
     whole_job,
 )
 from pun_app.adapters.parse import RecordStream, records
@@ -34,9 +35,11 @@ from pun_app.adapters.slurm_jobs import (
     new_delimiter,
     parse_history,
     parse_submit,
+    parse_trial,
     queue_command,
     queued_job,
     submit_command,
+    trial_command,
 )
 from pun_app.adapters.slurm_output import (
     OUTPUT_FIELDS,
@@ -88,6 +91,14 @@ class SlurmAdapter(SchedulerAdapter):
     def send(self, request: JobRequest, mark: str) -> Output:
         argv, environment = submit_command(request, mark), job_environment(request, "sbatch")
         return self.submitting.run(self.aimed(argv), request.content, login=False, environment=environment)
+
+    def validate(self, request: JobRequest) -> Trial:
+        self.check_options(request)
+        argv, environment = trial_command(request), job_environment(request, "sbatch")
+        output = self.scheduler.run(self.aimed(argv), request.content, login=False, environment=environment)
+        if output.code:
+            raise self.refusal(output)
+        return parse_trial(output.err)
 
     def submitted_id(self, output: Output) -> str | None:
         return None if output.code else parse_submit(output.out, self._cluster)

@@ -10,7 +10,17 @@ import re
 import secrets
 
 from pun_app.adapters.command import NotStarted
-from pun_app.adapters.model import COMPLETED, DEPENDENCIES, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest
+from pun_app.adapters.model import (
+    COMPLETED,
+    DEPENDENCIES,
+    QUEUED,
+    QUEUED_HELD,
+    RUNNING,
+    SUSPENDED,
+    Job,
+    JobRequest,
+    Trial,
+)
 from pun_app.adapters.parse import duration, number, records, word
 from pun_app.adapters.script import last_option
 from pun_app.errors import NotFound, Refused, Unavailable
@@ -77,6 +87,7 @@ _UNREACHABLE = re.compile(
 )
 _NEVER_SENT = re.compile(r"connect failure|Connection refused|Could not establish a configuration", re.IGNORECASE)
 _NO_SUCH_JOB = re.compile(r"Invalid job id", re.IGNORECASE)
+_TRIAL = re.compile(r"Job \S+ to start at (\d{1,12}) ([^\n]*)")
 _SUBMITTED = re.compile(r"(\d+)(?:;(\S+))?")
 
 
@@ -115,6 +126,18 @@ def submit_command(request: JobRequest, mark: str) -> list[str]:
         if given.startswith("--comment=") or (index and native[index - 1] == "--comment"):
             native[index] = f"{given} {mark}"
     return argv + native
+
+
+def trial_command(request: JobRequest) -> list[str]:
+    """argv of a submit that is only tried; what it says goes to standard error. sbatch(1)."""
+    argv = submit_command(request, request.mark)
+    return [argv[0], "--test-only", *argv[1:]]
+
+
+def parse_trial(text: str) -> Trial:
+    """What ``sbatch --test-only`` said of a job that it would take. The id in it is nobody's."""
+    said = _TRIAL.search(text)
+    return Trial(int(said[1]), said[2].strip()) if said else Trial(message=text.strip()[:500] or None)
 
 
 def parse_submit(text: str, cluster: str | None = None) -> str | None:

@@ -17,7 +17,7 @@ from pun_app.clusters.load import Cluster
 from pun_app.errors import ApiError, BadRequest, NotFound, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
-from pun_app.schemas import JobAction, JobAnswer, JobNamed, StatusAnswer, StatusBody, SubmitBody
+from pun_app.schemas import JobAction, JobAnswer, JobNamed, StatusAnswer, StatusBody, SubmitBody, ValidAnswer
 from pun_app.waiting import LONGEST
 
 T = TypeVar("T")
@@ -115,8 +115,13 @@ def _status(asked: JobNamed, found: dict[str, Job] | ApiError) -> StatusAnswer:
     )
 
 
-def submit_job(request: Request) -> JobAnswer:
-    """Submit; the answer is what is known at that moment."""
+def submit_job(request: Request) -> JobAnswer | ValidAnswer:
+    """Submit; the answer is what is known at that moment. With ``validate`` the scheduler is asked, and nothing
+    submitted.
+    """
+    validate = request.given("validate")
+    if validate not in (None, "true", "false"):
+        raise BadRequest("validate must be true or false")
     body: SubmitBody = request.body
     if not body.cluster.strip():
         raise BadRequest("Missing cluster in request body")
@@ -151,7 +156,22 @@ def submit_job(request: Request) -> JobAnswer:
         email=_given(options.email),
         native=tuple(_given(options.native) or ()),
     )
-    return job_answer(cluster, cluster.reads.submit(job_request))
+    if validate == "true":
+        trial = cluster.reads.validate(job_request)
+        request.status = 200
+        return ValidAnswer(True, _time(trial.starts_at), trial.message)
+    if request.key is None or request.submits is None:
+        return job_answer(cluster, cluster.reads.submit(job_request))
+
+    def submit(keyed: JobRequest) -> JobAnswer:
+        return job_answer(cluster, cluster.reads.submit(keyed))
+
+    def find(mark: str) -> JobAnswer | None:
+        job = cluster.reads.submitted(mark)
+        return job_answer(cluster, job) if job else None
+
+    answer, request.replayed = request.submits.once(request.key, body, job_request, submit, find)
+    return answer
 
 
 def cancel_job(request: Request) -> JobAction:

@@ -9,6 +9,7 @@ from typing import Any
 from pun_app.access import Caller
 from pun_app.clusters.load import Cluster, ClusterFolder
 from pun_app.errors import BadRequest
+from pun_app.submits import Submits
 from pun_app.waiting import Waiters
 
 
@@ -16,10 +17,12 @@ from pun_app.waiting import Waiters
 class Request:
     """One authorised request. ``fresh`` is true where the client wants no answer used again.
 
-    ``notes`` is the folder of the site's notes for agents, ``seen`` the ETag of what the client has seen. ``waiters``
-    lets a request wait, ``gone`` tells whether the client has hung up. ``age``, ``next_cursor`` and ``etag`` are what
+    ``notes`` is the folder of the site's notes for agents, ``seen`` the ETag of what the client has seen, ``key``
+    its Idempotency-Key, which ``submits`` knows. ``waiters`` lets a request wait, ``gone`` tells whether the client has
+    hung up. ``age``, ``next_cursor`` and ``etag`` are what
     a handler sets: how many seconds old the answer is, for a list that is paged where its next page begins ("" after
-    the last), and what the answer is told by.
+    the last), what the answer is told by, whether it is an earlier one, and its
+    status where that is not the route's.
     """
 
     caller: Caller
@@ -30,10 +33,14 @@ class Request:
     body: Any = None
     fresh: bool = False
     seen: str | None = None
+    key: str | None = None
+    submits: Submits | None = None
     waiters: Waiters = field(default_factory=Waiters)
     gone: Callable[[], bool] = lambda: False
     age: float = 0.0
     etag: str | None = None
+    replayed: bool = False
+    status: int | None = None
     next_cursor: str | None = None
 
     def given(self, name: str) -> str | None:

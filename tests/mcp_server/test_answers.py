@@ -24,6 +24,7 @@ from pun_app.adapters import model
         (answers.Status, schemas.StatusAnswer),
         (answers.Action, schemas.JobAction),
         (answers.Output, schemas.OutputAnswer),
+        (answers.Validated, schemas.ValidAnswer),
         (answers.Note, schemas.SiteNote),
         (answers.Notes, schemas.ContextAnswer),
         (arguments.Options, schemas.Options),

@@ -6,6 +6,7 @@ A subclass says which scheduler it is (``scheduler``, a fixture). What an adapte
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -401,6 +402,32 @@ class AdapterContract:
         status, error, message = mine.refused(TRUE, queue_name="nosuchqueue")
         assert (status, error) == (422, "unprocessable_entity")
         assert "queue" in message.lower() or "partition" in message.lower()
+
+    def test_a_job_that_is_only_tried(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Taken, or refused in the scheduler's words, and never submitted; where it cannot be asked, 501."""
+        before = {job["job_id"] for job in mine.listed()}
+
+        def tried(content: str, **options: Any) -> Any:
+            body = {"cluster": mine.cluster, "script": {"content": content}, "options": options}
+            return mine.client("POST", "/api/v1/jobs?validate=true", body)
+
+        answer = tried(SLEEP)
+        if not scheduler.does("validate"):
+            assert (answer.status_code, answer.json()["error"]) == (501, "not_implemented")
+        else:
+            assert answer.status_code == 200 and answer.json()["data"]["accepted"] is True, answer.text
+            refused = tried(SLEEP, queue_name="no-such-queue")
+            assert refused.status_code == 422 and "no-such-queue" in refused.json()["message"], refused.text
+        assert {job["job_id"] for job in mine.listed()} <= before
+
+    def test_a_submit_with_a_key_is_one_job(self, mine: Caller) -> None:
+        """The second time it is the first answer, and found by its mark where that was lost."""
+        body = {"cluster": mine.cluster, "script": {"content": TRUE}}
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        first, again = (mine.client("POST", "/api/v1/jobs", body, headers=headers) for _ in range(2))
+        assert (first.status_code, again.status_code) == (201, 201), first.text + again.text
+        assert first.json() == again.json() and again.headers["Idempotency-Replayed"] == "true"
+        mine.ended(first.json()["data"]["job_id"])
 
     def test_queues(self, mine: Caller, scheduler: Scheduler) -> None:
         """Those that can be named in a submit, with their limits."""
