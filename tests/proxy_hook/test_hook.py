@@ -126,3 +126,42 @@ def test_two_sessions_have_two_notes_and_forms(world: World, spawner: SmallSpawn
     ]
     first, second = (world.verifier.verify(note, 1001).sid or "" for note in notes)
     assert form_token(first) != form_token(second)
+
+
+def test_what_is_left_is_told_to_nginx(world: World, spawner: SmallSpawner) -> None:
+    """Of the API's requests alone: what the MCP server is asked is counted when it asks."""
+    limits = world.config.limits
+    answer = world.one("/auth/api", **as_token(world.secret))
+    assert answer.headers["x-punway-ratelimit"].startswith(f'"token-reads";r={limits.token_reads - 1};t=')
+    answer = world.one("/auth/api", **as_token(world.secret), x_punway_writes="1")
+    assert answer.headers["x-punway-ratelimit"].startswith(f'"token-writes";r={limits.token_writes - 1};t=')
+    assert "x-punway-ratelimit" not in world.one("/auth/mcp", **as_token(world.secret)).headers
+
+
+def test_a_guesser_is_told_to_wait_and_a_good_token_passes(world: World, spawner: SmallSpawner) -> None:
+    """Also one that was just made; and whoever sends no credential has guessed none."""
+    bad = as_token("0" * 64)
+    answers = [world.one("/auth/api", **bad) for _ in range(world.config.limits.refused + 1)]
+    assert [answer.headers["x-punway-status"] for answer in answers[-2:]] == ["401", "429"]
+    assert answers[-1].status == 403 and int(answers[-1].headers["x-punway-retry-after"]) > 0
+    assert world.one("/auth/api").headers["x-punway-status"] == "401"
+    assert world.one("/auth/api", **bad, x_punway_peer="192.0.2.8").headers["x-punway-status"] == "401"
+    world.ask(times=world.config.limits.refused * 10, **bad)
+    assert world.one("/auth/api", **as_token(world.secret)).status == 204
+    fresh, secret = issue("fresh")
+    world.routes.add(1001, "alice", [fresh.sha256])
+    assert world.one("/auth/api", **as_token(secret)).status == 204
+    world.routes._remembered.clear()
+    assert world.one("/auth/api", **as_token(secret)).headers["x-punway-status"] == "429"
+    assert world.one("/auth/api", **as_token(secret), x_punway_peer="192.0.2.8").status == 204
+
+
+def test_the_challenge_of_the_mcp_server_names_its_own_document(tmp_path: Path) -> None:
+    tables = {"idp": {"issuer": "https://idp.example.org", "audience": "https://portal.example.org"}}
+    world = World(tmp_path, tables)
+    for path, resource in (("/auth/api", ""), ("/auth/mcp", "/mcp")):
+        challenge = world.one(path).headers["www-authenticate"]
+        assert challenge.endswith(f'/.well-known/oauth-protected-resource{resource}"')
+    document = json.loads(world.one("/.well-known/oauth-protected-resource/mcp").body)
+    assert document["resource"] == world.config.portal.public_url + "/mcp"
+    world.close()
