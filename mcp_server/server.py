@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotations
+from pydantic import ValidationError
 
 from mcp_server.arguments import Options
 from mcp_server.cluster_tools import ClusterTools
@@ -83,7 +85,15 @@ class Shown:
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.method == "tools/call" and (no := self._wrong_arguments(ctx.params or {})):
             return no
-        result = await call_next(ctx)
+        try:
+            result = await call_next(ctx)
+        except ValidationError:
+            raise
+        except ValueError as error:
+            # What the SDK says of a prompt that is not there, or lacks an argument, would be a fault of ours.
+            if ctx.method != "prompts/get":
+                raise
+            raise MCPError(INVALID_PARAMS, str(error)) from error
         if ctx.method == "tools/list" and isinstance(result, dict):
             held = caller_of_request(ctx.request).scopes
             result["tools"] = [tool for tool in result["tools"] if self._scopes[tool["name"]] in (None, *held)]

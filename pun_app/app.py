@@ -124,11 +124,24 @@ def decode_body(http: HttpRequest, kind: type[msgspec.Struct], max_body: int) ->
     except RequestEntityTooLarge as error:
         raise TooLarge(f"The body is larger than {max_body} bytes") from error
     try:
-        return msgspec.json.decode(content, type=kind)
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.ValidationError:
+            # To JSON Schema (and to OpenAPI, which has it) 60.0 is a whole number.
+            return msgspec.convert(_whole_numbers(msgspec.json.decode(content)), kind)
     except msgspec.ValidationError as error:
         raise BadRequest(_field_first(str(error))) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not valid JSON: {error}") from error
+
+
+def _whole_numbers(value: Any) -> Any:
+    """The same, with each number that is whole as int."""
+    if isinstance(value, dict):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _field_first(said: str) -> str:

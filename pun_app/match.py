@@ -34,6 +34,13 @@ class Table(Generic[R]):
 
     def __init__(self, rows: Sequence[R], elsewhere: str) -> None:
         self._elsewhere = elsewhere
+        # An address of its own is no id, whatever the method: DELETE /jobs/historic cancels nothing.
+        self._own: dict[str, set[str]] = {}
+        for row in rows:
+            if "<" not in row.path:
+                self._own.setdefault(row.path, set()).update(
+                    {row.method} | ({"HEAD"} if row.method == "GET" else set())
+                )
         rules = [Rule(row.path, methods=[row.method], endpoint=row) for row in rows]
         self._map = Map(rules, strict_slashes=True, merge_slashes=False, redirect_defaults=False)
 
@@ -42,6 +49,9 @@ class Table(Generic[R]):
         raw = http.environ.get("REQUEST_URI", http.path).partition("?")[0]
         if _AMBIGUOUS.search(raw):
             raise BadRequest("The address is ambiguous: it has //, ., .., ; or an encoded slash or dot in it")
+        methods = self._own.get(http.path)
+        if methods and http.method not in methods:
+            raise MethodNotAllowed(", ".join(sorted(methods)))
         try:
             # werkzeug reads the path's bytes as UTF-8; what is none has been replaced.
             return self._map.bind_to_environ(http.environ).match()  # type: ignore[return-value]

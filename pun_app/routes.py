@@ -12,6 +12,7 @@ from pun_app.adapters.model import ClusterInfo, Queue
 from pun_app.handlers import clusters, context, history, jobs, output, site, whoami
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
+from pun_app.parameters import CLUSTER, KEY, OUTPUT, PAGING, PERIOD, SEEN, VALIDATE, WAITING, Parameter
 from pun_app.schemas import (
     AccountAnswer,
     ClusterAnswer,
@@ -33,7 +34,8 @@ class Route:
     """One row. ``handler`` takes a Request (handlers/request.py) and returns what becomes ``data``.
 
     ``scope`` is None where any credential will do. ``body`` is the type of the request's body, ``answer`` of the
-    handler's result, ``status`` of success.
+    handler's result, ``status`` of success. ``parameters`` are those of the query and the headers that it looks at;
+    ``other`` is the type of another result, whose status is 200.
     """
 
     method: str
@@ -43,26 +45,33 @@ class Route:
     answer: Any
     handler: Callable[..., Any]
     status: int = 200
+    parameters: tuple[Parameter, ...] = ()
+    other: Any = None
 
 
+_ON = (CLUSTER,)
+_JOBS = "/api/v1/jobs"
 ROUTES = (
     Route("GET", "/api/v1/whoami", None, None, WhoAmI, whoami.who_am_i),
     Route("GET", "/api/v1/context", None, None, ContextAnswer, context.site_context),
     Route("GET", "/api/v1/clusters", "clusters:read", None, list[ClusterAnswer], clusters.list_clusters),
     Route("GET", "/api/v1/clusters/<id>", "clusters:read", None, ClusterAnswer, clusters.get_cluster),
-    Route("GET", "/api/v1/queues", "clusters:read", None, list[Queue], site.list_queues),
-    Route("GET", "/api/v1/accounts", "clusters:read", None, list[AccountAnswer], site.list_accounts),
-    Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info),
-    Route("GET", "/api/v1/jobs", "jobs:read", None, list[JobAnswer], jobs.list_jobs),
-    Route("POST", "/api/v1/jobs", "jobs:write", SubmitBody, JobAnswer | ValidAnswer, jobs.submit_job, 201),
-    Route("POST", "/api/v1/jobs/status", "jobs:read", StatusBody, list[StatusAnswer], jobs.job_statuses),
-    Route("GET", "/api/v1/jobs/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic),
-    Route("GET", "/api/v1/jobs/<id>", "jobs:read", None, JobAnswer, jobs.get_job),
-    Route("DELETE", "/api/v1/jobs/<id>", "jobs:write", None, JobAction, jobs.cancel_job),
-    Route("GET", "/api/v1/jobs/<id>/output", "jobs:read", None, OutputAnswer, output.job_output),
-    Route("POST", "/api/v1/jobs/<id>/hold", "jobs:write", None, JobAction, jobs.hold_job),
-    Route("POST", "/api/v1/jobs/<id>/release", "jobs:write", None, JobAction, jobs.release_job),
-)
+    Route("GET", "/api/v1/queues", "clusters:read", None, list[Queue], site.list_queues, 200, _ON),
+    Route("GET", "/api/v1/accounts", "clusters:read", None, list[AccountAnswer], site.list_accounts, 200, _ON),
+    Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info, 200, _ON),
+    Route("GET", _JOBS, "jobs:read", None, list[JobAnswer], jobs.list_jobs, 200, (*_ON, *PAGING)),
+    Route("POST", _JOBS, "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201, (VALIDATE, KEY), ValidAnswer),
+    Route("POST", f"{_JOBS}/status", "jobs:read", StatusBody, list[StatusAnswer], jobs.job_statuses),
+    Route(
+        "GET", f"{_JOBS}/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic, 200,
+        (*_ON, *PERIOD, *PAGING),
+    ),
+    Route("GET", f"{_JOBS}/<id>", "jobs:read", None, JobAnswer, jobs.get_job, 200, (*_ON, *WAITING, SEEN)),
+    Route("DELETE", f"{_JOBS}/<id>", "jobs:write", None, JobAction, jobs.cancel_job, 200, _ON),
+    Route("GET", f"{_JOBS}/<id>/output", "jobs:read", None, OutputAnswer, output.job_output, 200, (*_ON, *OUTPUT)),
+    Route("POST", f"{_JOBS}/<id>/hold", "jobs:write", None, JobAction, jobs.hold_job, 200, _ON),
+    Route("POST", f"{_JOBS}/<id>/release", "jobs:write", None, JobAction, jobs.release_job, 200, _ON),
+)  # fmt: skip
 
 PAGES = (
     PageRoute("GET", "/settings/api_tokens", api_tokens.show),

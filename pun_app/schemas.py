@@ -29,8 +29,12 @@ Environment = Annotated[
 ]
 
 
+# The handler says what is wrong with a blank one; a schema says it by a pattern.
+_NOT_BLANK = Meta(extra_json_schema={"pattern": r"^[^\x00]*[!-~][^\x00]*$"})
+
+
 class Script(Struct, forbid_unknown_fields=True):
-    content: Annotated[str, Meta(min_length=1)]
+    content: Annotated[str, Meta(min_length=1), _NOT_BLANK]
     workdir: Line | UnsetType = UNSET
 
 
@@ -56,12 +60,14 @@ class Options(Struct, forbid_unknown_fields=True):
     reservation: Line | UnsetType = UNSET
     environment: Environment | UnsetType = UNSET
     hold: bool | UnsetType = UNSET
-    email: Annotated[str, Meta(max_length=254, pattern=r"^[^\s,@]+@[^\s,@]+\Z")] | UnsetType = UNSET
+    email: Annotated[str, Meta(max_length=254, pattern=r"^[^\x00-\x20\x7f,@]+@[^\x00-\x20\x7f,@]+\Z")] | UnsetType = (
+        UNSET
+    )
     native: Annotated[list[Line], Meta(max_length=200)] | UnsetType = UNSET
 
 
 class SubmitBody(Struct, forbid_unknown_fields=True):
-    cluster: str
+    cluster: Annotated[str, _NOT_BLANK]
     script: Script
     options: Options = msgspec.field(default_factory=Options)
 

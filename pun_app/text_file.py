@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pun_app.errors import Refused
 
@@ -28,6 +28,16 @@ class Piece:
     next_offset: int
     size: int
     lossy: bool
+
+    def last(self, lines: int) -> Piece:
+        """The last lines of the text; where bytes were no UTF-8, all of it, as their place is not known any more."""
+        place = len(self.text) - 1  # The newline at the very end ends the last line, and begins none.
+        for _ in range(lines):
+            place = self.text.rfind("\n", 0, max(place, 0))
+            if place < 0 or self.lossy:
+                return self
+        kept = self.text[place + 1 :]
+        return replace(self, text=kept, offset=self.next_offset - len(kept.encode()))
 
 
 def piece(path: str, offset: int, limit: int, *, may_grow: bool) -> Piece:

@@ -13,6 +13,10 @@ from pun_app.adapters.slurm_jobs import HISTORY_FIELDS, STATUS, ended_job
 USAGE_FIELDS = ("TotalCPU", "AllocCPUS", "AllocTRES", "ReqTRES", "MaxRSS", "NTasks")
 
 
+_EARLIEST = 1_000_000
+"""To sacct, anything before is no time."""
+
+
 def past_command(delimiter: str, user: str, period: Period) -> list[str]:
     """argv of a user's jobs that were in one of the states in a period, with their steps.
 
@@ -22,7 +26,8 @@ def past_command(delimiter: str, user: str, period: Period) -> list[str]:
     states = [state for state, (_, outcome) in STATUS.items() if outcome in period.outcomes]
     return [
         "sacct", "--noheader", "--parsable", f"--delimiter={delimiter}", f"--user={user}",
-        f"--starttime=uts{period.start}", f"--endtime=uts{period.end}", f"--state={','.join(states)}",
+        f"--starttime=uts{max(_EARLIEST, period.start)}", f"--endtime=uts{max(_EARLIEST, period.end)}",
+        f"--state={','.join(states)}",
         f"--format={','.join(HISTORY_FIELDS + USAGE_FIELDS)}",
     ]  # fmt: skip
 

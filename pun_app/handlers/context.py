@@ -19,7 +19,10 @@ log = logging.getLogger("punway.pun")
 
 
 def site_context(request: Request) -> ContextAnswer:
-    """The notes, in the order of their files' names. One that cannot be read is left out, and named in the log."""
+    """What the site tells agents: its notes, in the order of their files' names.
+
+    One that cannot be read is left out, and named in the log.
+    """
     folder = Path(request.notes)
     try:
         paths = sorted(path for path in folder.iterdir() if path.name.endswith(".md") and path.name[0] != ".")

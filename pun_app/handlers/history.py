@@ -22,7 +22,8 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def list_historic(request: Request) -> list[PastJobAnswer]:
-    """The page of ``limit`` jobs behind ``cursor`` that ended from ``from`` until before ``to``.
+    """The caller's jobs that have ended, the latest first: the page of ``limit`` behind ``cursor`` of those that ended
+    from ``from`` until before ``to``.
 
     ``status`` is one or more of OUTCOMES, or completed for all of them. Raises BadRequest.
     """

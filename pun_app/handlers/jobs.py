@@ -20,6 +20,9 @@ from pun_app.handlers.request import Request
 from pun_app.schemas import JobAction, JobAnswer, JobNamed, StatusAnswer, StatusBody, SubmitBody, ValidAnswer
 from pun_app.waiting import LONGEST
 
+USUAL_WAIT = 60
+"""Seconds to wait where it is said what for, and not how long."""
+
 T = TypeVar("T")
 
 
@@ -68,14 +71,12 @@ def get_job(request: Request) -> JobAnswer:
 
 
 def _waiting(request: Request) -> tuple[int, str]:
-    """``wait`` in seconds, 0 without, and ``until``. Raises BadRequest."""
+    """``wait`` in seconds and ``until``, each with its default where the other is given. Raises BadRequest."""
     wait, until = request.given("wait"), request.given("until")
     if until is not None and until not in ("running", "completed", "change"):
         raise BadRequest("until must be running, completed or change")
     if wait is None:
-        if until is not None:
-            raise BadRequest("until needs wait, in seconds")
-        return 0, ""
+        return (USUAL_WAIT, until) if until else (0, "")
     if not re.fullmatch("[0-9]{1,3}", wait) or int(wait) > LONGEST:
         raise BadRequest(f"wait must be from 0 to {LONGEST} seconds")
     return int(wait), until or "completed"
@@ -116,7 +117,7 @@ def _status(asked: JobNamed, found: dict[str, Job] | ApiError) -> StatusAnswer:
 
 
 def submit_job(request: Request) -> JobAnswer | ValidAnswer:
-    """Submit; the answer is what is known at that moment. With ``validate`` the scheduler is asked, and nothing
+    """Submit a job; the answer is what is known at that moment. With ``validate`` the scheduler is asked, and nothing
     submitted.
     """
     validate = request.given("validate")
@@ -175,17 +176,20 @@ def submit_job(request: Request) -> JobAnswer | ValidAnswer:
 
 
 def cancel_job(request: Request) -> JobAction:
+    """End a job that waits or runs, for good."""
     cluster = request.cluster()
     cluster.reads.cancel(request.id)
     return JobAction(request.id, "cancelled")
 
 
 def hold_job(request: Request) -> JobAction:
+    """Keep a job that waits from starting."""
     cluster = request.cluster()
     return JobAction(request.id, cluster.reads.hold(request.id))
 
 
 def release_job(request: Request) -> JobAction:
+    """Let a job that is held start when its turn comes."""
     cluster = request.cluster()
     return JobAction(request.id, cluster.reads.release(request.id))
 

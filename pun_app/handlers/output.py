@@ -19,7 +19,8 @@ STREAMS = ("stdout", "stderr")
 
 
 def job_output(request: Request) -> OutputAnswer:
-    """The last lines (``tail``), or ``limit`` bytes from ``offset`` on. NotFound, with the path, while there is none.
+    """What a job has written: the last lines (``tail``), or ``limit`` bytes from ``offset`` on; with both, the last
+    lines of that piece. NotFound, with the path, while there is none.
 
     Where the file is, the scheduler says; it is read as the user, who may read it or not.
     """
@@ -27,8 +28,6 @@ def job_output(request: Request) -> OutputAnswer:
     if stream not in STREAMS:
         raise BadRequest(f"stream must be {' or '.join(STREAMS)}")
     tail, offset, limit = (_number(request, *bounds) for bounds in _BOUNDS)
-    if tail is not None and (offset is not None or limit is not None):
-        raise BadRequest("Give tail, or offset and limit, not both")
     cluster = request.cluster()
     # Before its file is read: what a job wrote that has ended by now is whole.
     job, _ = cluster.reads.job(request.id)
@@ -40,10 +39,11 @@ def job_output(request: Request) -> OutputAnswer:
         raise NotFound(f"Job {job.id} has not started; its {stream} will be in {path}")
     may_grow = job.status != COMPLETED
     try:
-        if offset is None and limit is None:
-            read = last_lines(path, LINES if tail is None else tail, MOST_BYTES, may_grow=may_grow)
+        if offset is None and (tail is not None or limit is None):
+            read = last_lines(path, LINES if tail is None else tail, limit or MOST_BYTES, may_grow=may_grow)
         else:
             read = piece(path, offset or 0, BYTES if limit is None else limit, may_grow=may_grow)
+            read = read if tail is None else read.last(tail)
     except NoFile as error:
         raise NotFound(_missing(job, stream, path, at_end=files.at_end)) from error
     return OutputAnswer(

@@ -6,7 +6,7 @@ import binascii
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-from pun_app.errors import BadRequest
+from pun_app.errors import BadRequest, NotFound
 from pun_app.handlers.request import Request
 
 PAGE, LARGEST_PAGE = 100, 1000
@@ -26,7 +26,7 @@ def cursor_after(last: str) -> str:
 
 
 def entry_before(request: Request) -> str | None:
-    """The entry that ``cursor`` was made of. Raises BadRequest."""
+    """The entry that ``cursor`` was made of. Raises NotFound, and BadRequest where it is there twice."""
     cursor = request.given("cursor")
     if cursor is None:
         return None
@@ -36,5 +36,5 @@ def entry_before(request: Request) -> str | None:
         raise no_cursor() from error
 
 
-def no_cursor() -> BadRequest:
-    return BadRequest("cursor is none that this list gave; leave it out for the first page")
+def no_cursor() -> NotFound:
+    return NotFound("cursor is none that this list gave; leave it out for the first page")

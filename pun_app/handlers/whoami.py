@@ -9,7 +9,10 @@ from tokens.token import to_text
 
 
 def who_am_i(request: Request) -> WhoAmI:
-    """The user, how the credential was proved, and what it allows, a read that a write holds among it."""
+    """Who the caller is: the user, how the credential was proved, and what it allows.
+
+    A read that a write holds is among it.
+    """
     caller = request.caller
     return WhoAmI(
         user=caller.user,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,25 @@ def test_an_unknown_address_is_404(pun: Pun, path: str) -> None:
 def test_405_names_the_methods(pun: Pun) -> None:
     answer = pun("PUT", "/api/v1/clusters", 405)
     assert answer.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(("method", "path", "allowed"), [
+    ("DELETE", "/api/v1/jobs/historic", "GET, HEAD"), ("DELETE", "/api/v1/jobs/status", "POST"),
+    ("GET", "/api/v1/jobs/status", "POST"), ("DELETE", "/api/v1/jobs/statuses", None),
+])  # fmt: skip
+def test_an_address_of_its_own_is_no_id(pun: Pun, method: str, path: str, allowed: str | None) -> None:
+    """Whatever the method: to delete jobs/historic cancels nothing."""
+    answer = pun(method, f"{path}?cluster=box", 405 if allowed else 404)
+    assert answer.headers.get("Allow") == allowed
+
+
+@pytest.mark.parametrize(("wall_time", "status"), [("60.0", 201), ("6e1", 201), ("60.5", 400), ("1e400", 400), ('"60"', 400),
+                                                   ("1e300", 400), ("true", 400), ("0.0", 400)])  # fmt: skip
+def test_a_whole_number_however_it_is_written(pun: Pun, wall_time: str, status: int) -> None:
+    """As JSON Schema has it."""
+    body = f'{{"cluster": "box", "script": {{"content": "#!/bin/sh"}}, "options": {{"hold": true, "wall_time": {wall_time}}}}}'
+    answer = pun("POST", "/api/v1/jobs", status, body=body.encode(), headers={"Content-Type": "application/json"})
+    assert status == 201 or re.search("options.wall_time|number out of range", answer.json["message"])
 
 
 def test_answers_are_not_to_be_kept(pun: Pun) -> None:

@@ -52,6 +52,17 @@ def test_bytes_that_are_no_text_are_gone_through(folder: Path, content: bytes, l
     assert seen == len(content)
 
 
+@given(text=TEXT, lines=st.integers(1, 5), offset=st.integers(0, 40))
+def test_the_last_lines_of_a_piece(folder: Path, text: str, lines: int, offset: int) -> None:
+    """Where they begin is said right, and behind them the file goes on."""
+    path = write(folder, text.encode())
+    part = piece(path, offset, 20, may_grow=False)
+    last = part.last(lines)
+    assert last.next_offset == part.next_offset and part.text.endswith(last.text)
+    assert last.text == "".join(_lines(part.text)[-lines:])
+    assert text.encode()[last.offset : last.next_offset].decode() == last.text
+
+
 @given(text=TEXT, lines=st.integers(1, 5))
 def test_the_last_lines(folder: Path, text: str, lines: int) -> None:
     part = last_lines(write(folder, text.encode()), lines, 1000, may_grow=False)

@@ -496,6 +496,7 @@ class AdapterContract:
             assert abs(seconds(past()[job]["ended_at"]) - seconds(ended[job]["ended_at"])) <= 2
         assert not {good, bad} & set(past(caller=others))
         assert not past("&from=2020-01-01&to=2020-01-02")
+        assert {good, bad} <= set(past("&from=0236-03-28&to=9999-12-31"))
 
     def test_a_submit_whose_answer_was_lost_is_found_by_its_mark(
         self, scheduler: Scheduler, as_scheduler_alice: Client

@@ -37,9 +37,12 @@ def test_a_job_with_what_its_steps_used() -> None:
 
 
 def test_a_period_is_asked_for_without_a_zone() -> None:
-    argv = past_command(D, "alice", Period(100, 200, ("failed", "timed_out")))
-    assert {"--user=alice", "--starttime=uts100", "--endtime=uts200", "--state=FAILED,TIMEOUT,DEADLINE"} <= set(argv)
+    argv = past_command(D, "alice", Period(2_000_000, 3_000_000, ("failed", "timed_out")))
+    assert {"--user=alice", "--starttime=uts2000000", "--endtime=uts3000000", "--state=FAILED,TIMEOUT,DEADLINE"} <= set(
+        argv
+    )
     assert "NODE_FAIL" in " ".join(past_command(D, "alice", Period(100, 200)))
+    assert {"--starttime=uts1000000", "--endtime=uts1000000"} <= set(past_command(D, "alice", Period(100, 200)))
 
 
 def test_cut_off_output_and_none() -> None:
