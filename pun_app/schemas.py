@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 Line = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 WALL_TIME_LIMIT = 10 * 365 * 86_400
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Email = Annotated[str, Meta(max_length=254, pattern=r"^[^\x00-\x20\x7f,@]+@[^\x00-\x20\x7f,@]+\Z")]
 JobId = Annotated[str, Meta(min_length=1, max_length=64)]
 JobIds = Annotated[list[JobId], Meta(max_length=1000)]
 
@@ -60,9 +61,7 @@ class Options(Struct, forbid_unknown_fields=True):
     reservation: Line | UnsetType = UNSET
     environment: Environment | UnsetType = UNSET
     hold: bool | UnsetType = UNSET
-    email: Annotated[str, Meta(max_length=254, pattern=r"^[^\x00-\x20\x7f,@]+@[^\x00-\x20\x7f,@]+\Z")] | UnsetType = (
-        UNSET
-    )
+    email: Email | UnsetType = UNSET
     native: Annotated[list[Line], Meta(max_length=200)] | UnsetType = UNSET
 
 

@@ -27,6 +27,8 @@ from pun_app.adapters.model import (
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
+POLLED = 2.0
+"""Seconds after its last question for which a job counts as polled: a little more than from one to the next."""
 WATCHED = 5.0
 """Seconds after its last look for which a job counts as waited for."""
 
@@ -41,8 +43,9 @@ class SharedReads:
         self._lock = threading.Lock()
         # By what was asked, and of which job.
         self._asked: dict[tuple[str, str], tuple[float, Future[Any]]] = {}
-        # When each of the jobs that are waited for was looked at last.
+        # When each of the jobs that are waited for was looked at last, and each of those that are asked for.
         self._watched: dict[str, float] = {}
+        self._polled: dict[str, float] = {}
 
     def jobs(self, *, fresh: bool = False) -> tuple[list[Job], float]:
         """The caller's jobs. ``fresh`` asks the scheduler anew."""
@@ -53,7 +56,7 @@ class SharedReads:
         return self._shared((f"page {count}", before or ""), lambda: self.adapter.page(count, before), fresh)
 
     def job(self, job_id: str, *, fresh: bool = False) -> tuple[Job, float]:
-        """One job. A second job within a second has the whole list asked for, which then serves all."""
+        """One job. A second job within two seconds has the whole list asked for, which then serves all."""
         self.adapter.check_id(job_id)
         if not fresh and self._others_ask(job_id):
             jobs, age = self.jobs()
@@ -125,12 +128,14 @@ class SharedReads:
         return self._changing(lambda: self.adapter.release(job_id))
 
     def _others_ask(self, job_id: str) -> bool:
-        since = time.monotonic() - FRESH
+        """Whether another job, or the list, was asked for of late: then the list is what costs least."""
+        now = time.monotonic()
         with self._lock:
-            return any(
-                asked > since and what in ("job", "jobs") and of != job_id
-                for (what, of), (asked, _) in self._asked.items()
-            )
+            self._polled = {polled: when for polled, when in self._polled.items() if now - when < POLLED}
+            others = bool(self._polled.keys() - {job_id})
+            self._polled[job_id] = now
+            listed = self._asked.get(("jobs", ""))
+        return others or (listed is not None and now - listed[0] < FRESH)
 
     def _shared(self, key: tuple[str, str], ask: Callable[[], T], fresh: bool) -> tuple[T, float]:
         now = time.monotonic()

@@ -68,7 +68,9 @@ def test_the_parameters_are_those_that_the_handler_looks_at(route: Route) -> Non
     assert names - {""} == {parameter.name for parameter in route.parameters if parameter.place == "query"}
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.handler.__name__ in EXAMPLES], ids=str)
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.handler.__name__ in EXAMPLES], ids=lambda r: str(r.path)
+)
 def test_the_examples_are_answers(route: Route) -> None:
     """The contract's, with what this portal says besides."""
     msgspec.convert(EXAMPLES[route.handler.__name__], route.answer)

@@ -145,7 +145,7 @@ def portal(folder: Path, slurm: SlurmCluster, hook_user: str, mcp_user: str) -> 
 
 
 @pytest.fixture(scope="session")
-def counted(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[tuple[Portal, Path]]:
+def counted(folder: Path, slurm: SlurmCluster, hook_user: str, mcp_user: str) -> Iterator[tuple[Portal, Path]]:
     """A portal whose squeue and sacct add a byte to ``squeue-calls`` and ``sacct-calls`` in the folder at each call."""
     overrides = []
     for name in ("squeue", "sacct"):
@@ -156,7 +156,7 @@ def counted(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[tuple
         program.chmod(0o755)
         overrides.append(f"{name}: {program}")
     job = f"{{adapter: slurm, bin: /usr/bin, conf: {slurm.conf}, bin_overrides: {{{', '.join(overrides)}}}}}"
-    portal = Portal(folder / "w", hook_user, {"owens": f"v2:\n  job: {job}\n"})
+    portal = Portal(folder / "w", hook_user, {"owens": f"v2:\n  job: {job}\n"}, mcp_user=mcp_user)
     try:
         yield portal.start(), folder
     finally:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import httpx2
+import pytest
 
 from tests.system.portal import Client, Portal, User
 from tests.system.slurm import wait_for
@@ -63,6 +68,42 @@ def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], al
     one, hundred = count(1), count(100)
     assert one >= 4
     assert hundred <= 2 * one + 4
+    for job in jobs:
+        client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+@pytest.mark.parametrize("what", ["the list", "one job", "ten jobs", "agents"])
+def test_five_hundred_who_poll_cost_one_command_a_second(counted: tuple[Portal, Path], alice: User, what: str) -> None:
+    """However many of a user's clients ask once a second, and whichever of the jobs, and by which way."""
+    portal, folder = counted
+    client = portal.client(alice)
+    jobs = [client.submit(SLEEP, hold=True)["job_id"] for _ in range(10)]
+    calls = folder / "squeue-calls"
+    headers = {"Authorization": f"Bearer {client.token}", "Accept": "application/json, text/event-stream"}
+    call = {"name": "get_job", "arguments": {"cluster": "owens", "job_id": jobs[0]}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+
+    async def poll(http: httpx2.AsyncClient, number: int) -> None:
+        for _ in range(4):
+            next_at = time.monotonic() + 1
+            if what == "agents":
+                answer = await http.post("/mcp", json=message)
+            elif what == "the list":
+                answer = await http.get("/api/v1/jobs?cluster=owens")
+            else:
+                answer = await http.get(path(jobs[number % (10 if what == "ten jobs" else 1)], ""))
+            assert answer.status_code == 200, answer.text
+            await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+
+    async def all_of_them() -> None:
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(base_url=portal.url, headers=headers, timeout=100, limits=limits) as http:
+            await asyncio.gather(*(poll(http, number) for number in range(500 if what != "agents" else 100)))
+
+    before, began = calls.stat().st_size, time.monotonic()
+    asyncio.run(all_of_them())
+    made, seconds = calls.stat().st_size - before, time.monotonic() - began
+    assert 3 <= made <= seconds + 2, (made, seconds)
     for job in jobs:
         client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 

@@ -100,6 +100,21 @@ def test_many_jobs_polled_are_one_list_a_second(adapter: Counting, clock: list[f
     assert adapter.asked == ["1", "jobs", "8"]
 
 
+def test_jobs_that_are_polled_stay_one_question(adapter: Counting, clock: list[float]) -> None:
+    """Each second one list, whoever asks first; and one job alone is asked for alone again."""
+    reads = SharedReads(adapter)
+    for job_id in ("1", "2", "3"):
+        reads.job(job_id)
+    for _ in range(5):
+        clock[0] += 1.05
+        for job_id in ("3", "1", "2"):
+            reads.job(job_id)
+    assert adapter.asked == ["1", *["jobs"] * 6]
+    clock[0] += 2.1
+    reads.job("2")
+    assert adapter.asked[-1] == "2"
+
+
 def test_a_no_is_shared_too(adapter: Counting, clock: list[float]) -> None:
     """A scheduler that is down is asked once a second, not once a client."""
     reads = SharedReads(adapter)
