@@ -73,7 +73,7 @@ class Bridge:
         """The portal's answer; None where there is none to come."""
         try:
             answer = await self._http.post(self._post, content=line, headers=self._headers(message))
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             return _no_answer(message, f"{self._post} does not answer: {error or type(error).__name__}")
         try:
             said = answer.json() if answer.content else None
@@ -96,8 +96,8 @@ class Bridge:
         meta = params.get("_meta")
         version = meta.get(_VERSION) if isinstance(meta, dict) else None
         if not isinstance(version, str):
-            return {"Mcp-Protocol-Version": self._version} if self._version else {}
-        headers = {"Mcp-Protocol-Version": version, "Mcp-Method": str(message.get("method"))}
+            return {"Mcp-Protocol-Version": _header(self._version)} if self._version else {}
+        headers = {"Mcp-Protocol-Version": _header(version), "Mcp-Method": _header(str(message.get("method")))}
         name = params.get("name", params.get("uri"))
         return {**headers, "Mcp-Name": _header(name)} if isinstance(name, str) else headers
 

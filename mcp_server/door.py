@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 from mcp.server.mcpserver import Context
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from mcp_server.portal import Caller, Portal, PortalError
 
@@ -42,17 +42,17 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Request(scope).headers
-        caller = Caller(headers.get("authorization", ""), headers.get("x-punway-peer", ""))
+        given = Request(scope).headers
+        caller = Caller(given.get("authorization", ""), given.get("x-punway-peer", ""))
         try:
             answer = await self._portal.send(caller, "GET", "/api/v1/whoami")
         except PortalError as error:
-            no = Response(f'{{"error": "{error.error}", "message": "{error}"}}', 503, media_type="application/json")
-            await no(scope, receive, send)
+            told = {"error": error.error, "message": str(error)}
+            await JSONResponse(told, 503, {"Retry-After": "5"})(scope, receive, send)
             return
         if not answer.is_success:
-            told = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
-            await Response(answer.content, answer.status_code, told, "application/json")(scope, receive, send)
+            headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+            await Response(answer.content, answer.status_code, headers, "application/json")(scope, receive, send)
             return
         scopes = tuple(answer.json()["data"]["scopes"])
         state = {**scope.get("state", {}), "caller": Caller(caller.authorization, caller.address, scopes)}

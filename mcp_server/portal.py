@@ -75,7 +75,7 @@ class Portal:
                 headers=sent,
                 timeout=httpx2.Timeout(ANSWER_TIME + waiting, connect=5.0),
             )
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise PortalError(503, "service_unavailable", "The portal did not answer") from error
 
     async def ask(self, caller: Caller, method: str, path: str, **more: Any) -> Any:

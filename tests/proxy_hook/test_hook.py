@@ -156,6 +156,12 @@ def test_a_guesser_is_told_to_wait_and_a_good_token_passes(world: World, spawner
     assert world.one("/auth/api", **as_token(secret), x_punway_peer="192.0.2.8").status == 204
 
 
+def test_a_browsers_session_never_opens_the_mcp_server(world: World, spawner: SmallSpawner) -> None:
+    session = f"punway={world.sessions.begin(UnixAccount(1001, 'alice'), 'link')}"
+    for path in ("/auth/api", "/auth/mcp"):
+        assert world.one(path, cookie=session).headers["x-punway-status"] == "401"
+
+
 def test_the_challenge_of_the_mcp_server_names_its_own_document(tmp_path: Path) -> None:
     tables = {"idp": {"issuer": "https://idp.example.org", "audience": "https://portal.example.org"}}
     world = World(tmp_path, tables)

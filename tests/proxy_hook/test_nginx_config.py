@@ -53,7 +53,7 @@ def test_which_locations_pass_a_clients_headers() -> None:
 
 def test_without_a_way_to_sign_in_there_are_no_pages() -> None:
     text = portal_config(replace(CONFIG, login=replace(Login(), link=False)))
-    for address in ("/settings/", "/login", "/logout", "/assets/"):
+    for address in ("/settings/", "/login", "/logout"):
         assert f"location {address}" not in text and f"location = {address}" not in text
 
 

@@ -388,13 +388,18 @@ def test_what_an_agent_changes_is_in_the_audit_log(portal: Portal, as_alice: Cli
     async def errand(agent: Agent) -> str:
         return str((await agent.tool("submit_job", cluster="owens", script="#!/bin/bash\ntrue"))["job_id"])
 
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in portal.audit() if line["action"] == "POST /api/v1/jobs"]
+
+    before = len(lines())
     with_agent(portal.url, as_alice.token, errand)
-    line = [line for line in portal.audit() if line["action"] == "POST /api/v1/jobs"][-1]
+    wait_for("the line", lambda: len(lines()) > before)
+    line = lines()[-1]
     assert (line["outcome"], line["via"], line["address"], line["status"]) == ("ok", "mcp", "127.0.0.1", 201)
     assert line["user"] and line["token_id"]
     as_alice.submit("#!/bin/bash\ntrue")
-    line = [line for line in portal.audit() if line["action"] == "POST /api/v1/jobs"][-1]
-    assert line["via"] == "http"
+    wait_for("the other line", lambda: len(lines()) > before + 1)
+    assert lines()[-1]["via"] == "http"
 
 
 def test_it_comes_again(portal: Portal, as_alice: Client) -> None:

@@ -76,13 +76,15 @@ def test_the_bridge_and_what_no_client_sends(portal: Portal, as_alice: Client) -
         '{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": [1]}',
         '{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": 7}',
         '{"jsonrpc": "2.0", "id": 3, "method": "tools/list", "params": {"_meta": 7}}',
+        json.dumps({"jsonrpc": "2.0", "id": 4, "method": "é\n",
+                    "params": {"name": "ü\r\n", "_meta": {"io.modelcontextprotocol/protocolVersion": "ß\n"}}}),
     ]  # fmt: skip
     process = bridge(portal, as_alice.token)
     assert process.stdin and process.stdout
     process.stdin.write("\n".join(lines).encode("latin-1") + b"\n")
     process.stdin.flush()
-    answers = [json.loads(process.stdout.readline()) for _ in range(8)]
-    assert {answer.get("id") for answer in answers} >= {None, "a", 2}
+    answers = [json.loads(process.stdout.readline()) for _ in range(9)]
+    assert {answer.get("id") for answer in answers} >= {None, "a", 2, 4}
     assert all("error" in answer for answer in answers if answer.get("id") != 3)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 0 and not said, said
