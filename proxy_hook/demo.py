@@ -56,8 +56,10 @@ Paste these into another terminal: list the clusters, submit a job, watch it.
     curl -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' -d '{body}' {url}/api/v1/jobs
     curl -H 'Authorization: Bearer {secret}' '{url}/api/v1/jobs/1?cluster=demo'
 
-To make tokens in a browser, run this and open the link that it prints:
+For an AI agent; in a browser, the API to look at and to try; and a command that prints a link to make tokens there:
 
+    claude mcp add --transport http hpc {url}/mcp --header 'Authorization: Bearer {secret}'
+    {url}/api/v1/docs
     {punway} login -c {folder}/punway.toml
 
 Ctrl-C ends it. Everything of it is in {folder}

@@ -25,14 +25,14 @@ def provider(folder: Path) -> Iterator[OpenIdProvider]:
 
 
 @pytest.fixture(scope="session")
-def gate(folder: Path, hook_user: str, provider: OpenIdProvider) -> Iterator[Portal]:
+def gate(folder: Path, hook_user: str, mcp_user: str, provider: OpenIdProvider) -> Iterator[Portal]:
     """A portal with TLS and every way to sign in, whose user map lets any name through."""
     secrets = {"client_secret_file": provider.client_secret, "header_secret_file": FRONT_SECRET}
     for name, secret in secrets.items():
         (folder / name).write_text(f"{secret}\n")
         (folder / name).chmod(0o600)
     portal = Portal(
-        folder / "gate", hook_user, {"box": "v2:\n  job: {adapter: local}\n"},
+        folder / "gate", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, mcp_user=mcp_user,
         tables={
             "idp": {"issuer": provider.issuer, "audience": AUDIENCE, "user_map": "(.*)", "title": "Example University"},
             "login": {

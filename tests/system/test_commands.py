@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.system.agents import Agent, with_agent
 from tests.system.conftest import cluster_files
 from tests.system.portal import PUNWAY, Client, Portal, User, processes_of, small_disk
 from tests.system.slurm import SlurmCluster, free_port, wait_for
@@ -37,6 +38,17 @@ def run_demo(user: User | None, output: Path) -> tuple[subprocess.Popen[bytes], 
     wait_for("the demo", lambda: "Ctrl-C" in output.read_text() or demo.poll() is not None)
     assert demo.poll() is None, output.read_text()
     return demo, port
+
+
+async def an_errand(agent: Agent) -> str:
+    """From script to output, by an agent that has read the tools and nothing else."""
+    tools = {tool.name for tool in (await agent.client.list_tools()).tools}
+    assert {"list_clusters", "submit_job", "wait_for_job", "read_job_output"} <= tools
+    cluster = (await agent.tool("list_clusters"))["clusters"][0]["id"]
+    script = "#!/bin/bash\nsleep 1; echo hello from $(id -un)\n"
+    job = {"cluster": cluster, "job_id": (await agent.tool("submit_job", cluster=cluster, script=script))["job_id"]}
+    assert (await agent.tool("wait_for_job", **job))["job"]["outcome"] == "succeeded"
+    return str((await agent.tool("read_job_output", **job))["content"])
 
 
 @pytest.mark.parametrize("as_root", [False, True], ids=["user", "root"])
@@ -74,6 +86,10 @@ def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
                 ).stdout
             ),
         )
+        assert requests.get(f"http://127.0.0.1:{port}/api/v1/docs", timeout=30).ok
+        token = re.search(r"^    ([0-9a-f]{64})$", screen, re.MULTILINE)[1]
+        assert f"http://127.0.0.1:{port}/mcp --header 'Authorization: Bearer {token}'" in screen
+        assert with_agent(f"http://127.0.0.1:{port}", token, an_errand) == f"hello from {user}\n"
         uid = int(subprocess.run(["id", "-u", user], capture_output=True, text=True, check=True).stdout)
     finally:
         os.kill(demo.pid, signal.SIGINT)

@@ -17,6 +17,8 @@ import pytest
 import requests
 
 from tests.system.agents import Agent, text_of, with_agent
+from tests.system.gate import Tab
+from tests.system.identity import OpenIdProvider
 from tests.system.portal import Client, Portal, User, children_of
 from tests.system.slurm import wait_for
 
@@ -303,6 +305,28 @@ def test_who_may_come_in(portal: Portal, alice: User, as_alice: Client) -> None:
             method, f"{portal.url}/mcp", headers={"Authorization": f"Bearer {as_alice.token}"}, timeout=30
         )
         assert answer.status_code == 405 and answer.headers["Allow"] == "POST"
+
+
+def test_where_the_provider_makes_tokens(gate: Portal, provider: OpenIdProvider, alice: User) -> None:
+    """A 401 points to the document of this very address, over TLS; a JWT opens the tools that it has scopes for; a
+    browser's session opens none."""
+
+    def ask(**headers: str) -> requests.Response:
+        listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        accept = {"Accept": "application/json, text/event-stream", **headers}
+        return requests.post(f"{gate.url}/mcp", json=listing, headers=accept, verify=gate.verify, timeout=30)
+
+    challenge = ask().headers["WWW-Authenticate"]
+    (document,) = re.findall(r'resource_metadata="([^"]+)"', challenge)
+    assert document == f"{gate.url}/.well-known/oauth-protected-resource/mcp"
+    said = requests.get(document, verify=gate.verify, timeout=30).json()
+    assert (said["resource"], said["authorization_servers"]) == (f"{gate.url}/mcp", [provider.issuer])
+    token = provider.access_token(alice.name, "jobs:read")
+    tools = {tool["name"] for tool in ask(Authorization=f"Bearer {token}").json()["result"]["tools"]}
+    assert tools == {"whoami", "get_site_notes"} | {name for name in READ_TOOLS if "job" in name}
+    tab = Tab(gate).sign_in(alice)
+    cookie = "; ".join(f"{cookie.name}={cookie.value}" for cookie in tab.cookies)
+    assert cookie and ask(Cookie=cookie).status_code == 401
 
 
 def test_eight_idle_streams_and_a_slow_sender(portal: Portal, as_alice: Client) -> None:
