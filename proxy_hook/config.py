@@ -7,6 +7,7 @@ may read it: ``punway token`` finds the portal through it.
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -119,7 +120,9 @@ class Idp:
 @dataclass(frozen=True)
 class Mcp:
     enabled: bool = _key(True, "Whether there is an MCP server, for AI agents, at /mcp.")
-    user: str = _key("punway-mcp", "The unprivileged user that it runs as; nobody's login, and not hook_user.")
+    user: str = _key(
+        "punway-mcp", "The unprivileged user that it runs as; nobody's login, and not hook_user. Without it: no server."
+    )
     notes: str = _key(
         "/etc/ood/config/agents.d", "The site's notes for agents: *.md, in the order of their names (128 kB in all)."
     )
@@ -156,6 +159,17 @@ class Config:
     @property
     def run_dir(self) -> Path:
         return Path(self.portal.run_dir)
+
+    @property
+    def has_mcp(self) -> bool:
+        """Whether there is an MCP server: not where it is switched off, nor where nobody made its user yet."""
+        if not self.mcp.enabled or self.single_user:
+            return self.mcp.enabled
+        try:
+            pwd.getpwnam(self.mcp.user)
+        except KeyError:
+            return False
+        return True
 
     @property
     def inner_socket(self) -> Path:

@@ -15,15 +15,15 @@ from proxy_hook.errors import FolderError
 def prepare(config: Config) -> None:
     """Make the run and state directories, or check those that are there. Raises FolderError."""
     run, state = config.run_dir, Path(config.portal.state_dir)
-    owner = os.geteuid() if config.single_user else _user("portal.hook_user", config.portal.hook_user).pw_uid
+    owner = os.geteuid() if config.single_user else user_of("portal.hook_user", config.portal.hook_user).pw_uid
     _make(run, os.geteuid(), 0o755)
     _make(state, owner, 0o700)
     folders = [(run, os.geteuid()), (state, owner)]
-    if config.mcp.enabled:
+    if config.has_mcp:
         inner = config.inner_socket.parent
         _make(inner, os.geteuid(), 0o700 if config.single_user else 0o750)
         if not config.single_user:
-            os.chown(inner, -1, _user("mcp.user", config.mcp.user).pw_gid)
+            os.chown(inner, -1, user_of("mcp.user", config.mcp.user).pw_gid)
         folders.append((inner, os.geteuid()))
     for folder, who in folders:
         trouble = trouble_with(folder, who)
@@ -31,7 +31,8 @@ def prepare(config: Config) -> None:
             raise FolderError(trouble)
 
 
-def _user(key: str, name: str) -> pwd.struct_passwd:
+def user_of(key: str, name: str) -> pwd.struct_passwd:
+    """The user that a key of punway.toml names. Raises FolderError, which says how to make one."""
     try:
         return pwd.getpwnam(name)
     except KeyError:

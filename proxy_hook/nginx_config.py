@@ -40,11 +40,11 @@ def portal_config(
         audit_log=audit_log,
         not_a_puns=NOT_A_PUNS,
         pages=config.signs_in,
-        address="$punway_address" if config.mcp.enabled else "$remote_addr",
-        via="$punway_via" if config.mcp.enabled else "http",
-        auths=("api", "mcp") if config.mcp.enabled else ("api",),
+        address="$punway_address" if config.has_mcp else "$remote_addr",
+        via="$punway_via" if config.has_mcp else "http",
+        auths=("api", "mcp") if config.has_mcp else ("api",),
         flood=config.limits.flood,
-        inner=str(config.inner_socket) if config.mcp.enabled else "",
+        inner=str(config.inner_socket) if config.has_mcp else "",
         assets=str(files("nginx") / "static"),
     )
 

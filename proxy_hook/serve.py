@@ -73,8 +73,10 @@ class Supervisor:
             Part("spawner", [*punway, "spawner", *given]),
             Part("hook", [*punway, "hook", *given]),
         ]
-        if config.mcp.enabled:
+        if config.has_mcp:
             self._parts.append(Part("mcp", [*punway, "mcp-server", *given]))
+        elif config.mcp.enabled:
+            log.warning("there is no user %s (mcp.user), so there is no MCP server; see punway check", config.mcp.user)
         nginx = [find_nginx(), "-e", "stderr", "-p", str(config.run_dir / "nginx"), "-c", conf]
         self._parts.append(Part("nginx", nginx, config.inner_socket))
         self._leaving = False

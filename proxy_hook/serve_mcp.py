@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 
 from proxy_hook.config import Config, interpreter
 from proxy_hook.errors import CannotServe
-from proxy_hook.folders import nginx_group, prepare
+from proxy_hook.folders import nginx_group, prepare, user_of
 from proxy_hook.unprivileged import become, bind
 
 
@@ -20,11 +19,11 @@ def main(config: Config) -> None:
     """Never returns. Raises CannotServe where the configuration has no MCP server."""
     if not config.mcp.enabled:
         raise CannotServe("mcp.enabled is false in this portal's punway.toml")
+    user = None if config.single_user else user_of("mcp.user", config.mcp.user)
     prepare(config)
     path = config.run_dir / "mcp.sock"
     listener = bind(path, 0o660)
-    if not config.single_user:
-        user = pwd.getpwnam(config.mcp.user)
+    if user:
         os.chown(path, user.pw_uid, nginx_group(config))
         become(user)
     os.set_inheritable(listener.fileno(), True)

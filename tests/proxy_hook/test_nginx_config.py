@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy_hook.config import Config, Login, Portal
+from proxy_hook.config import Config, Login, Mcp, Portal
 from proxy_hook.nginx_config import ANSWERS, portal_config
 
-CONFIG = Config()
+CONFIG = Config(mcp=replace(Mcp(), user="nobody"))
 TLS = Config(portal=replace(Portal(), listen="[::1]:8443", tls_certificate="/etc/x.crt", tls_key="/etc/x.key"))
 
 
@@ -55,6 +55,13 @@ def test_without_a_way_to_sign_in_there_are_no_pages() -> None:
     text = portal_config(replace(CONFIG, login=replace(Login(), link=False)))
     for address in ("/settings/", "/login", "/logout"):
         assert f"location {address}" not in text and f"location = {address}" not in text
+
+
+def test_without_its_user_there_is_no_mcp_server() -> None:
+    """So that a site which upgrades has the portal that it had, until an admin makes the user."""
+    for mcp in (replace(Mcp(), user="no-such-user"), replace(Mcp(), enabled=False)):
+        text = portal_config(replace(CONFIG, mcp=mcp))
+        assert "location = /mcp" not in text and "inner" not in text and '"via": "http"' in text
 
 
 @pytest.mark.skipif(not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()), reason="nginx is not installed")

@@ -426,6 +426,19 @@ def test_what_an_agent_changes_is_in_the_audit_log(portal: Portal, as_alice: Cli
     assert lines()[-1]["via"] == "http"
 
 
+def test_a_portal_whose_admin_has_not_made_the_user(folder: Path, hook_user: str, alice: User) -> None:
+    """After an upgrade, say: all but the MCP server is there, and the log says why that is not."""
+    box = {"box": "v2:\n  job: {adapter: local}\n"}
+    portal = Portal(folder / "u", hook_user, box, tables={"mcp": {"user": "no-such-user"}})
+    try:
+        client = portal.start().client(alice)
+        assert client("GET", "/api/v1/clusters").status_code == 200
+        assert client.error("POST", "/mcp", call("whoami", {}))[0] == 404
+        assert "there is no user no-such-user (mcp.user)" in portal.log()
+    finally:
+        portal.stop()
+
+
 def test_it_comes_again(portal: Portal, as_alice: Client) -> None:
     """Killed, the MCP server and nginx are started again; without the one, the other says so."""
     os.kill(portal.part("mcp"), signal.SIGKILL)
