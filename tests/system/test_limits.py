@@ -44,14 +44,14 @@ def test_a_tokens_and_a_users_limit(narrow: Portal, alice: User, bob: User) -> N
     assert 1 <= int(no.headers["Retry-After"]) <= 60
     assert re.fullmatch(r'"token-reads";r=0;t=\d+', no.headers["RateLimit"])
     # It may still write, which is counted apart.
-    assert first.error("DELETE", "/api/v1/jobs/1?cluster=box")[0] == 404
+    assert first.error("DELETE", "/api/v1/jobs/999999?cluster=box")[0] == 404
     assert {second("GET", "/api/v1/clusters").status_code for _ in range(READS)} == {200}
     answer = third("GET", "/api/v1/clusters")
     assert answer.status_code == 429 and "user-reads" in answer.json()["message"]
     assert bobs("GET", "/api/v1/clusters").status_code == 200
     for _ in range(WRITES):
-        assert bobs.error("DELETE", "/api/v1/jobs/1?cluster=box")[0] == 404
-    assert bobs.error("DELETE", "/api/v1/jobs/1?cluster=box")[0] == 429
+        assert bobs.error("DELETE", "/api/v1/jobs/999999?cluster=box")[0] == 404
+    assert bobs.error("DELETE", "/api/v1/jobs/999999?cluster=box")[0] == 429
     body = {"jobs": [{"cluster": "box", "job_id": "1"}]}
     assert bobs("POST", "/api/v1/jobs/status", body).status_code == 200, "it changes nothing, so it is a read"
     assert bobs.error("POST", "/api/v1/jobs/status/", body)[0] == 429

@@ -71,7 +71,7 @@ def test_schemathesis_finds_nothing(bare: Portal, alice: User, tmp_path: Path) -
 def test_schemathesis_finds_nothing_on_slurm(portal: Portal, alice: User, slurm: SlurmCluster, tmp_path: Path) -> None:
     """Every request on a real cluster, which the examples name too; but for what the configuration says."""
     try:
-        schemathesis(portal, alice, f'[parameters]\n"query.cluster" = "owens"\n\n{CONFIG.read_text()}', tmp_path)
+        schemathesis(portal, alice, CONFIG.read_text(), tmp_path)
     finally:
         slurm.run("scancel", f"--user={alice.name}", check=False)
 
