@@ -81,8 +81,7 @@ class Submits:
         with self._kept.locked(key):
             record = self._read(key)
             if record is None:
-                record = Record(fingerprint, request.mark, time.time())
-                self._write(key, record)
+                record = Record(fingerprint, request.mark, 0.0)
             elif record.fingerprint != fingerprint:
                 raise Refused("This Idempotency-Key was used with another body; a new submit needs a new key")
             elif record.answer is not None:
@@ -98,6 +97,8 @@ class Submits:
                     "It is not known whether the first submit with this Idempotency-Key made a job, and its job may "
                     "have ended by now: look among your jobs, and submit with a new key if it is not there"
                 )
+            record.begun = time.time()
+            self._write(key, record)
             return self._submit(key, record, replace(request, mark=record.mark), submit), False
 
     def _submit(

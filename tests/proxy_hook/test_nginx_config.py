@@ -51,6 +51,14 @@ def test_which_locations_pass_a_clients_headers() -> None:
             assert f"proxy_set_header {header};" in blocks[name]
 
 
+def test_what_answers_moves_nginx_nowhere() -> None:
+    """Neither a user's process nor the MCP server, which read what anybody sends."""
+    blocks = re.split(r"\n    location ", portal_config(CONFIG))[1:]
+    for block in blocks:
+        if "unix:$punway_socket" in block or "mcp.sock" in block:
+            assert "proxy_ignore_headers X-Accel-Redirect" in block and "proxy_hide_header Set-Cookie;" in block
+
+
 def test_without_a_way_to_sign_in_there_are_no_pages() -> None:
     text = portal_config(replace(CONFIG, login=replace(Login(), link=False)))
     for address in ("/settings/", "/login", "/logout"):

@@ -84,12 +84,18 @@ def test_a_refusal_is_the_answer_too(world: World) -> None:
 
 
 @pytest.mark.parametrize("error", [NotStarted("no sbatch"), NotSupported("x"), BadRequest("x")])
-def test_what_reached_nobody_may_be_tried_again(world: World, error: ApiError) -> None:
+def test_what_reached_nobody_may_be_tried_again(world: World, error: ApiError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much later: it is known that there is no job."""
     world.fails = error
     with pytest.raises(type(error)):
         world.once()
     world.fails = None
-    assert world.once() == ("1", False)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + SURE + 1)
+    answer, replayed = Submits(Kept(world.folder, 1000)).once(
+        "k", BODY, JobRequest("x", "/"), world.submit, world.jobs.get
+    )
+    assert (answer.job_id, replayed) == ("1", False)
 
 
 @pytest.mark.parametrize("error", [Unavailable("lost"), RuntimeError("a mistake of ours"), SystemExit()])
@@ -121,7 +127,6 @@ def test_what_cannot_be_known_is_not_guessed(world: World, monkeypatch: pytest.M
     world.fails = None
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + SURE + 1)
-    monkeypatch.setattr("pun_app.kept.time", time)
     submits = Submits(Kept(world.folder, 1000))
     with pytest.raises(Conflict, match="not known"):
         submits.once("k", BODY, JobRequest("x", "/"), world.submit, world.jobs.get)
@@ -144,6 +149,7 @@ def test_two_at_once_are_one(world: World) -> None:
     threads[0].start()
     assert inside.wait(30)
     threads[1].start()
+    threads[1].join(0.5)  # As far as it gets.
     go.set()
     for thread in threads:
         thread.join(30)

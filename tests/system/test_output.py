@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,3 +87,13 @@ def test_a_job_that_writes_is_followed(as_alice: Client) -> None:
 def test_another_scope_reads_no_output(portal: Any, alice: User, ended: Any) -> None:
     client = portal.client(alice, "--scopes", "clusters:read")
     assert client.error("GET", ended[0])[:2] == (403, "insufficient_scope")
+
+
+def test_the_last_lines_of_a_piece(as_alice: Client, ended: tuple[str, Path]) -> None:
+    """Where both are asked for; and as many bytes of the end as ``limit`` says."""
+    url, path = ended
+    path.write_text("one\ntwo\nthree\nfour\n")
+    said = as_alice.data("GET", f"{url}&offset=4&limit=10&tail=1")
+    assert (said["content"], said["offset"], said["next_offset"]) == ("three\n", 8, 14)
+    said = as_alice.data("GET", f"{url}&tail=10&limit=7")
+    assert (said["content"], said["offset"], said["next_offset"]) == ("e\nfour\n", 12, 19)
