@@ -421,9 +421,11 @@ def test_what_an_agent_changes_is_in_the_audit_log(portal: Portal, as_alice: Cli
     line = lines()[-1]
     assert (line["outcome"], line["via"], line["address"], line["status"]) == ("ok", "mcp", "127.0.0.1", 201)
     assert line["user"] and line["token_id"]
-    as_alice.submit("#!/bin/bash\ntrue")
+    # Only from the MCP server's own socket is it taken from a header.
+    body = {"cluster": "owens", "script": {"content": "#!/bin/bash\ntrue"}}
+    assert as_alice("POST", "/api/v1/jobs", body, headers={"X-Punway-Peer": "9.9.9.9"}).status_code == 201
     wait_for("the other line", lambda: len(lines()) > before + 1)
-    assert lines()[-1]["via"] == "http"
+    assert (lines()[-1]["via"], lines()[-1]["address"]) == ("http", "127.0.0.1")
 
 
 def test_a_portal_whose_admin_has_not_made_the_user(folder: Path, hook_user: str, alice: User) -> None:
