@@ -1,6 +1,9 @@
 """What the readers of one cluster share: identical questions in flight are one command, and an answer is
 used again for a second, so that a hundred polling clients of one user cost the scheduler one command a
 second. A change through the same PUN drops what is remembered.
+
+Whichever way a client asks, it is answered by what was asked for last: nobody sees a job end, and hears then from a
+list of half a second ago that it waits.
 """
 
 from __future__ import annotations
@@ -8,8 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.model import (
@@ -24,9 +26,8 @@ from pun_app.adapters.model import (
     Queue,
     Trial,
 )
+from pun_app.adapters.remembered import ANEW, JOB, JOBS, PAGE, Key, Remembered
 
-FRESH = 1.0
-"""Seconds for which an answer may be used again."""
 POLLED = 2.0
 """Seconds after its last question for which a job counts as polled: a little more than from one to the next."""
 WATCHED = 5.0
@@ -41,19 +42,18 @@ class SharedReads:
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
         self._lock = threading.Lock()
-        # By what was asked, and of which job.
-        self._asked: dict[tuple[str, str], tuple[float, Future[Any]]] = {}
+        self._remembered = Remembered()
         # When each of the jobs that are waited for was looked at last, and each of those that are asked for.
         self._watched: dict[str, float] = {}
         self._polled: dict[str, float] = {}
 
     def jobs(self, *, fresh: bool = False) -> tuple[list[Job], float]:
         """The caller's jobs. ``fresh`` asks the scheduler anew."""
-        return self._shared(("jobs", ""), self.adapter.jobs, fresh)
+        return self._list((JOBS, ""), self.adapter.jobs, fresh)
 
     def page(self, count: int, before: str | None, *, fresh: bool = False) -> tuple[list[Job], float]:
         """A page of the caller's jobs."""
-        return self._shared((f"page {count}", before or ""), lambda: self.adapter.page(count, before), fresh)
+        return self._list((PAGE, f"{count} {before or ''}"), lambda: self.adapter.page(count, before), fresh)
 
     def job(self, job_id: str, *, fresh: bool = False) -> tuple[Job, float]:
         """One job. A second job within two seconds has the whole list asked for, which then serves all."""
@@ -63,7 +63,7 @@ class SharedReads:
             for job in jobs:
                 if job.id == job_id and not _ended_somehow(job):
                     return job, age
-        return self._shared(("job", job_id), lambda: self.adapter.job(job_id), fresh)
+        return self._alone(job_id, fresh)
 
     def watched(self, job_id: str) -> tuple[Job, float]:
         """One job, for a request that waits for it. Where several are waited for, they are read from one list."""
@@ -74,11 +74,10 @@ class SharedReads:
             self._watched[job_id] = now
             several = len(self._watched) > 1
         if several:
-            jobs, age = self.jobs()
-            job = self.adapter.picked(jobs, [job_id]).get(job_id)
-            if job and not _ended_somehow(job):
-                return job, age
-        return self._shared(("job", job_id), lambda: self.adapter.job(job_id), False)
+            found, age = self._picked([job_id], fresh=False)
+            if job_id in found and not _ended_somehow(found[job_id]):
+                return found[job_id], age
+        return self._alone(job_id, fresh=False)
 
     def output(self, job_id: str) -> OutputFiles:
         """Where a job's output goes. Clients that follow a file ask for it again and again."""
@@ -87,9 +86,8 @@ class SharedReads:
 
     def several(self, job_ids: Sequence[str], *, fresh: bool = False) -> tuple[dict[str, Job], float]:
         """Those of the jobs that are there, by the ids as they were asked for: from the list, and what is not in it."""
-        jobs, age = self.jobs(fresh=fresh)
         asked = [job_id for job_id in dict.fromkeys(job_ids) if self.adapter.is_id(job_id)]
-        found = self.adapter.picked(jobs, asked)
+        found, age = self._picked(asked, fresh=fresh)
         missing = [job_id for job_id in asked if job_id not in found or _ended_somehow(found[job_id])]
         return {**found, **(self.adapter.unlisted(missing) if missing else {})}, age
 
@@ -134,37 +132,36 @@ class SharedReads:
             self._polled = {polled: when for polled, when in self._polled.items() if now - when < POLLED}
             others = bool(self._polled.keys() - {job_id})
             self._polled[job_id] = now
-            listed = self._asked.get(("jobs", ""))
-        return others or (listed is not None and now - listed[0] < FRESH)
+        return others or self._remembered.is_fresh((JOBS, ""))
 
-    def _shared(self, key: tuple[str, str], ask: Callable[[], T], fresh: bool) -> tuple[T, float]:
-        now = time.monotonic()
-        with self._lock:
-            asked, answer = self._asked.get(key, (0.0, None))
-            # An answer that is still awaited was asked for before this question: too early for ``fresh``.
-            if answer and not fresh and (now - asked < FRESH or not answer.done()):
-                others: Future[T] = answer
-                mine = None
-            else:
-                # What is too old to be used again may hold thousands of jobs.
-                self._asked = {k: v for k, v in self._asked.items() if now - v[0] < FRESH or not v[1].done()}
-                mine = Future[T]()
-                self._asked[key] = (now, mine)
-        if mine is None:
-            return others.result(), now - asked
-        try:
-            mine.set_result(ask())
-        except BaseException as error:
-            mine.set_exception(error)
-        return mine.result(), 0.0
+    def _shared(self, key: Key, ask: Callable[[], T], fresh: bool) -> tuple[T, float]:
+        answer, asked = self._remembered.answer(key, ask, ANEW if fresh else 0.0)
+        return answer, time.monotonic() - asked
+
+    def _alone(self, job_id: str, fresh: bool) -> tuple[Job, float]:
+        """One job by a question of its own, asked after any list that may have told of it."""
+        not_before = ANEW if fresh else self._remembered.latest_list()
+        job, asked = self._remembered.answer((JOB, job_id), lambda: self.adapter.job(job_id), not_before)
+        return job, time.monotonic() - asked
+
+    def _list(self, key: Key, ask: Callable[[], list[Job]], fresh: bool) -> tuple[list[Job], float]:
+        jobs, asked = self._remembered.answer(key, ask, ANEW if fresh else 0.0)
+        newer = self._remembered.jobs_since(asked)
+        return [newer.get(job.id, job) for job in jobs] if newer else jobs, time.monotonic() - asked
+
+    def _picked(self, job_ids: Sequence[str], *, fresh: bool) -> tuple[dict[str, Job], float]:
+        """Those of the jobs that the list has, an array by its tasks too, by the ids as they were asked for."""
+        jobs, asked = self._remembered.answer((JOBS, ""), self.adapter.jobs, ANEW if fresh else 0.0)
+        newer = self._remembered.jobs_since(asked)
+        found = self.adapter.picked([newer.get(job.id, job) for job in jobs], job_ids)
+        return {**found, **{one: newer[one] for one in job_ids if one in newer}}, time.monotonic() - asked
 
     def _changing(self, change: Callable[[], T]) -> T:
         try:
             return change()
         finally:
             # Afterwards: what was asked meanwhile may not know of it.
-            with self._lock:
-                self._asked.clear()
+            self._remembered.clear()
 
 
 def _ended_somehow(job: Job) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,31 @@ def test_what_was_seen_is_waited_past(as_alice: Client) -> None:
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
     changed = as_alice("GET", path(job, "wait=60&until=change"), headers={"If-None-Match": etag})
     assert changed.json()["data"]["outcome"] == "cancelled"
+
+
+def test_no_way_of_asking_goes_back(as_alice: Client) -> None:
+    """Who has seen a job end by one way is not told by another that it runs, whatever is remembered for a second."""
+    order = ("queued", "running", "completed")
+    asleep = as_alice.submit(SLEEP)["job_id"]
+    for seed in range(6):
+        job = as_alice.submit("#!/bin/sh\nsleep 2\n")["job_id"]
+        asked = {"jobs": [{"cluster": "owens", "job_id": job}]}
+        ways: list[tuple[Any, ...]] = [
+            ("GET", path(job, "")),
+            ("GET", path(job, "wait=0")),
+            ("POST", "/api/v1/jobs/status", asked),
+            ("GET", "/api/v1/jobs?cluster=owens"),
+            ("GET", "/api/v1/jobs?cluster=owens&limit=50"),
+        ]
+        chosen, seen, after = random.Random(seed), [], 0
+        while after < 20:
+            told = as_alice.data(*chosen.choice(ways), headers=chosen.choice([{}, {"Cache-Control": "no-cache"}]))
+            seen += [one["status"] for one in (told if isinstance(told, list) else [told]) if one["job_id"] == job]
+            after += seen[-1] == "completed"
+            if chosen.random() < 0.2:
+                as_alice.data("GET", path(asleep, ""))
+        assert seen == sorted(seen, key=order.index), seen
+    as_alice.data("DELETE", f"/api/v1/jobs/{asleep}?cluster=owens")
 
 
 def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], alice: User) -> None:

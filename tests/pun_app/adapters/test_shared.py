@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ import pytest
 
 from pun_app.adapters import shared as module
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.model import COMPLETED, Job, JobRequest
+from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job, JobRequest
 from pun_app.adapters.shared import SharedReads
 from pun_app.errors import NotFound, NotSupported, Unavailable
 
@@ -24,19 +25,24 @@ class Counting(Adapter):
         self.go = threading.Event()
         self.go.set()
         self.error: Exception | None = None
+        self.status = QUEUED
 
     def jobs(self) -> list[Job]:
         self.asked.append("jobs")
+        status = self.status
         assert self.go.wait(10)
         if self.error:
             raise self.error
-        return [Job(id="1"), Job(id="2"), Job(id="3")]
+        return [Job(id=job_id, status=status) for job_id in "123"]
+
+    def page(self, count: int, before: str | None) -> list[Job]:
+        return self.jobs()[:count]
 
     def job(self, job_id: str) -> Job:
         self.asked.append(job_id)
         if job_id == "9":
             raise NotFound("Job not found")
-        return Job(id=job_id)
+        return Job(id=job_id, status=self.status, outcome="failed" if self.status == COMPLETED else None)
 
     def submit(self, request: JobRequest) -> Job:
         return Job(id="4")
@@ -115,6 +121,72 @@ def test_jobs_that_are_polled_stay_one_question(adapter: Counting, clock: list[f
     assert adapter.asked[-1] == "2"
 
 
+def test_nobody_hears_that_an_ended_job_waits(adapter: Counting, clock: list[float]) -> None:
+    """Who waited for a job, which was asked for alone, is not answered from a list that is older, and young enough."""
+    reads = SharedReads(adapter)
+    reads.watched("2")
+    clock[0] += 4
+    assert reads.watched("1")[0].status == QUEUED
+    reads.page(2, None)
+    assert adapter.asked == ["2", "jobs", "jobs"]
+    clock[0] += 0.9
+    adapter.status = COMPLETED
+    reads.job("1", fresh=True)
+    assert reads.job("1")[0].status == reads.watched("1")[0].status == COMPLETED
+    assert [job.status for job in reads.jobs()[0]] == [COMPLETED, QUEUED, QUEUED]
+    assert [job.status for job in reads.page(2, None)[0]] == [COMPLETED, QUEUED]
+    assert {job_id: job.status for job_id, job in reads.several(["1", "2"])[0].items()} == {"1": COMPLETED, "2": QUEUED}
+    assert adapter.asked == ["2", "jobs", "jobs", "1"]
+    # Later lists, and pages, know more than what was asked for before them.
+    adapter.status = "undetermined"
+    clock[0] += 0.2
+    assert {job.status for job in reads.jobs()[0]} == {"undetermined"}
+    assert reads.watched("1")[0].status == reads.job("1")[0].status == "undetermined"
+    adapter.status = RUNNING
+    clock[0] += 0.2
+    assert {job.status for job in reads.page(3, None)[0]} == {RUNNING}
+    assert {job.status for job in reads.jobs()[0]} == {RUNNING}
+    assert reads.watched("3")[0].status == reads.several(["3"])[0]["3"].status == RUNNING
+
+
+class Array(Counting):
+    """One array of two tasks."""
+
+    def array_of(self, job_id: str) -> str:
+        return "5"
+
+    def jobs(self) -> list[Job]:
+        return [Job(id=f"5_{task}", status=self.status, outcome="completed") for task in "12"]
+
+
+@pytest.mark.parametrize("way", ["page", "alone"])
+def test_arrays_neither(clock: list[float], way: str) -> None:
+    adapter = Array()
+    reads = SharedReads(adapter)
+    assert reads.several(["5"])[0]["5"].status == QUEUED
+    clock[0] += 0.5
+    adapter.status = COMPLETED
+    reads.page(2, None) if way == "page" else reads.job("5", fresh=True)
+    assert reads.several(["5"])[0]["5"].status == COMPLETED
+
+
+def test_a_list_that_takes_long_does_not_go_back(adapter: Counting, clock: list[float]) -> None:
+    """However long ago the job was asked for alone, if that was after the list."""
+    reads = SharedReads(adapter)
+    adapter.go.clear()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(reads.jobs)
+        while not adapter.asked:
+            time.sleep(0.01)
+        clock[0] += 1.5
+        adapter.status = COMPLETED
+        reads.job("1")
+        clock[0] += 1.5
+        reads.job("2", fresh=True)
+        adapter.go.set()
+        assert [job.status for job in answer.result()[0]] == [COMPLETED, COMPLETED, QUEUED]
+
+
 def test_a_no_is_shared_too(adapter: Counting, clock: list[float]) -> None:
     """A scheduler that is down is asked once a second, not once a client."""
     reads = SharedReads(adapter)
@@ -126,14 +198,6 @@ def test_a_no_is_shared_too(adapter: Counting, clock: list[float]) -> None:
     adapter.error = None
     clock[0] += 1.1
     assert len(reads.jobs()[0]) == 3
-
-
-def test_only_what_may_be_used_again_is_remembered(adapter: Counting, clock: list[float]) -> None:
-    reads = SharedReads(adapter)
-    for number in range(50):
-        clock[0] += 0.3
-        reads.job(str(1000 + number))
-    assert len(reads._asked) <= 5
 
 
 def test_ids_of_another_form_reach_no_adapter(adapter: Counting) -> None:
