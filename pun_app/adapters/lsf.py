@@ -50,6 +50,9 @@ _NO_JOBS = re.compile(r"No (unfinished |suspended |finished |matching )?job(s)? 
 _SUBMITTED = re.compile(r"^Job <(\d+)> is submitted to ", re.M)
 _ARRAY = re.compile(r"([1-9][\d,:-]*)(%\d+)?")
 _CONDITIONS = {"after": "started", "afterok": "done", "afternotok": "exit", "afterany": "ended"}
+_DAY = 24 * 60 * 60
+_EARLIEST = 725_846_400
+"""The beginning of 1993: volclava's bhist takes no year before, and none after 2038."""
 _UNITS = {"KB": 1024, "MB": 1, "GB": 1 / 1024, "TB": 1 / 1024**2}
 
 
@@ -145,7 +148,9 @@ class LsfAdapter(SchedulerAdapter):
         return self.picked([past_job(story).job for story in stories(text) if story.user == self.user], job_ids)
 
     def history(self, period: Period) -> list[PastJob]:
-        days = [time.strftime("%Y/%m/%d/%H:%M", time.gmtime(when)) for when in (period.start, period.end + 60)]
+        latest = time.time() + _DAY
+        ends = [min(max(when, _EARLIEST), latest) for when in (period.start, period.end + 60)]
+        days = [time.strftime("%Y/%m/%d/%H:%M", time.gmtime(when)) for when in ends]
         argv = ["bhist", "-l", "-a", "-n", "0", "-u", self.user, "-C", ",".join(days)]
         past = [past_job(story) for story in stories(self._printed(self.run(argv))) if story.user == self.user]
         return [one for one in past if period.holds(one.job)]

@@ -332,12 +332,16 @@ class AdapterContract:
         """It succeeds only where the other one has come as far as that."""
         if kind not in scheduler.options:
             return
-        flag = alice.home / f"{mine.cluster}-{kind}"
-        reach = f"touch '{flag}'; sleep 3" if kind == "after" else f"sleep 3; touch '{flag}'"
-        first = mine.submit(f"#!/bin/sh\n{reach}; exit {int(kind == 'afternotok')}\n", hold=True)["job_id"]
+        flag, go = (alice.home / f"{mine.cluster}-{kind}{suffix}" for suffix in ("", "-go"))
+        waits = f"timeout 60 sh -c 'until test -e {go}; do sleep 0.2; done'; sleep 1; touch '{flag}'"
+        script = {"after": f"touch '{flag}'; sleep 3", "afternotok": f"{waits}; exit 1"}.get(kind, waits)
+        first = mine.submit(f"#!/bin/sh\n{script}\n", hold=kind == "after")["job_id"]
         second = mine.submit(f"#!/bin/sh\nsleep 1; test -e '{flag}'\n", **{kind: [first]})["job_id"]
         assert mine.job(second)["status"] == "queued"
-        mine.change("POST", first, "/release")
+        if kind == "after":
+            mine.change("POST", first, "/release")
+        else:
+            alice.run("touch", str(go))
         assert mine.ended(second)["outcome"] == "succeeded"
 
     def test_a_job_to_wait_for_is_an_id(self, mine: Caller, scheduler: Scheduler) -> None:

@@ -234,9 +234,25 @@ def test_history(adapter: LsfAdapter) -> None:
     ran = answers(adapter, SAID.output("bhist-l-runlimit"))
     (timed_out,) = adapter.history(Period(0, NOW))
     assert (timed_out.job.outcome, timed_out.job.wallclock_limit) == ("timed_out", 60)
-    assert ran[0][ran[0].index("-C") + 1] == "1970/01/01/00:00,2026/11/23/19:11"
+    assert ran[0][ran[0].index("-C") + 1] == "1993/01/01/00:00,2026/11/23/19:11"
     answers(adapter, SAID.output("bhist-unknown"))
     assert adapter.history(Period(0, NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("period", "asked"),
+    [
+        (Period(NOW - 60, NOW), "2026/11/23/19:09,2026/11/23/19:11"),
+        (Period(-(10**10), 10**11), "1993/01/01/00:00,2026/11/24/19:10"),
+        (Period(-(10**10), -(10**9)), "1993/01/01/00:00,1993/01/01/00:00"),
+        (Period(10**10, 10**11), "2026/11/24/19:10,2026/11/24/19:10"),
+    ],
+)
+def test_any_period_is_asked_for_as_one_that_bhist_takes(adapter: LsfAdapter, period: Period, asked: str) -> None:
+    """Years from 1993 to 2038, and no end before its beginning. No job has ended after tomorrow."""
+    ran = answers(adapter, SAID.output("bhist-unknown"))
+    assert adapter.history(period) == []
+    assert ran[0][ran[0].index("-C") + 1] == asked
 
 
 def test_queues() -> None:
