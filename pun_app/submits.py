@@ -67,20 +67,22 @@ class Submits:
         self,
         key: str,
         body: SubmitBody,
-        request: JobRequest,
+        make: Callable[[], JobRequest],
         submit: Callable[[JobRequest], JobAnswer],
         find: Callable[[str], JobAnswer | None],
     ) -> tuple[JobAnswer, bool]:
-        """The answer, and whether it is an earlier one. ``find`` gives the job that carries a mark.
+        """The answer, and whether it is an earlier one. ``make`` gives what to submit, if anything is to be; ``find``
+        the job that carries a mark.
 
-        Raises what ``submit`` raises; Refused where the key had another body, or as the first submit was refused;
-        Conflict where it cannot be known any more what became of it; Unavailable, before anything is submitted, where
-        the home cannot be written to.
+        Raises what ``make`` and ``submit`` raise; Refused where the key had another body, or as the first submit was
+        refused; Conflict where it cannot be known any more what became of it; Unavailable, before anything is
+        submitted, where the home cannot be written to.
         """
         fingerprint = hashlib.sha256(msgspec.json.encode(body)).hexdigest()
         with self._kept.locked(key):
             record = self._read(key)
             if record is None:
+                request = make()
                 record = Record(fingerprint, request.mark, 0.0)
             elif record.fingerprint != fingerprint:
                 raise Refused("This Idempotency-Key was used with another body; a new submit needs a new key")
@@ -97,9 +99,11 @@ class Submits:
                     "It is not known whether the first submit with this Idempotency-Key made a job, and its job may "
                     "have ended by now: look among your jobs, and submit with a new key if it is not there"
                 )
+            else:
+                request = replace(make(), mark=record.mark)
             record.begun = time.time()
             self._write(key, record)
-            return self._submit(key, record, replace(request, mark=record.mark), submit), False
+            return self._submit(key, record, request, submit), False
 
     def _submit(
         self, key: str, record: Record, request: JobRequest, submit: Callable[[JobRequest], JobAnswer]

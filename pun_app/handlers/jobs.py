@@ -131,8 +131,28 @@ def submit_job(request: Request) -> JobAnswer | ValidAnswer:
         raise BadRequest("script.content is blank")
     if "\0" in body.script.content:
         raise BadRequest("script.content has a NUL character in it")
+    if validate == "true":
+        trial = cluster.reads.validate(_job_request(body))
+        request.status = 200
+        return ValidAnswer(True, _time(trial.starts_at), trial.message)
+    if request.key is None or request.submits is None:
+        return job_answer(cluster, cluster.reads.submit(_job_request(body)))
+
+    def submit(keyed: JobRequest) -> JobAnswer:
+        return job_answer(cluster, cluster.reads.submit(keyed))
+
+    def find(mark: str) -> JobAnswer | None:
+        job = cluster.reads.submitted(mark)
+        return job_answer(cluster, job) if job else None
+
+    answer, request.replayed = request.submits.once(request.key, body, lambda: _job_request(body), submit, find)
+    return answer
+
+
+def _job_request(body: SubmitBody) -> JobRequest:
+    """What the body asks for. Raises Refused for a workdir that is none."""
     options = body.options
-    job_request = JobRequest(
+    return JobRequest(
         content=body.script.content,
         workdir=_workdir(_given(body.script.workdir)),
         job_name=_given(options.job_name),
@@ -157,22 +177,6 @@ def submit_job(request: Request) -> JobAnswer | ValidAnswer:
         email=_given(options.email),
         native=tuple(_given(options.native) or ()),
     )
-    if validate == "true":
-        trial = cluster.reads.validate(job_request)
-        request.status = 200
-        return ValidAnswer(True, _time(trial.starts_at), trial.message)
-    if request.key is None or request.submits is None:
-        return job_answer(cluster, cluster.reads.submit(job_request))
-
-    def submit(keyed: JobRequest) -> JobAnswer:
-        return job_answer(cluster, cluster.reads.submit(keyed))
-
-    def find(mark: str) -> JobAnswer | None:
-        job = cluster.reads.submitted(mark)
-        return job_answer(cluster, job) if job else None
-
-    answer, request.replayed = request.submits.once(request.key, body, job_request, submit, find)
-    return answer
 
 
 def cancel_job(request: Request) -> JobAction:

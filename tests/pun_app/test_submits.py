@@ -35,6 +35,7 @@ class World:
         self.jobs: dict[str, JobAnswer] = {}
         self.fails: Exception | None = None
         self.loses = False
+        self.unmakeable = False
 
     def submits(self) -> Submits:
         return Submits(Kept(self.folder, 100))
@@ -47,9 +48,13 @@ class World:
             raise self.fails
         return self.jobs[request.mark]
 
+    def make(self) -> JobRequest:
+        if self.unmakeable:
+            raise Refused("script.workdir does not exist")
+        return JobRequest("#!/bin/sh", "/")
+
     def once(self, key: str = "k", body: SubmitBody = BODY) -> tuple[str, bool]:
-        request = JobRequest(body.script.content, "/")
-        answer, replayed = self.submits().once(key, body, request, self.submit, self.jobs.get)
+        answer, replayed = self.submits().once(key, body, self.make, self.submit, self.jobs.get)
         return answer.job_id, replayed
 
 
@@ -61,6 +66,17 @@ def world(tmp_path: Path) -> World:
 def test_a_retry_is_answered_as_the_first(world: World) -> None:
     assert world.once() == ("1", False)
     assert world.once() == ("1", True)
+    assert world.once("other") == ("2", False)
+
+
+def test_a_retry_is_answered_whatever_became_of_the_folder(world: World) -> None:
+    """What would be refused by now was submitted then; and what was refused before any submit is tried anew."""
+    world.once()
+    world.unmakeable = True
+    assert world.once() == ("1", True)
+    with pytest.raises(Refused, match="workdir"):
+        world.once("other")
+    world.unmakeable = False
     assert world.once("other") == ("2", False)
 
 
@@ -92,9 +108,7 @@ def test_what_reached_nobody_may_be_tried_again(world: World, error: ApiError, m
     world.fails = None
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + SURE + 1)
-    answer, replayed = Submits(Kept(world.folder, 1000)).once(
-        "k", BODY, JobRequest("x", "/"), world.submit, world.jobs.get
-    )
+    answer, replayed = Submits(Kept(world.folder, 1000)).once("k", BODY, world.make, world.submit, world.jobs.get)
     assert (answer.job_id, replayed) == ("1", False)
 
 
@@ -129,7 +143,7 @@ def test_what_cannot_be_known_is_not_guessed(world: World, monkeypatch: pytest.M
     monkeypatch.setattr(time, "time", lambda: now + SURE + 1)
     submits = Submits(Kept(world.folder, 1000))
     with pytest.raises(Conflict, match="not known"):
-        submits.once("k", BODY, JobRequest("x", "/"), world.submit, world.jobs.get)
+        submits.once("k", BODY, world.make, world.submit, world.jobs.get)
     assert not world.jobs
 
 
@@ -176,7 +190,7 @@ def test_a_disk_that_fills_up_in_between_loses_no_answer(world: World, monkeypat
         Kept.put(kept, name, content)
 
     monkeypatch.setattr(kept, "put", put)
-    answer, replayed = submits.once("k", BODY, JobRequest("x", "/"), world.submit, world.jobs.get)
+    answer, replayed = submits.once("k", BODY, world.make, world.submit, world.jobs.get)
     assert (answer.job_id, replayed) == ("1", False)
     assert world.once() == ("1", True)
 
