@@ -135,26 +135,30 @@ class SharedReads:
         return others or self._remembered.is_fresh((JOBS, ""))
 
     def _shared(self, key: Key, ask: Callable[[], T], fresh: bool) -> tuple[T, float]:
-        answer, asked = self._remembered.answer(key, ask, ANEW if fresh else 0.0)
-        return answer, time.monotonic() - asked
+        return self._asked(key, ask, ANEW if fresh else 0.0)[:2]
 
     def _alone(self, job_id: str, fresh: bool) -> tuple[Job, float]:
         """One job by a question of its own, asked after any list that may have told of it."""
         not_before = ANEW if fresh else self._remembered.latest_list()
-        job, asked = self._remembered.answer((JOB, job_id), lambda: self.adapter.job(job_id), not_before)
-        return job, time.monotonic() - asked
+        return self._asked((JOB, job_id), lambda: self.adapter.job(job_id), not_before)[:2]
 
     def _list(self, key: Key, ask: Callable[[], list[Job]], fresh: bool) -> tuple[list[Job], float]:
-        jobs, asked = self._remembered.answer(key, ask, ANEW if fresh else 0.0)
+        jobs, age, asked = self._asked(key, ask, ANEW if fresh else 0.0)
         newer = self._remembered.jobs_since(asked)
-        return [newer.get(job.id, job) for job in jobs] if newer else jobs, time.monotonic() - asked
+        return [newer.get(job.id, job) for job in jobs] if newer else jobs, age
 
     def _picked(self, job_ids: Sequence[str], *, fresh: bool) -> tuple[dict[str, Job], float]:
         """Those of the jobs that the list has, an array by its tasks too, by the ids as they were asked for."""
-        jobs, asked = self._remembered.answer((JOBS, ""), self.adapter.jobs, ANEW if fresh else 0.0)
+        jobs, age, asked = self._asked((JOBS, ""), self.adapter.jobs, ANEW if fresh else 0.0)
         newer = self._remembered.jobs_since(asked)
         found = self.adapter.picked([newer.get(job.id, job) for job in jobs], job_ids)
-        return {**found, **{one: newer[one] for one in job_ids if one in newer}}, time.monotonic() - asked
+        return {**found, **{one: newer[one] for one in job_ids if one in newer}}, age
+
+    def _asked(self, key: Key, ask: Callable[[], T], not_before: float) -> tuple[T, float, float]:
+        """The answer, how old it was when we asked, and when it was asked for."""
+        now = time.monotonic()
+        answer, asked = self._remembered.answer(key, ask, not_before)
+        return answer, max(0.0, now - asked), asked
 
     def _changing(self, change: Callable[[], T]) -> T:
         try:

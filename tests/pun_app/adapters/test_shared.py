@@ -80,6 +80,17 @@ def test_an_answer_is_used_again_for_a_second_and_says_its_age(adapter: Counting
     assert adapter.asked == ["jobs", "jobs"]
 
 
+def test_an_answer_that_takes_long_is_not_old(clock: list[float]) -> None:
+    """Its age is what it had when it was asked for."""
+
+    class Slow(Counting):
+        def jobs(self) -> list[Job]:
+            clock[0] += 5
+            return []
+
+    assert SharedReads(Slow()).jobs(fresh=True)[1] == 0
+
+
 def test_fresh_asks_anew(adapter: Counting) -> None:
     reads = SharedReads(adapter)
     for _ in range(3):
