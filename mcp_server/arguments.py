@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StrictInt, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StrictInt, ValidationError, WithJsonSchema
 
 
 def _as_text(value: Any) -> Any:
@@ -38,6 +38,31 @@ Key = Annotated[
         "same key gives the first answer instead of a second job (24 hours)",
     ),
 ]
+
+
+_MOST_SAID = 10
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known here",
+    "model_type": "should be an object",
+    "list_type": "should be a list",
+    "dict_type": "should be an object",
+}
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The arguments at fault, and why: ``jobs[1].job_id is missing; limit: Input should be a valid integer``."""
+    said = []
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    for one in errors[:_MOST_SAID]:
+        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in one["loc"]).lstrip(".")
+        said.append(f"{place} {_WORDS[one['type']]}" if one["type"] in _WORDS else f"{place}: {one['msg']}")
+    text = "; ".join(said)
+    if len(errors) > len(said):
+        text += f"; and {len(errors) - len(said)} more like these"
+    if any(one["type"] == "extra_forbidden" for one in errors):
+        text += f". The options are: {', '.join(Options.model_fields)}"
+    return text
 
 
 class JobNamed(BaseModel):

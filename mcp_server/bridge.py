@@ -17,12 +17,15 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx2
+from anyio import to_thread
 
 USAGE = """punway mcp needs the portal's address and a token, in the environment:
     OOD_API_URL=https://portal.example.org   OOD_API_TOKEN=…
 Make the token on the portal's API Tokens page, or with: punway token create"""
 LONGEST = 340.0
 """Seconds for an answer: longer than a tool may wait."""
+LAST_ANSWERS = 10.0
+"""Seconds for what is under way when the input ends: who pipes a request in wants its answer, who leaves does not."""
 _VERSION = "io.modelcontextprotocol/protocolVersion"
 _PARSE_ERROR, _NO_ANSWER = -32700, -32000
 
@@ -36,14 +39,16 @@ class Bridge:
         self._version = ""
         self._under_way: dict[Any, anyio.CancelScope] = {}
         self._writing = anyio.Lock()
+        self._whole = anyio.CancelScope()
 
     async def run(self) -> None:
-        """Until the input ends; what is under way then is given up."""
+        """Until the input ends, and a little longer for what is under way then; or until nobody reads the output."""
         async with anyio.create_task_group() as group:
-            async for line in anyio.wrap_file(sys.stdin.buffer):
+            self._whole = group.cancel_scope
+            while line := await to_thread.run_sync(sys.stdin.buffer.readline, abandon_on_cancel=True):
                 if line.strip():
                     group.start_soon(self._line, line)
-            group.cancel_scope.cancel()
+            group.cancel_scope.deadline = anyio.current_time() + LAST_ANSWERS
 
     async def _line(self, line: bytes) -> None:
         try:
@@ -103,8 +108,11 @@ class Bridge:
 
     async def _write(self, answer: dict[str, Any]) -> None:
         async with self._writing:
-            sys.stdout.write(json.dumps(answer) + "\n")
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(json.dumps(answer) + "\n")
+                sys.stdout.flush()
+            except BrokenPipeError:
+                self._whole.cancel()
 
 
 def _header(text: str) -> str:
@@ -190,6 +198,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     # Not sys.exit: a thread may still be reading the standard input, and would be waited for.
-    status = main()
-    sys.stdout.flush()
-    os._exit(status)
+    os._exit(main())

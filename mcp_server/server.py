@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,12 +11,13 @@ from urllib.parse import urlsplit
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.tools import Tool
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotations
 from pydantic import ValidationError
 
-from mcp_server.arguments import Options
+from mcp_server.arguments import Options, what_is_wrong
 from mcp_server.cluster_tools import ClusterTools
 from mcp_server.door import Door, caller_of_request
 from mcp_server.guide import NOTES, add_notes, add_prompts
@@ -76,15 +76,15 @@ def tools(portal: Portal) -> tuple[ToolRow, ...]:
 
 
 class Shown:
-    """Middleware: a caller is shown what the credential is good for, and told of arguments that no tool has."""
+    """Middleware: a caller is shown what the credential is good for, and told which arguments a tool cannot take."""
 
-    def __init__(self, rows: tuple[ToolRow, ...]) -> None:
+    def __init__(self, rows: tuple[ToolRow, ...], made: Sequence[Tool]) -> None:
         self._scopes = {row.name: row.scope for row in rows}
-        self._arguments = {row.name: inspect.signature(row.function).parameters.keys() - {"ctx"} for row in rows}
+        self._tools = {tool.name: tool for tool in made}
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.method == "tools/call" and (no := self._wrong_arguments(ctx.params or {})):
-            return no
+            return CallToolResult(content=[TextContent(type="text", text=no)], is_error=True)
         try:
             result = await call_next(ctx)
         except ValidationError:
@@ -101,16 +101,24 @@ class Shown:
             result["resources"] = [NOTES.model_dump(by_alias=True, mode="json", exclude_none=True)]
         return result
 
-    def _wrong_arguments(self, params: Mapping[str, Any]) -> CallToolResult | None:
-        """The SDK leaves out what a tool does not have: a wall time would be lost with its misspelling."""
-        name, given = params.get("name"), params.get("arguments")
-        known = self._arguments.get(name) if isinstance(name, str) else None
-        if known is None or not isinstance(given, dict) or not (unknown := sorted(given.keys() - known)):
+    def _wrong_arguments(self, params: Mapping[str, Any]) -> str | None:
+        """What is wrong with a call, in words for who made it. The SDK's own are pydantic's, with its web site."""
+        name, given = params.get("name"), params.get("arguments", {})
+        tool = self._tools.get(name) if isinstance(name, str) else None
+        if tool is None or not isinstance(given, dict):
             return None
-        text = f"{name} has no argument {', '.join(unknown)}. Its arguments are: {', '.join(sorted(known))}."
-        if "options" in known and (inner := [key for key in unknown if key in Options.model_fields]):
-            text += f" {', '.join(inner)} belongs into options."
-        return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+        known = tool.parameters["properties"].keys()
+        # The SDK leaves out what a tool does not have: a wall time would be lost with its misspelling.
+        if unknown := sorted(given.keys() - known):
+            text = f"{name} has no argument {', '.join(unknown)}. Its arguments are: {', '.join(sorted(known))}."
+            if "options" in known and (inner := [key for key in unknown if key in Options.model_fields]):
+                text += f" {', '.join(inner)} belongs into options."
+            return text
+        try:
+            tool.fn_metadata.validate_arguments(given)
+        except ValidationError as error:
+            return f"{name} cannot be called so: {what_is_wrong(error)}. Correct that, and call again."
+        return None
 
 
 def mcp_app(portal: Portal, public_url: str, origin: str, max_body: int) -> Door:
@@ -119,6 +127,10 @@ def mcp_app(portal: Portal, public_url: str, origin: str, max_body: int) -> Door
     ``origin`` is the one that browsers may call from; of another host's name than ``public_url``'s nothing is taken.
     """
     rows = tools(portal)
+    made = [
+        Tool.from_function(row.function, title=row.title, annotations=row.hints, description=_one_line(row.function))
+        for row in rows
+    ]
 
     @asynccontextmanager
     async def lifespan(_: Any) -> Any:
@@ -135,10 +147,9 @@ def mcp_app(portal: Portal, public_url: str, origin: str, max_body: int) -> Door
         lifespan=lifespan,
         # Nothing of a server without sessions ever changes, so there is nothing to listen for.
         subscriptions=False,
-        middleware=[Shown(rows)],
+        tools=made,
+        middleware=[Shown(rows, made)],
     )
-    for row in rows:
-        server.add_tool(row.function, title=row.title, annotations=row.hints, description=_one_line(row.function))
     add_notes(server, portal)
     add_prompts(server)
     address = urlsplit(public_url)

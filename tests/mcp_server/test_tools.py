@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mcp_server.arguments import JobId
+from mcp_server.arguments import JobId, JobNamed, Options, what_is_wrong
 from mcp_server.bridge import portal_of
 from mcp_server.portal import Portal, PortalError
 from mcp_server.server import tools
@@ -32,6 +32,26 @@ def test_an_id_may_be_a_number(given: Any, job_id: str) -> None:
 def test_what_is_no_id(given: Any) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(JobId).validate_python(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (JobNamed, {"job_id": 1}, "cluster is missing"),
+        (JobNamed, [], "should be an object"),
+        (Options, {"nodes": 0, "after": "7"}, "nodes: Input should be greater than or equal to 1; after should be a list"),
+        (list[JobNamed], [{"cluster": "a", "job_id": 1}, {"cluster": "a"}, 3], "[1].job_id is missing; [2] should be an object"),
+        (Options, {"environment": [], "native": ["-x", 7]}, "environment should be an object; native[1]: Input should be a valid string"),
+        (Options, {"walltime": 60}, "walltime is not known here. The options are: job_name, queue_name, accounting_id, wall_time"),
+        (list[JobNamed], [1] * 50, "[9] should be an object; and 40 more like these"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_arguments(kind: Any, given: Any, said: str) -> None:
+    """By place and reason, in few words, however many are wrong."""
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_python(given)
+    assert said in what_is_wrong(caught.value)
+    assert "pydantic" not in what_is_wrong(caught.value) and len(what_is_wrong(caught.value)) < 500
 
 
 @pytest.mark.parametrize("kind", [BadRequest, Unauthorized, InsufficientScope, NotFound, Refused, NotSupported])

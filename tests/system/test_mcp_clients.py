@@ -90,6 +90,35 @@ def test_the_bridge_and_what_no_client_sends(portal: Portal, as_alice: Client) -
     assert process.returncode == 0 and not said, said
 
 
+def test_the_bridge_at_the_end_of_its_input(portal: Portal, as_alice: Client) -> None:
+    """What was asked is answered, but not waited for as long as a job may take; where nobody reads, it leaves."""
+    asked = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n{"jsonrpc":"2.0","id":2,"method":"ping"}'
+    process = bridge(portal, as_alice.token)
+    said, wrong = process.communicate(asked, timeout=60)
+    answers = {answer["id"]: answer for answer in map(json.loads, said.splitlines())}
+    assert len(answers[1]["result"]["tools"]) == 18 and answers[2]["result"] == {}
+    assert process.returncode == 0 and not wrong, wrong
+    job = as_alice.submit("#!/bin/bash\nsleep 300", hold=True)["job_id"]
+    arguments = {"cluster": "owens", "job_id": job, "seconds": 250}
+    wait = {
+        "jsonrpc": "2.0",
+        "id": 3,
+        "method": "tools/call",
+        "params": {"name": "wait_for_job", "arguments": arguments},
+    }
+    process = bridge(portal, as_alice.token)
+    assert process.communicate(json.dumps(wait).encode(), timeout=100) == (b"", b"")
+    as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+    process = bridge(portal, as_alice.token)
+    assert process.stdin and process.stdout and process.stderr
+    process.stdout.close()
+    process.stdin.write(asked + b"\n")
+    process.stdin.flush()
+    assert process.wait(timeout=60) == 0 and process.stderr.read() == b""
+    process.stdin.close()
+    process.stderr.close()
+
+
 @pytest.mark.parametrize(
     ("more", "word"),
     [({"OOD_API_TOKEN": "0" * 64}, "API token"), ({"OOD_API_URL": "http://127.0.0.1:9"}, "does not answer")],
