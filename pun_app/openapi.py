@@ -89,7 +89,7 @@ _WORDS = {
     401: "No credential, or one that is not good.",
     403: "The token lacks a scope, or the site's rules give this user no process.",
     404: "There is no such cluster or job, or it is not yours.",
-    409: "What became of the first submit with this Idempotency-Key is not known.",
+    409: "Two things that were asked do not go together; or what became of an earlier request is not known.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     422: "The scheduler refuses; the message is its own sentence.",
@@ -207,7 +207,7 @@ def _errors(route: Route) -> set[type[ApiError]]:
         kinds |= {NotFound, NotSupported}
     if "/jobs" in route.path:
         kinds |= {Refused}
-    if any(parameter.name == "Idempotency-Key" for parameter in route.parameters):
+    if {"Idempotency-Key", "from"} & {parameter.name for parameter in route.parameters}:
         kinds.add(Conflict)
     return kinds
 

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import msgspec
 
 from pun_app.adapters.model import OUTCOMES, PastJob, Period
-from pun_app.errors import BadRequest
+from pun_app.errors import BadRequest, Conflict
 from pun_app.handlers.jobs import job_answer
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
@@ -25,13 +25,14 @@ def list_historic(request: Request) -> list[PastJobAnswer]:
     """The caller's jobs that have ended, the latest first: the page of ``limit`` behind ``cursor`` of those that ended
     from ``from`` until before ``to``.
 
-    ``status`` is one or more of OUTCOMES, or completed for all of them. Raises BadRequest.
+    ``status`` is one or more of OUTCOMES, or completed for all of them. Raises BadRequest, and Conflict for a ``from``
+    that is not before ``to``.
     """
     cluster = request.cluster()
     limit = page_size(request)
     after = _position(entry_before(request))
     period = _period(request)
-    jobs = cluster.reads.history(period)
+    jobs = cluster.reads.history(period) if period.start < period.end else []
     listed = sorted(jobs, key=_order)
     rest = [past for past in listed if after is None or _order(past) > after]
     page = rest[:limit]
@@ -57,24 +58,24 @@ def _order(past: PastJob) -> tuple[int, str]:
 
 def _period(request: Request) -> Period:
     now = int(time.time()) + 1
-    to = _time(request, "to")
+    start, to = _time(request, "from"), _time(request, "to")
+    if start is not None and to is not None and start >= to:
+        # No 400: each of them is well-formed, it is the one that does not go with the other.
+        raise Conflict("from must be before to; a date is its midnight, so one day ends with the next date")
     # Nothing has ended in the future, and schedulers do not read every year that there is.
     end = now if to is None else min(to, now)
-    start = _time(request, "from")
     if start is None:
-        start = max(0, end - USUAL_PERIOD)
-    if start >= end:
-        raise BadRequest("from must be before to")
+        start = end - USUAL_PERIOD
     status = request.given("status") or "completed"
     outcomes = tuple(OUTCOMES if status == "completed" else status.split(","))
     if unknown := [outcome for outcome in outcomes if outcome not in OUTCOMES]:
         raise BadRequest(f"status: there is no {', '.join(unknown)}; it is completed, or some of {', '.join(OUTCOMES)}")
-    return Period(start, end, outcomes)
+    return Period(max(0, start), max(0, end), outcomes)
 
 
 def _time(request: Request, name: str) -> int | None:
     """Unix seconds of ``2026-11-22T18:00:00Z`` (RFC 3339), or of a date, which begins at midnight UTC."""
-    text = request.given(name)
+    text = request.given(name, may_be_blank=True)
     if text is None:
         return None
     try:
@@ -82,7 +83,7 @@ def _time(request: Request, name: str) -> int | None:
         when = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text.replace(" ", "+")))
         if when.tzinfo is None and not _DATE.fullmatch(text):
             raise BadRequest(f"{name} needs a zone, such as {text}Z")
-        return max(0, int((when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()))
+        return int((when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp())
     except (ValueError, OverflowError) as error:
         raise BadRequest(f"{name} must be a time like 2026-11-22T18:00:00Z, or a date") from error
 

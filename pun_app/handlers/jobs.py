@@ -33,7 +33,7 @@ def list_jobs(request: Request) -> list[JobAnswer]:
     moves no other.
     """
     cluster = request.cluster()
-    if not request.given("limit") and not request.given("cursor"):
+    if not request.given("limit") and not request.given("cursor", may_be_blank=True):
         jobs, request.age = cluster.reads.jobs(fresh=request.fresh)
         return [job_answer(cluster, job) for job in jobs]
     limit, before = page_size(request), entry_before(request)

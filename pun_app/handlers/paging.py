@@ -27,7 +27,7 @@ def cursor_after(last: str) -> str:
 
 def entry_before(request: Request) -> str | None:
     """The entry that ``cursor`` was made of. Raises NotFound, and BadRequest where it is there twice."""
-    cursor = request.given("cursor")
+    cursor = request.given("cursor", may_be_blank=True)
     if cursor is None:
         return None
     try:

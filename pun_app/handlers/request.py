@@ -43,11 +43,16 @@ class Request:
     status: int | None = None
     next_cursor: str | None = None
 
-    def given(self, name: str) -> str | None:
-        """A parameter's one value; None where it is missing or empty. Raises BadRequest where it is there twice."""
+    def given(self, name: str, *, may_be_blank: bool = False) -> str | None:
+        """A parameter's one value; None where it is missing, or blank where it may be.
+
+        Raises BadRequest where it is there twice, or blank.
+        """
         given = self.query.get(name, [])
         if len(given) > 1:
             raise BadRequest(f"{name} is given more than once")
+        if given and not given[0] and not may_be_blank:
+            raise BadRequest(f"{name} is empty: give it a value, or leave it out")
         return given[0] if given and given[0] else None
 
     def cluster(self) -> Cluster:

@@ -51,12 +51,12 @@ def bare(folder: Path, hook_user: str) -> Iterator[Portal]:
         portal.stop()
 
 
-def schemathesis(portal: Portal, user: User, config: str, folder: Path) -> None:
-    """Runs it, and expects it to find nothing."""
+def schemathesis(portal: Portal, user: User, config: str, folder: Path, examples: int) -> None:
+    """Runs it with so many examples of each operation, and expects it to find nothing."""
     (folder / "schemathesis.toml").write_text(config)
     done = subprocess.run(
         [BIN / "st", "--config-file", folder / "schemathesis.toml", "run", f"{portal.url}/api/v1/openapi.json", "-H",
-         f"Authorization: Bearer {portal.token(user)}", "-n", "40", "--seed", "1", "--no-color", "--request-timeout", "100"],
+         f"Authorization: Bearer {portal.token(user)}", "-n", str(examples), "--seed", "1", "--no-color", "--request-timeout", "100"],
         capture_output=True, text=True, check=False, cwd=folder, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
@@ -65,13 +65,13 @@ def schemathesis(portal: Portal, user: User, config: str, folder: Path) -> None:
 
 def test_schemathesis_finds_nothing(bare: Portal, alice: User, tmp_path: Path) -> None:
     """As it comes, with nothing but a token."""
-    schemathesis(bare, alice, "", tmp_path)
+    schemathesis(bare, alice, "", tmp_path, 100)
 
 
 def test_schemathesis_finds_nothing_on_slurm(portal: Portal, alice: User, slurm: SlurmCluster, tmp_path: Path) -> None:
     """Every request on a real cluster, which the examples name too; but for what the configuration says."""
     try:
-        schemathesis(portal, alice, CONFIG.read_text(), tmp_path)
+        schemathesis(portal, alice, CONFIG.read_text(), tmp_path, 40)
     finally:
         slurm.run("scancel", f"--user={alice.name}", check=False)
 
