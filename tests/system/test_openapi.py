@@ -56,16 +56,19 @@ def schemathesis(portal: Portal, user: User, config: str, folder: Path, examples
     (folder / "schemathesis.toml").write_text(config)
     done = subprocess.run(
         [BIN / "st", "--config-file", folder / "schemathesis.toml", "run", f"{portal.url}/api/v1/openapi.json", "-H",
-         f"Authorization: Bearer {portal.token(user)}", "-n", str(examples), "--seed", "1", "--no-color", "--request-timeout", "100"],
+         f"Authorization: Bearer {portal.token(user)}", "-n", str(examples), "--seed", "2", "--no-color", "--request-timeout", "100"],
         capture_output=True, text=True, check=False, cwd=folder, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "Tested: 16" in done.stdout
 
 
-def test_schemathesis_finds_nothing(bare: Portal, alice: User, tmp_path: Path) -> None:
-    """As it comes, with nothing but a token."""
-    schemathesis(bare, alice, "", tmp_path, 100)
+@pytest.mark.parametrize(
+    "config", ["", '[parameters]\n"query.cluster" = "demo"\n'], ids=["as it comes", "cluster named"]
+)
+def test_schemathesis_finds_nothing(bare: Portal, alice: User, tmp_path: Path, config: str) -> None:
+    """With nothing but a token; and where it knows of a cluster that is there."""
+    schemathesis(bare, alice, config, tmp_path, 60)
 
 
 def test_schemathesis_finds_nothing_on_slurm(portal: Portal, alice: User, slurm: SlurmCluster, tmp_path: Path) -> None:
