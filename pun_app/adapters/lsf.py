@@ -239,16 +239,7 @@ def submit_command(request: JobRequest, mark: str, units: tuple[float, float]) -
         argv.append("-H")
     if request.email is not None:
         argv += ["-u", request.email, "-N"]
-    waits = [
-        f"{condition}({job})"
-        for field, condition in (
-            ("after", "started"),
-            ("afterok", "done"),
-            ("afternotok", "exit"),
-            ("afterany", "ended"),
-        )
-        for job in getattr(request, field)
-    ]
+    waits = [f"{condition}({job})" for field, condition in _CONDITIONS.items() for job in getattr(request, field)]
     if waits:
         argv += ["-w", " && ".join(waits)]
     return [*argv, *request.native]
