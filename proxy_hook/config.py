@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
@@ -228,13 +228,6 @@ TABLES: dict[str, type] = {
     "mcp": Mcp,
     "limits": Limits,
 }
-
-
-def default_of(key: Field[Any]) -> Any:
-    """A key's default."""
-    if callable(key.default_factory):
-        return key.default_factory()
-    return key.default
 
 
 def path_to_use(given: str | None) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from proxy_hook.config import TABLES, Config, default_of, from_data, load, path_to_use
+from proxy_hook.config import TABLES, Config, from_data, load, path_to_use
 from proxy_hook.config_rules import size_of
 from proxy_hook.errors import ConfigError
 
@@ -110,7 +110,7 @@ def test_the_example_lists_every_key_with_its_default() -> None:
     for name, table in TABLES.items():
         assert {key.name for key in fields(table)} == set(example[name])
         for key in fields(table):
-            default = default_of(key)
+            default = getattr(table(), key.name)
             assert example[name][key.name] == (list(default) if isinstance(default, tuple) else default), key.name
     from_data(example, FILE)
 
