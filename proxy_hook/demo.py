@@ -67,11 +67,18 @@ Ctrl-C ends it. Everything of it is in {folder}
 _BODY = r'{"cluster": "demo", "script": {"content": "#!/bin/bash\necho Hello from $(id -un)\nsleep 20"}}'
 
 
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends the demo: Ctrl-C, a kill, and a terminal that is closed."""
+
+
 def demo(port: int) -> int:
     """Run the demo until it is interrupted."""
     find_nginx()
     if not _is_free(port):
         raise CannotServe(f"port {port} is in use; try: punway demo --port {port + 1}")
+    for number in _ENDS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # By nohup, or by a script's "&".
+            signal.signal(number, _interrupt)
     if os.geteuid() == 0:
         return _as_throw_away_user(port)
     return _run(port)
@@ -89,7 +96,6 @@ def _run(port: int) -> int:
     log = (folder / "log").open("wb")
     argv = [interpreter(), "-I", "-m", "proxy_hook.cli", "serve", "-c", str(config)]
     portal = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    signal.signal(signal.SIGTERM, _interrupt)
     token, secret = issue("punway demo", scopes.ALL, utc_now() + timedelta(days=1))
     url = f"http://127.0.0.1:{port}"
     try:
@@ -107,7 +113,7 @@ def _run(port: int) -> int:
         print("\nEnding …", flush=True)
         return 0
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end_in_peace()
         _end_jobs(url, secret)
         portal.terminate()
         portal.wait()
@@ -145,7 +151,14 @@ def _punway() -> str:
 
 
 def _interrupt(*_: object) -> None:
+    _end_in_peace()
     raise KeyboardInterrupt
+
+
+def _end_in_peace() -> None:
+    """Whoever is impatient would leave behind what is being ended."""
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_free(port: int) -> bool:
@@ -200,7 +213,6 @@ def _as_throw_away_user(port: int) -> int:
             # An interrupt at the terminal is passed on once, by us.
             start_new_session=True,
         )
-        signal.signal(signal.SIGTERM, _interrupt)
         return child.wait()
     except PermissionError as error:
         raise CannotServe(
@@ -210,9 +222,10 @@ def _as_throw_away_user(port: int) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end_in_peace()
         if child:
-            child.send_signal(signal.SIGINT)
+            # Not SIGINT: it is ignored in what a script has started with "&".
+            child.terminate()
             child.wait()
         _remove_user(name)
 

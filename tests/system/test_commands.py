@@ -112,6 +112,30 @@ def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
         assert {path.name for path in alice.home.iterdir()} == before
 
 
+@pytest.mark.parametrize(("as_root", "end"), [(True, signal.SIGTERM), (False, signal.SIGHUP)])
+def test_the_demo_in_the_background(folder: Path, alice: User, as_root: bool, end: signal.Signals) -> None:
+    """As a script starts it, with SIGINT ignored: a kill ends it, or a terminal that is closed, and nothing stays."""
+    output = folder / f"demo-{end.name}"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        demo, port = run_demo(None if as_root else alice, output)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    user = re.search(r"for (\S+) alone", output.read_text())[1]
+    uid = int(subprocess.run(["id", "-u", user], capture_output=True, text=True, check=True).stdout)
+    for _ in range(3):
+        os.kill(demo.pid, end)
+    assert demo.wait(60) == 0
+    said = output.read_text()
+    assert "Traceback" not in said, said
+    shutil.rmtree(re.search(r"directory stays: (\S+)", said)[1])
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{port}", timeout=5)
+    assert [pid for pid in processes_of(uid) if "punway-demo" in Path(f"/proc/{pid}/cmdline").read_text()] == []
+    if as_root:
+        assert subprocess.run(["id", user], capture_output=True, check=False).returncode == 1
+
+
 def test_the_demo_says_that_a_port_is_in_use(alice: User, portal: Portal) -> None:
     done = alice.run(*PUNWAY, "demo", "--port", str(portal.port), check=False)
     assert done.returncode == 1
