@@ -336,6 +336,8 @@ class AdapterContract:
         waits = f"timeout 60 sh -c 'until test -e {go}; do sleep 0.2; done'; sleep 1; touch '{flag}'"
         script = {"after": f"touch '{flag}'; sleep 3", "afternotok": f"{waits}; exit 1"}.get(kind, waits)
         first = mine.submit(f"#!/bin/sh\n{script}\n", hold=kind == "after")["job_id"]
+        if kind != "after":
+            mine.wait(first, lambda now: now["status"] == "running")
         second = mine.submit(f"#!/bin/sh\nsleep 1; test -e '{flag}'\n", **{kind: [first]})["job_id"]
         assert mine.job(second)["status"] == "queued"
         if kind == "after":
