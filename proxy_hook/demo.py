@@ -93,11 +93,11 @@ def _run(port: int) -> int:
     (folder / "clusters.d" / "demo.yml").write_text(_CLUSTER)
     config = folder / "punway.toml"
     config.write_text(_CONFIG.format(port=port, folder=folder))
+    token, secret = issue("punway demo", scopes.ALL, utc_now() + timedelta(days=1))
+    url = f"http://127.0.0.1:{port}"
     log = (folder / "log").open("wb")
     argv = [interpreter(), "-I", "-m", "proxy_hook.cli", "serve", "-c", str(config)]
     portal = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    token, secret = issue("punway demo", scopes.ALL, utc_now() + timedelta(days=1))
-    url = f"http://127.0.0.1:{port}"
     try:
         print("Starting …", flush=True)
         _await(url, portal, folder)

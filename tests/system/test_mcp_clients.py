@@ -37,6 +37,13 @@ def bridge(portal: Portal, token: str, **more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*PUNWAY, "mcp"], stdin=-1, stdout=-1, stderr=-1, env=environment, cwd="/")
 
 
+def a_long_wait(job: str) -> bytes:
+    """A call with the id 1, as a line."""
+    arguments = {"cluster": "owens", "job_id": job, "seconds": 250}
+    params = {"name": "wait_for_job", "arguments": arguments}
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode() + b"\n"
+
+
 @MODES
 def test_an_errand_by_stdio(portal: Portal, as_alice: Client, mode: str) -> None:
     """The same tools and answers as over HTTP, in both eras of the protocol."""
@@ -99,15 +106,8 @@ def test_the_bridge_at_the_end_of_its_input(portal: Portal, as_alice: Client) ->
     assert len(answers[1]["result"]["tools"]) == 18 and answers[2]["result"] == {}
     assert process.returncode == 0 and not wrong, wrong
     job = as_alice.submit("#!/bin/bash\nsleep 300", hold=True)["job_id"]
-    arguments = {"cluster": "owens", "job_id": job, "seconds": 250}
-    wait = {
-        "jsonrpc": "2.0",
-        "id": 3,
-        "method": "tools/call",
-        "params": {"name": "wait_for_job", "arguments": arguments},
-    }
     process = bridge(portal, as_alice.token)
-    assert process.communicate(json.dumps(wait).encode(), timeout=100) == (b"", b"")
+    assert process.communicate(a_long_wait(job), timeout=100) == (b"", b"")
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
     process = bridge(portal, as_alice.token)
     assert process.stdin and process.stdout and process.stderr
@@ -142,16 +142,9 @@ def test_the_bridge_gives_up_what_is_cancelled(portal: Portal, as_alice: Client)
     job = as_alice.submit("#!/bin/bash\nsleep 300")["job_id"]
     process = bridge(portal, as_alice.token)
     assert process.stdin and process.stdout
-    arguments = {"cluster": "owens", "job_id": job, "seconds": 250}
-    wait = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "tools/call",
-        "params": {"name": "wait_for_job", "arguments": arguments},
-    }
     mcp = portal.part("mcp")
     before = len(os.listdir(f"/proc/{mcp}/fd"))
-    process.stdin.write(json.dumps(wait).encode() + b"\n")
+    process.stdin.write(a_long_wait(job))
     process.stdin.flush()
     wait_for("the wait", lambda: len(os.listdir(f"/proc/{mcp}/fd")) > before, 20)
     cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
