@@ -18,6 +18,7 @@ import tomli
 
 from proxy_hook.config_rules import size_of, wrong_with
 from proxy_hook.errors import ConfigError
+from tokens import scopes
 from tokens.lifetime import Policy, lifetime_from
 
 DEFAULT_PATH = Path("/etc/punway/punway.toml")
@@ -77,8 +78,16 @@ class Pun:
 
 @dataclass(frozen=True)
 class Tokens:
-    max_lifetime: str = _key("1y", "The longest that a token may live: 12h, 90d, 1y; empty for no bound.")
+    max_lifetime: str = _key(
+        "1y",
+        "The longest that a token may live: 12h, 90d, 1y; empty for no bound. At use it is counted from when the hook "
+        "first saw the token.",
+    )
     allow_never: bool = _key(False, "Whether a token may be made that never expires.")
+    allowed_scopes: tuple[str, ...] = _key(
+        scopes.ALL,
+        "What a token may do at most. Checked at each use, as max_lifetime is, whatever the user's file says.",
+    )
 
 
 @dataclass(frozen=True)
@@ -183,7 +192,8 @@ class Config:
     @property
     def token_policy(self) -> Policy:
         longest = self.tokens.max_lifetime
-        return Policy(lifetime_from(longest) if longest else None, self.tokens.allow_never)
+        allowed = scopes.common(self.tokens.allowed_scopes, scopes.ALL)
+        return Policy(lifetime_from(longest) if longest else None, self.tokens.allow_never, allowed)
 
     @property
     def secure(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tokens import scopes
 from tokens.errors import TokenError
 from tokens.lifetime import lifetime_from
 
@@ -43,6 +44,9 @@ def wrong_with(config: Config) -> Wrong:
             lifetime_from(config.tokens.max_lifetime)
         except TokenError:
             yield "tokens.max_lifetime", f"must be like 12h, 90d or 1y, not {config.tokens.max_lifetime!r}"
+    unknown = [scope for scope in config.tokens.allowed_scopes if scope not in scopes.SCOPES]
+    if unknown or not config.tokens.allowed_scopes:
+        yield "tokens.allowed_scopes", f"must be some of {', '.join(scopes.SCOPES)}, not {', '.join(unknown) or 'none'}"
     yield from _idp(config.idp)
     yield from _login(config.login, config.idp)
     yield from _mcp(config.mcp, config.portal)

@@ -37,8 +37,8 @@ def _manager(config: Config) -> TokenManager:
 
 def create(config: Config, arguments: argparse.Namespace) -> int:
     """Make a token, and print it once."""
-    held = scopes.parse(arguments.scopes) if arguments.scopes else scopes.ALL
     manager = _manager(config)
+    held = scopes.parse(arguments.scopes, manager.policy.scopes) if arguments.scopes else manager.policy.scopes
     _show(config, *manager.make(arguments.name, held, arguments.expires or manager.policy.usual()))
     return 0
 
@@ -165,7 +165,9 @@ def add_commands(parser: argparse.ArgumentParser, common: argparse.ArgumentParse
     )
     new.add_argument("name", metavar="NAME", help='what it is for, such as "CI pipeline"')
     new.add_argument(
-        "--scopes", metavar="LIST", help=f"what it may do, separated by commas (default: all). {_scope_list()}"
+        "--scopes",
+        metavar="LIST",
+        help=f"what it may do, separated by commas (default: all that the site allows). {_scope_list()}",
     )
     new.add_argument("--expires", metavar="TIME", help=f"{_EXPIRES} (default: 90d, or as long as the site allows)")
     new.set_defaults(run=create)

@@ -61,7 +61,9 @@ def live(listener: int, settings_text: str) -> None:
     access = Access(Verifier(Path(settings.run_dir) / "assertion.pub"), store)
     registrar = Registrar(Path(settings.run_dir) / "register.sock")
     longest = None if settings.token_longest is None else timedelta(seconds=settings.token_longest)
-    manager = TokenManager(TokenStore(store.home), registrar, Policy(longest, settings.token_never))
+    manager = TokenManager(
+        TokenStore(store.home), registrar, Policy(longest, settings.token_never, settings.token_scopes)
+    )
     app = App(access, ClusterFolder(Path(settings.clusters)), Pages(PAGES, access, manager, settings), settings)
     threading.Thread(target=_register, args=(registrar, store.home), name="register", daemon=True).start()
     Server(app, listener, settings).run()

@@ -9,7 +9,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Paths are absolute, times are in seconds, ``max_body`` in bytes.
 
     ``origin`` is the portal's, as browsers send it; ``metadata_url`` is empty where no identity provider's tokens
-    are taken; ``token_longest`` is null where a token may live for ever so long.
+    are taken; ``token_longest`` is null where a token may live for ever so long; ``token_scopes`` are those that
+    the site allows.
     """
 
     run_dir: str
@@ -24,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metadata_url: str
     token_longest: int | None
     token_never: bool
+    token_scopes: tuple[str, ...]
 
 
 def settings_from(text: str) -> Settings:

@@ -1,12 +1,14 @@
-"""How long a token may live: what a user writes, and what the site allows."""
+"""The site's policy on tokens: how long one may live, and what it may do."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 
-from tokens.errors import TokenError
+from tokens import scopes
+from tokens.errors import ScopeNotAllowed, TokenError
 from tokens.token import utc_now
 
 _LIFETIME = re.compile(r"([0-9]{1,5})([mhdwy])")
@@ -29,13 +31,22 @@ def lifetime_from(text: str) -> timedelta:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the site allows: the longest lifetime (None: any), and whether a token may never expire.
+    """What the site allows: the longest lifetime (None: any), whether a token may never expire, and the scopes.
 
-    It binds what Punway makes. The file is its user's own, who may write what they like into it.
+    It binds what Punway makes. The file is its user's own, who may write what they like into it, so the hook
+    applies ``longest`` and ``scopes`` again at each use (proxy_hook/identify.py).
     """
 
     longest: timedelta | None = None
     never: bool = True
+    scopes: tuple[str, ...] = scopes.ALL
+
+    def check_scopes(self, held: Iterable[str]) -> None:
+        """Raise ScopeNotAllowed if a token with these scopes could do more than the site allows."""
+        refused = [scope for scope in held if not scopes.allows(self.scopes, scope)]
+        if refused:
+            allowed = ", ".join(self.scopes)
+            raise ScopeNotAllowed(f"this site does not allow {', '.join(refused)}; it allows {allowed}")
 
     def expiry(self, text: str, now: datetime | None = None) -> datetime | None:
         """When a token that is made ``now`` ends, for ``90d`` and its like, ``2027-03-31`` (the end of that

@@ -10,6 +10,7 @@ from datetime import timedelta
 from tokens.errors import NoSuchToken, StoreError
 from tokens.lifetime import Policy
 from tokens.register import Registrar, RegistrarError, RegistrarRefused
+from tokens.scopes import common
 from tokens.store import TokenStore, hashes
 from tokens.token import Token, issue, utc_now
 
@@ -31,6 +32,7 @@ class TokenManager:
         ``expires`` is as Policy.expiry takes it. Raises TokenError, StoreError and RegistrarError; nothing is
         made then.
         """
+        self.policy.check_scopes(scopes)
         token, secret = issue(name, scopes, self.policy.expiry(expires))
         tokens = self.store.tokens()  # A file that will not do is told before anything is made.
         self._register(token, tokens, origin)
@@ -42,7 +44,9 @@ class TokenManager:
         return token, secret
 
     def rotate(self, token_id: str, grace: timedelta, expires: str | None = None) -> tuple[Token, str]:
-        """A successor with the same name and scopes, and its secret; the old token lives on for ``grace``.
+        """A successor with the same name and scopes (as far as the site allows them), and its secret.
+
+        The old token lives on for ``grace``.
 
         The successor lives as long as the old one was made for, unless ``expires`` says otherwise. Raises
         as ``make`` does, and NoSuchToken.
@@ -56,7 +60,7 @@ class TokenManager:
             ends = now + (old.expires_at - old.created_at)
             if self.policy.longest:
                 ends = min(ends, now + self.policy.longest)
-        token, secret = issue(old.name, old.scopes, ends)
+        token, secret = issue(old.name, common(old.scopes, self.policy.scopes), ends)
         self._register(token, tokens, None)
         try:
             self.store.succeed(old.id, token, now + grace)

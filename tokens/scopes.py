@@ -37,14 +37,23 @@ def allows(held: Iterable[str], needed: str) -> bool:
     return needed in held or (verb == "read" and f"{subject}:write" in held)
 
 
-def parse(text: str) -> tuple[str, ...]:
-    """The scopes in a list like ``jobs:read,clusters:read`` (commas or spaces), in the table's order.
+def common(held: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
+    """Return the scopes that both ``held`` and ``allowed`` grant, in the table's order.
 
-    A preset's name stands for its scopes. Raises UnknownScope, also for an empty list: a token that may do
-    nothing is a mistake.
+    A write and its read have the read in common.
+    """
+    held, allowed = set(held), set(allowed)
+    return tuple(scope for scope in SCOPES if allows(held, scope) and allows(allowed, scope))
+
+
+def parse(text: str, allowed: tuple[str, ...] = ALL) -> tuple[str, ...]:
+    """Return the scopes in a list like ``jobs:read,clusters:read`` (commas or spaces), in the table's order.
+
+    A preset's name stands for those of its scopes that the site allows (``allowed``). Raises UnknownScope, also for
+    an empty list: a token that may do nothing is a mistake.
     """
     words = text.replace(",", " ").split()
-    asked = {scope for word in words for scope in PRESETS.get(word, ("", (word,)))[1]}
+    asked = {scope for word in words for scope in (common(PRESETS[word][1], allowed) if word in PRESETS else (word,))}
     unknown = sorted(asked - SCOPES.keys())
     if unknown or not asked:
         said = f"no such scope: {', '.join(unknown)}" if unknown else "no scope is given"

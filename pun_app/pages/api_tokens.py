@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pun_app.pages.model import Page, PageRequest
 from pun_app.pages.render import render
 from tokens import scopes
-from tokens.errors import NoSuchToken, StoreError, StoreUnavailable, TokenError
+from tokens.errors import NoSuchToken, ScopeNotAllowed, StoreError, StoreUnavailable, TokenError
 from tokens.forms import form_token
 from tokens.register import RegistrarError
 from tokens.scopes import UnknownScope
@@ -58,9 +58,12 @@ def make(request: PageRequest) -> Page:
     )
     try:
         asked = ",".join(form.scopes) if form.preset == "some" else form.preset
-        held = scopes.parse(asked)
+        held = scopes.parse(asked, request.manager.policy.scopes)
+        request.manager.policy.check_scopes(held)
     except UnknownScope:
         return _wrong(request, form, "scopes", "Choose what the token may do: at least one of the scopes.")
+    except ScopeNotAllowed as error:
+        return _wrong(request, form, "scopes", f"Choose other scopes: {error}.")
     try:
         expires = form.date if form.expires == "date" else form.expires
         request.manager.policy.expiry(expires)
@@ -118,8 +121,8 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
         last_used=max((token.last_used_at for token in tokens if token.last_used_at), default=None),
         now=now,
         new=form or Form(expires="90d" if "90d" in lifetimes else next(iter(lifetimes), "date")),
-        presets=scopes.PRESETS,
-        scopes=scopes.SCOPES,
+        presets=_allowed_presets(policy.scopes),
+        scopes={scope: what for scope, what in scopes.SCOPES.items() if scopes.allows(policy.scopes, scope)},
         titles={held: title for title, held in scopes.PRESETS.values()},
         lifetimes=lifetimes,
         never=policy.never,
@@ -129,6 +132,12 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
         example=_example(request, notice),
     )
     return Page(status, body)
+
+
+def _allowed_presets(allowed: tuple[str, ...]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the presets with the scopes that the site allows; one that would be empty is left out."""
+    presets = {name: (title, scopes.common(held, allowed)) for name, (title, held) in scopes.PRESETS.items()}
+    return {name: preset for name, preset in presets.items() if preset[1]}
 
 
 def _is_allowed(request: PageRequest, lifetime: str) -> bool:

@@ -32,6 +32,7 @@ WELL = json.dumps(
         "metadata_url": "",
         "token_longest": 3600,
         "token_never": False,
+        "token_scopes": [],
     }
 )
 # root is nobody's PUN, so root's tests run the spawner as nobody; who runs as whom for real, tests/system/ sees.
