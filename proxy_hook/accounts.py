@@ -1,27 +1,39 @@
 """Principal → Unix account, never root. Runs in the hook.
 
 A token's row has the uid and the name that the kernel and the name service gave when it was registered. Who
-comes by another way is a name, which a user map may have made of a claim, and is looked up here. Either way
-the spawner's child looks both up again before it becomes anyone, and applies the rules of [pun].
+comes by another way is a name, which a user map may have made of a claim, and is looked up here. Whoever connects
+to the registrar is a uid. In each case the spawner's child looks both up again before it becomes anyone, and applies
+the rules of [pun].
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import pwd
 import re
 import time
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tomli
 
-from proxy_hook.denied import forbidden, unavailable
+from proxy_hook.config import Config
+from proxy_hook.denied import Denied, forbidden, unavailable
+from proxy_hook.spawner.eligible import Refused, Rules, find_account
 
 REMEMBERED = 60.0
 """Seconds for which a name's uid is remembered."""
+REFUSAL_TTL_S = 30.0
+"""How long it is remembered that a uid may not have a PUN."""
+MAX_CACHED_ACCOUNTS = 10_000
+"""Eligible accounts in memory, and as many refused uids."""
+MAX_LOOKUPS = 64
+"""Look-ups of uids that wait for the name service at once."""
 _PATIENCE = 5.0
 _THREADS = 4
 
@@ -70,6 +82,84 @@ class Accounts:
             self._known.clear()
         self._known[name] = (time.monotonic() + REMEMBERED, account)
         return account
+
+
+def rules_of(config: Config) -> Rules:
+    """Return the rules of [pun]: who may have a PUN."""
+    pun = config.pun
+    return Rules(
+        min_uid=pun.min_uid,
+        user_regex=pun.user_regex,
+        disabled_shells=list(pun.disabled_shells),
+        deny_users=list(pun.deny_users),
+        allow_groups=list(pun.allow_groups),
+        only_uid=os.geteuid() if config.single_user else None,
+    )
+
+
+class EligibleAccounts:
+    """Accounts by uid, as far as the rules of [pun] allow them a PUN. Used from the hook's event loop alone.
+
+    Answers are cached, eligible accounts apart from refused uids: a user with 65,536 subordinate uids must not push
+    the others' accounts out of memory. The rules are the spawner's own, in one place (spawner/eligible.py).
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._eligible: OrderedDict[int, tuple[float, UnixAccount]] = OrderedDict()
+        self._refused: OrderedDict[int, tuple[float, str]] = OrderedDict()
+        self._lookups: dict[int, asyncio.Future[UnixAccount]] = {}
+        # Threads of their own: a directory server that hangs fills these, and none that tokens need.
+        self._pool = ThreadPoolExecutor(_THREADS, "eligible")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    async def with_uid(self, uid: int) -> UnixAccount:
+        """Return the account. Raises Denied: 403 with the rule, 503 if the name service does not answer."""
+        now = time.monotonic()
+        if (eligible := self._eligible.get(uid)) and eligible[0] > now:
+            return eligible[1]
+        if (refused := self._refused.get(uid)) and refused[0] > now:
+            raise forbidden(refused[1])
+        lookup = self._lookups.get(uid)
+        if lookup is None:
+            if len(self._lookups) >= MAX_LOOKUPS:
+                raise unavailable("The portal looks up many accounts just now; try again")
+            lookup = asyncio.get_running_loop().run_in_executor(self._pool, self._find, uid)
+            self._lookups[uid] = lookup
+            lookup.add_done_callback(lambda done: self._remember(uid, done))
+        try:
+            return await asyncio.wait_for(asyncio.shield(lookup), _PATIENCE)
+        except asyncio.TimeoutError:
+            raise unavailable("The name service does not answer; try again") from None
+
+    def _find(self, uid: int) -> UnixAccount:
+        if uid == 0:
+            raise forbidden("root has no tokens: run this as an ordinary user")
+        try:
+            account = find_account(pwd.getpwuid(uid).pw_name, uid, self._rules)
+        except KeyError:
+            raise forbidden(f"uid {uid} has no account on this host") from None
+        except Refused as refusal:
+            raise forbidden(str(refusal)) from None
+        return UnixAccount(uid, account.name)
+
+    def _remember(self, uid: int, done: asyncio.Future[UnixAccount]) -> None:
+        del self._lookups[uid]
+        error, now = done.exception(), time.monotonic()
+        if error is None:
+            _cache(self._eligible, uid, (now + REMEMBERED, done.result()))
+        elif isinstance(error, Denied):
+            _cache(self._refused, uid, (now + REFUSAL_TTL_S, error.message))
+
+
+def _cache(entries: OrderedDict[int, Any], uid: int, entry: Any) -> None:
+    entries[uid] = entry
+    entries.move_to_end(uid)
+    if len(entries) > MAX_CACHED_ACCOUNTS:
+        entries.popitem(last=False)
 
 
 class UserMap:

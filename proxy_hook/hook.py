@@ -25,6 +25,7 @@ from proxy_hook.sign_in import SignIn, said_no_elsewhere
 from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.web import Headers, WebAnswer, WebRequest, request_from
 from tokens.assertion import LIFETIME, Signer
+from tokens.lifetime import Policy
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 log = logging.getLogger("punway.hook")
@@ -50,9 +51,6 @@ class Assertions:
         self._signed[principal.key] = (time.monotonic() + LIFETIME / 2, principal, note)
         return note
 
-    def forget(self, key: str) -> None:
-        self._signed.pop(key, None)
-
 
 @dataclass
 class Hook:
@@ -65,10 +63,10 @@ class Hook:
     sign_in: SignIn
     metadata: ResourceMetadata
     rates: Rates
+    policy: Policy
 
     def __post_init__(self) -> None:
         self._assertions = Assertions(self.signer)
-        self.routes.on_drop = self._assertions.forget
 
     async def admit(self, principal: Principal) -> Headers:
         """Where the principal's app is, and the note for it. Raises Denied."""
@@ -85,7 +83,7 @@ class Hook:
         try:
             given = credential(headers)
             if isinstance(given, BearerToken):
-                return await by_token(self.routes, given, lambda: self.rates.check_flood(address))
+                return await by_token(self.routes, self.policy, given)
             if self.by_jwt is None:
                 raise unauthorized("Invalid or missing API token: a token is 64 hex characters", "invalid_token")
             return await self.by_jwt(given)

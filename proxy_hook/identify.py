@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from proxy_hook.idp import IdentityProvider
 from proxy_hook.routes import RouteTable
 from proxy_hook.sessions import Session
 from tokens import scopes
+from tokens.lifetime import Policy
 from tokens.token import sha256_of
 
 
@@ -22,8 +22,8 @@ from tokens.token import sha256_of
 class Principal:
     """Who was proved, and as which account. ``key`` names the credential, and is no secret.
 
-    For a token, ``sha256`` is its hash, and the PUN has the last word on its scopes; for a session, ``sid``
-    names it to the PUN.
+    ``scopes`` are those of a JWT, or for a token the ones that the site allows; the token's own are in the user's
+    file, which the PUN reads. ``sha256`` is a token's hash. ``sid`` names a session to the PUN.
     """
 
     via: str
@@ -34,25 +34,29 @@ class Principal:
     sid: str | None = None
 
 
-async def by_token(routes: RouteTable, token: BearerToken, before_lookup: Callable[[], None]) -> Principal:
-    """The principal of one of our tokens, through the route table. Raises Denied (401), and what ``before_lookup``
-    raises, which is called where the token is not in memory."""
+async def by_token(routes: RouteTable, policy: Policy, token: BearerToken) -> Principal:
+    """Return the principal of one of our tokens, through the route table.
+
+    The site's policy holds whatever the user's file says: the lifetime is counted from when the hook first saw the
+    token. Raises Denied (401).
+    """
     digest = sha256_of(token.secret)
-    route = routes.remembered(digest)
-    if route is None:
-        before_lookup()
-        route = await asyncio.to_thread(routes.find, digest)
+    route = await routes.route_of(digest)
     if route is None:
         # Unknown, revoked and another host's are one answer: which it is, a guesser need not know.
         raise unauthorized("Invalid or missing API token: this token is not known, or was revoked", "invalid_token")
-    return Principal("token", UnixAccount(route.uid, route.name), digest, sha256=digest)
+    if policy.longest and time.time() >= route.first_seen + policy.longest.total_seconds():
+        message = "Invalid or missing API token: this token is older than the site allows; make a new one"
+        raise unauthorized(message, "invalid_token")
+    return Principal("token", UnixAccount(route.uid, route.name), digest, sha256=digest, scopes=policy.scopes)
 
 
 class ByJwt:
     """The principals of the identity provider's bearer tokens."""
 
-    def __init__(self, settings: Idp, provider: IdentityProvider, accounts: Accounts) -> None:
+    def __init__(self, settings: Idp, provider: IdentityProvider, accounts: Accounts, policy: Policy) -> None:
         self._settings = settings
+        self._policy = policy
         self._provider = provider
         self._accounts = accounts
         self._map = UserMap(settings.user_map)
@@ -61,7 +65,7 @@ class ByJwt:
         """Raises Denied: 401, 403 for an identity that is no user here, 503 without the provider's keys."""
         claims = await self._provider.access_token(credential.token)
         account = await self._accounts.named(self._map.name_of(claims.get(self._settings.user_claim)))
-        held = scopes_of(claims.get(self._settings.scope_claim))
+        held = scopes.common(scopes_of(claims.get(self._settings.scope_claim)), self._policy.scopes)
         return Principal("jwt", account, sha256_of(credential.token), scopes=held)
 
 

@@ -19,8 +19,8 @@ from proxy_hook.denied import Denied
 from proxy_hook.identify import Principal
 from proxy_hook.web import Headers
 
-FLOOD = 10
-"""So many times the refusals of an address that are answered as such, and its tokens are not looked up any more."""
+REGISTRAR_REQUESTS = 240
+"""Requests a minute that one account may send to the registrar."""
 
 
 class Rates:
@@ -31,7 +31,7 @@ class Rates:
         self._reads = _items("token-reads", limits.token_reads), _items("user-reads", limits.user_reads)
         self._writes = _items("token-writes", limits.token_writes), _items("user-writes", limits.user_writes)
         self._refused = RateLimitItemPerMinute(limits.refused) if limits.refused else None
-        self._flood = RateLimitItemPerMinute(limits.refused * FLOOD) if limits.refused else None
+        self._registrar = RateLimitItemPerMinute(REGISTRAR_REQUESTS, namespace="registrar")
 
     def spend(self, principal: Principal, *, writes: bool) -> Headers:
         """Count one request of a caller; what it is told of what is left. Raises Denied (429) when nothing is."""
@@ -57,21 +57,19 @@ class Rates:
 
     def count_refusal(self, address: str, no: Denied) -> Denied:
         """The refusal of a credential that was sent from an address; another (429) where it has sent many."""
-        if self._refused is None or self._flood is None:
+        if self._refused is None or self._counts.hit(self._refused, _network(address)):
             return no
-        network = _network(address)
-        self._counts.hit(self._flood, "flood", network)
-        return no if self._counts.hit(self._refused, network) else self._too_many(network)
-
-    def check_flood(self, address: str) -> None:
-        """Before a token is looked up that nobody has used of late. Raises Denied (429)."""
-        if self._flood is not None and not self._counts.test(self._flood, "flood", _network(address)):
-            raise self._too_many(_network(address))
-
-    def _too_many(self, network: str) -> Denied:
-        assert self._refused
-        reset, _ = self._counts.get_window_stats(self._refused, network)
         message = "Too many credentials from your address were refused; a good one is still taken"
+        return self._too_many(message, self._refused, _network(address))
+
+    def spend_at_registrar(self, uid: int) -> None:
+        """Count one request of an account to the registrar. Raises Denied (429)."""
+        if not self._counts.hit(self._registrar, str(uid)):
+            message = f"More than {REGISTRAR_REQUESTS} requests about tokens in a minute; try again in a minute"
+            raise self._too_many(message, self._registrar, str(uid))
+
+    def _too_many(self, message: str, item: RateLimitItemPerMinute, whose: str) -> Denied:
+        reset, _ = self._counts.get_window_stats(item, whose)
         return Denied(429, "too_many_requests", message, retry_after=max(1, math.ceil(reset - time.time())))
 
 

@@ -1,20 +1,19 @@
 """The registrar: a user's processes register and forget their own token hashes, and ask for a one-time link to
-sign a browser in. A thread of the hook.
+sign a browser in. A task in the hook's event loop.
 
-Every local user may connect to RUN/register.sock; the kernel says who it is (SO_PEERCRED), and no message
-can. One JSON line each way (tokens/register.py is the client). Nobody can hold it up: a connection has
-TIMEOUT seconds, and a uid so many at once.
+Every local user may connect to RUN/register.sock; the kernel says who it is (SO_PEERCRED), and no message can. One
+JSON line goes each way (tokens/register.py is the client). Nobody can hold it up: a conversation has one deadline, a
+uid has a share of the connections, an account that may not have a PUN is refused before a line is read, and what
+the disk or the name service takes its time for is done in other threads.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import pwd
 import socket
 import struct
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,21 +21,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy_hook import audit
-from proxy_hook.accounts import UnixAccount
+from proxy_hook.accounts import EligibleAccounts, UnixAccount
 from proxy_hook.denied import Denied
+from proxy_hook.rates import Rates
 from proxy_hook.routes import RouteTable
 from proxy_hook.sessions import Links
 from proxy_hook.sign_in import ONCE
 from tokens.register import MESSAGE_SIZE, NOTE_KEYS
 from tokens.token import is_sha256
 
-TIMEOUT = 5.0
-"""Seconds that a connection has for its request and its answer."""
-THREADS, EACH = 8, 2
-"""Connections served at once, and of one uid at once."""
+DEADLINE_S = 5.0
+"""How long a conversation may take, from the accepted connection to the sent answer."""
+CONNECTIONS, CONNECTIONS_PER_UID = 256, 2
+"""Conversations at once: of all uids together, and of one."""
+ACCEPTS_PER_ROUND, ROUND_PAUSE_S = 50, 0.01
+"""Accepted connections before the event loop turns to nginx's questions for a moment. A local user who connects in a
+loop costs the hook a fraction of its time, and others their turn within a fraction of a second."""
+ACCEPT_RETRY_S = 0.1
 
 NOTE_LENGTH = 400
 """Greatest length of each text in a note, in characters."""
+
+_BUSY = b'{"ok": false, "busy": true, "message": "too many requests at once; try again"}\n'
+
+log = logging.getLogger("punway.hook")
 
 
 @dataclass(frozen=True)
@@ -53,80 +61,113 @@ class Malformed(Exception):
 
 
 class Registrar:
-    """Serves an inherited listening socket until the process ends. Without ``links`` there are no one-time links."""
+    """Answers on a listening socket. Without ``links`` there are no one-time links."""
 
-    def __init__(self, listener: socket.socket, routes: RouteTable, links: Links | None = None) -> None:
-        self._listener = listener
+    def __init__(
+        self, routes: RouteTable, accounts: EligibleAccounts, rates: Rates, links: Links | None = None
+    ) -> None:
         self._routes = routes
+        self._accounts = accounts
+        self._rates = rates
         self._links = links
-        self._busy: Counter[int] = Counter()
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(THREADS, "registrar")
+        self._conversations: set[asyncio.Task[None]] = set()
+        self._of_uid: Counter[int] = Counter()
+        # One thread: SQLite has one writer at a time, and each account has at most CONNECTIONS_PER_UID requests in it.
+        self._writer = ThreadPoolExecutor(1, "registrar")
 
-    def start(self) -> None:
-        threading.Thread(target=self._accept, name="registrar", daemon=True).start()
+    async def serve(self, listener: socket.socket) -> None:
+        """Accept connections until the task is cancelled. Raises OSError when the listener is closed."""
+        listener.setblocking(False)
+        accepted = 0
+        try:
+            while True:
+                connection = await self._accept(listener)
+                self._admit(connection)
+                accepted += 1
+                if accepted % ACCEPTS_PER_ROUND == 0:
+                    await asyncio.sleep(ROUND_PAUSE_S)
+        finally:
+            conversations = list(self._conversations)
+            for conversation in conversations:
+                conversation.cancel()
+            await asyncio.gather(*conversations, return_exceptions=True)
+            self._writer.shutdown()
 
-    def _accept(self) -> None:
+    async def _accept(self, listener: socket.socket) -> socket.socket:
+        loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = await loop.sock_accept(listener)
             except OSError as error:
-                if self._listener.fileno() < 0:
-                    return
-                # Out of descriptors, say: that passes, and nobody else would start this thread again.
-                logging.getLogger("punway.hook").error("the registrar could not accept: %s", error)
-                time.sleep(0.1)
-                continue
-            uid = _peer_uid(connection)
-            with self._lock:
-                free = self._busy[uid] < EACH
-                self._busy[uid] += free
-            if free:
-                self._pool.submit(self._serve, connection, uid)
+                if listener.fileno() < 0:
+                    raise
+                # For example, no descriptors are left. That passes.
+                log.error("the registrar could not accept a connection, retrying: %s", error)
+                await asyncio.sleep(ACCEPT_RETRY_S)
             else:
-                # So short a line fits the socket's buffer; it cannot block.
-                connection.sendall(b'{"ok": false, "busy": true, "message": "too many requests at once; try again"}\n')
-                connection.close()
+                return connection
 
-    def _serve(self, connection: socket.socket, uid: int) -> None:
+    def _admit(self, connection: socket.socket) -> None:
+        """Begin a conversation, or refuse it at once if its uid or all together have their share already."""
+        connection.setblocking(False)
+        uid = _peer_uid(connection)
+        if len(self._conversations) >= CONNECTIONS or self._of_uid[uid] >= CONNECTIONS_PER_UID:
+            _refuse(connection)
+            return
+        self._of_uid[uid] += 1
+        conversation = asyncio.get_running_loop().create_task(self._converse(connection, uid))
+        self._conversations.add(conversation)
+        conversation.add_done_callback(lambda done: self._ended(done, uid))
+
+    def _ended(self, conversation: asyncio.Task[None], uid: int) -> None:
+        self._conversations.discard(conversation)
+        self._of_uid[uid] -= 1
+        if not self._of_uid[uid]:
+            del self._of_uid[uid]
+        if not conversation.cancelled() and (error := conversation.exception()):
+            log.error("a conversation with uid %d failed with an unexpected error", uid, exc_info=error)
+
+    async def _converse(self, connection: socket.socket, uid: int) -> None:
+        with connection:
+            try:
+                await asyncio.wait_for(self._serve(connection, uid), DEADLINE_S)
+            except (OSError, asyncio.TimeoutError):
+                pass  # The caller hung up, or was too slow; it has lost its own request alone.
+
+    async def _serve(self, connection: socket.socket, uid: int) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            with connection:
-                connection.settimeout(TIMEOUT)
-                with connection.makefile("rb") as lines:
-                    answer = self._answer(uid, lines.readline(MESSAGE_SIZE))
-                connection.sendall(json.dumps(answer).encode() + b"\n")
-        except OSError:
-            pass  # The caller hung up, or was too slow; it has lost its own request alone.
-        finally:
-            with self._lock:
-                self._busy[uid] -= 1
-                if not self._busy[uid]:
-                    del self._busy[uid]
+            account = await self._accounts.with_uid(uid)
+            self._rates.spend_at_registrar(uid)
+        except Denied as no:
+            answer: dict[str, Any] = {"ok": False, "message": no.message}
+        else:
+            line = await _read_line(connection)
+            answer = await loop.run_in_executor(self._writer, self._answer, account, line)
+        await loop.sock_sendall(connection, json.dumps(answer).encode() + b"\n")
 
-    def _answer(self, uid: int, line: bytes) -> dict[str, Any]:
+    def _answer(self, account: UnixAccount, line: bytes) -> dict[str, Any]:
         try:
             request = _request(line)
-            if uid == 0:
-                raise Malformed("root has no tokens: run this as an ordinary user")
-            try:
-                account = UnixAccount(uid, pwd.getpwuid(uid).pw_name)
-            except KeyError:
-                raise Malformed(f"uid {uid} has no account on this host") from None
             return {"ok": True, **DO[request.do](self, account, request)}
-        except (Malformed, Denied) as error:
+        except Malformed as error:
             return {"ok": False, "message": str(error)}
         except Exception:
-            logging.getLogger("punway.hook").exception("the registrar could not answer uid %d", uid)
-            return {"ok": False, "message": "the portal's route table cannot be used just now"}
+            log.exception("the registrar could not answer uid %d", account.uid)
+            return {"ok": False, "message": "the portal's route table cannot be used just now; try again later"}
 
     def _add(self, account: UnixAccount, request: Request) -> dict[str, Any]:
-        refused = self._routes.add(account.uid, account.name, request.hashes)
-        for sha256, reason in refused.items():
-            note = {"sha256": sha256[:12], **(request.note or {})}
-            audit.record("token.made" if request.note else "token.told", "refused", account.name, reason=reason, **note)
-        if request.note and not refused:
-            audit.record("token.made", "ok", account.name, **request.note)
-        return {"refused": [f"{sha256[:12]}…: {reason}" for sha256, reason in refused.items()]}
+        """Register hashes. Without a note, one that is new was put into the file by something else than Punway."""
+        added = self._routes.add(account.uid, account.name, request.hashes)
+        action, note = ("token.made", request.note) if request.note else ("token.found", {})
+        for sha256, reason in added.refused.items():
+            audit.record(action, "refused", account.name, reason=reason, sha256=sha256[:12], **note)
+        if request.note and not added.refused:
+            audit.record(action, "ok", account.name, **note)
+        elif not request.note:
+            for sha256 in added.new:
+                audit.record(action, "ok", account.name, sha256=sha256[:12])
+        return {"refused": [f"{sha256[:12]}…: {reason}" for sha256, reason in added.refused.items()]}
 
     def _drop(self, account: UnixAccount, request: Request) -> dict[str, Any]:
         self._routes.drop(account.uid, request.hashes)
@@ -174,6 +215,27 @@ def _is_note(note: Any) -> bool:
     return isinstance(note, dict) and all(
         key in NOTE_KEYS and isinstance(value, str) and len(value) <= NOTE_LENGTH for key, value in note.items()
     )
+
+
+async def _read_line(connection: socket.socket) -> bytes:
+    """Return what comes until the first newline, MESSAGE_SIZE bytes, or the end."""
+    loop = asyncio.get_running_loop()
+    received = bytearray()
+    while b"\n" not in received and len(received) < MESSAGE_SIZE:
+        piece = await loop.sock_recv(connection, MESSAGE_SIZE - len(received))
+        if not piece:
+            break
+        received += piece
+    return bytes(received)
+
+
+def _refuse(connection: socket.socket) -> None:
+    with connection:
+        try:
+            # So short a line fits the socket's buffer; it does not block.
+            connection.send(_BUSY)
+        except OSError:
+            pass  # The caller has hung up already, and needs no answer.
 
 
 def _peer_uid(connection: socket.socket) -> int:

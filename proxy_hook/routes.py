@@ -1,14 +1,19 @@
-"""RouteTable: sha256(token) → account. It routes; whether a token is good, the user's own file decides.
+"""RouteTable: sha256(token) → account, and when the hook first saw the token.
 
-Runs in the hook. Rows come and go through the registrar alone. A revoked hash stays as a tombstone, so that
-an old tokens.json that comes back from a backup opens nothing.
+Runs in the hook. It routes; whether a token is good, the user's own file decides. Rows come and go through the
+registrar alone. A row is never deleted by its user: a revoked or released one stays, so that an old tokens.json
+opens nothing, and a token cannot be made young again by registering it a second time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -24,20 +29,25 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
+    or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
 
 ROWS = 200
 """Greatest number of live rows of one uid."""
-TOMBSTONES = 10_000
-"""Tombstones kept for one uid; beyond it the oldest go, so that no user can fill the disk."""
-SETTLED = timedelta(minutes=1)
-"""How old a route must be before it is let go because no token of its user has it."""
-REMEMBERED = 10_000
-"""Rows remembered in memory."""
+ENDED_ROWS = 10_000
+"""Revoked and released rows kept for one uid; the oldest are deleted, so that no user can fill the disk."""
+MIN_AGE_TO_RELEASE = timedelta(minutes=1)
+"""Age of a route before it is released because no token of its user has it."""
+MAX_CACHED_ROUTES = 10_000
+"""Routes in memory. One user has at most ROWS of them."""
+READER_THREADS = 2
 
 _metadata = MetaData()
 _routes = Table(
@@ -46,28 +56,48 @@ _routes = Table(
     Column("sha256", String(64), primary_key=True),
     Column("uid", Integer, nullable=False, index=True),
     Column("name", String(256), nullable=False),
+    # When the hook first saw the token. It stays when the route is released and registered again.
     Column("created_at", String(32), nullable=False),
     Column("revoked_at", String(32)),
+    Column("released_at", String(32)),
 )
+_live = _routes.c.revoked_at.is_(None) & _routes.c.released_at.is_(None)
+_ended = or_(_routes.c.revoked_at.is_not(None), _routes.c.released_at.is_not(None))
+_ended_at = func.coalesce(_routes.c.revoked_at, _routes.c.released_at)
 
 
 @dataclass(frozen=True)
 class Route:
+    """The account that a token leads to. ``first_seen`` is a Unix time in seconds."""
+
     uid: int
     name: str
+    first_seen: float
+
+
+@dataclass(frozen=True)
+class Added:
+    """The result of an ``add``: hashes that are new to the table, and refused ones with the reason."""
+
+    new: list[str]
+    refused: dict[str, str]
 
 
 class RouteTable:
-    """The table at an SQLAlchemy URL. Its methods may be called from any thread."""
+    """The table at an SQLAlchemy URL. Its methods may be called from any thread.
+
+    One writer at a time holds the lock. Readers take no lock, so a look-up never waits for a write to reach the disk.
+    """
 
     def __init__(self, url: str) -> None:
         self._engine = create_engine(url)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _tune_sqlite)
         _metadata.create_all(self._engine)
-        self._remembered: dict[str, Route] = {}
-        self._lock = threading.Lock()
-        self.on_drop: Callable[[str], None] = lambda _sha256: None
+        self._add_missing_column()
+        self._write_lock = threading.Lock()
+        self._cache = _RouteCache()
+        self._readers = ThreadPoolExecutor(READER_THREADS, "route-reader")
 
     @classmethod
     def in_folder(cls, folder: Path) -> RouteTable:
@@ -77,111 +107,172 @@ class RouteTable:
 
     def close(self) -> None:
         """Close the connections to the table."""
+        self._readers.shutdown()
         self._engine.dispose()
 
-    def remembered(self, sha256: str) -> Route | None:
-        """The route of a hash if it is in memory; never waits."""
-        return self._remembered.get(sha256)
-
-    def find(self, sha256: str) -> Route | None:
-        """The route of a hash, unless it is unknown or revoked."""
-        with self._lock, self._engine.connect() as connection:
-            row = connection.execute(
-                select(_routes.c.uid, _routes.c.name).where(_routes.c.sha256 == sha256, _routes.c.revoked_at.is_(None))
-            ).first()
-            return None if row is None else self._remember(sha256, Route(row.uid, row.name))
-
-    def add(self, uid: int, name: str, hashes: Iterable[str]) -> dict[str, str]:
-        """Give hashes to a uid; those that were not taken, each with the reason."""
-        with self._lock:
-            with self._engine.begin() as connection:
-                refused, added = self._add(connection, uid, name, hashes)
-            for sha256 in added:
-                self._remember(sha256, Route(uid, name))
-        return refused
-
-    def _add(
-        self, connection: Connection, uid: int, name: str, hashes: Iterable[str]
-    ) -> tuple[dict[str, str], list[str]]:
-        """Those that were not taken, each with the reason, and those that are new."""
-        refused: dict[str, str] = {}
-        added: list[str] = []
-        live = self._count(connection, uid, revoked=False)
-        for sha256 in hashes:
-            row = connection.execute(select(_routes).where(_routes.c.sha256 == sha256)).first()
-            if row is None and live >= ROWS:
-                refused[sha256] = f"a user has at most {ROWS} tokens"
-            elif row is None:
-                try:
-                    with connection.begin_nested():
-                        connection.execute(insert(_routes).values(sha256=sha256, uid=uid, name=name, created_at=_now()))
-                    live += 1
-                    added.append(sha256)
-                except IntegrityError:
-                    refused[sha256] = "another user holds this token"  # Another host was quicker.
-            elif row.uid != uid:
-                refused[sha256] = "another user holds this token"
-            elif row.revoked_at is not None:
-                refused[sha256] = "this token was revoked"
-            elif row.name != name:
-                connection.execute(update(_routes).where(_routes.c.sha256 == sha256).values(name=name))
-                self._remembered.pop(sha256, None)
-        return refused, added
-
-    def _remember(self, sha256: str, route: Route) -> Route:
-        if len(self._remembered) >= REMEMBERED:
-            self._remembered.clear()
-        self._remembered[sha256] = route
+    async def route_of(self, sha256: str) -> Route | None:
+        """Return the live route of a hash, from memory or by a look-up in a reader thread."""
+        route = self._cache.get(sha256)
+        if route is None:
+            route = await asyncio.get_running_loop().run_in_executor(self._readers, self.find, sha256)
         return route
 
-    def drop(self, uid: int, hashes: Iterable[str]) -> None:
-        """Revoke hashes of a uid, registered or not: none of them can be registered again."""
-        with self._lock, self._engine.begin() as connection:
-            for sha256 in hashes:
-                row = connection.execute(select(_routes).where(_routes.c.sha256 == sha256)).first()
-                if row is None:
-                    values = {"sha256": sha256, "uid": uid, "name": "", "created_at": _now(), "revoked_at": _now()}
-                    connection.execute(insert(_routes).values(values))
-                elif row.uid == uid and row.revoked_at is None:
-                    connection.execute(update(_routes).where(_routes.c.sha256 == sha256).values(revoked_at=_now()))
-                if row is None or row.uid == uid:
-                    self._remembered.pop(sha256, None)
-                    self.on_drop(sha256)
-            self._bury(connection, uid)
+    def find(self, sha256: str) -> Route | None:
+        """Return the live route of a hash; None for an unknown, revoked or released one."""
+        ticket, route = self._cache.begin(sha256), None
+        try:
+            with self._engine.connect() as connection:
+                row = connection.execute(select(_routes).where(_routes.c.sha256 == sha256, _live)).first()
+            if row is not None:
+                route = Route(row.uid, row.name, _seconds(row.created_at))
+        finally:
+            self._cache.finish(sha256, ticket, route)
+        return route
 
-    def keep(self, uid: int, hashes: Iterable[str]) -> None:
-        """Let go of a uid's routes to tokens that are not among ``hashes``; they may be registered again.
-
-        One that is younger than SETTLED stays: its token may be about to be written.
-        """
-        settled = (datetime.now(timezone.utc) - SETTLED).isoformat(timespec="seconds")
-        with self._lock, self._engine.begin() as connection:
-            mine = (_routes.c.uid == uid) & _routes.c.revoked_at.is_(None) & (_routes.c.created_at < settled)
-            connection.execute(delete(_routes).where(mine, _routes.c.sha256.not_in(list(hashes))))
-            self._remembered.clear()
-
-    def hashes(self, uid: int) -> list[str]:
-        """The hashes that lead to a uid."""
-        with self._lock, self._engine.connect() as connection:
-            rows = connection.execute(
-                select(_routes.c.sha256)
-                .where(_routes.c.uid == uid, _routes.c.revoked_at.is_(None))
-                .order_by(_routes.c.created_at)
-            )
-            return [row.sha256 for row in rows]
+    def add(self, uid: int, name: str, hashes: Collection[str]) -> Added:
+        """Register hashes for a uid. A hash that the uid has released is live again, with its first ``created_at``."""
+        added = Added([], {})
+        with self._writing() as connection:
+            found = connection.execute(select(_routes).where(_routes.c.sha256.in_(hashes)))
+            rows = {row.sha256: row for row in found}
+            live = self._count(connection, uid, _live)
+            for sha256 in dict.fromkeys(hashes):
+                row = rows.get(sha256)
+                if row is not None and row.uid != uid:
+                    added.refused[sha256] = "another user holds this token"
+                elif row is not None and row.revoked_at is not None:
+                    added.refused[sha256] = "this token was revoked"
+                elif row is not None and row.released_at is None:
+                    continue
+                elif live >= ROWS:
+                    added.refused[sha256] = f"a user has at most {ROWS} tokens"
+                elif row is not None:
+                    connection.execute(update(_routes).where(_routes.c.sha256 == sha256).values(released_at=None))
+                    live += 1
+                else:
+                    self._insert(connection, uid, name, sha256, added)
+                    live += 1
+            renamed = [sha256 for sha256, row in rows.items() if row.uid == uid and row.name != name]
+            connection.execute(update(_routes).where(_routes.c.sha256.in_(renamed)).values(name=name))
+        self._cache.forget(renamed)
+        return added
 
     @staticmethod
-    def _count(connection: Connection, uid: int, *, revoked: bool) -> int:
-        which = _routes.c.revoked_at.is_not(None) if revoked else _routes.c.revoked_at.is_(None)
+    def _insert(connection: Connection, uid: int, name: str, sha256: str, added: Added) -> None:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(_routes).values(sha256=sha256, uid=uid, name=name, created_at=_now()))
+        except IntegrityError:
+            added.refused[sha256] = "another user holds this token"  # Another host was quicker.
+        else:
+            added.new.append(sha256)
+
+    def drop(self, uid: int, hashes: Collection[str]) -> None:
+        """Revoke hashes of a uid, registered or not. A revoked hash can never be registered again."""
+        with self._writing() as connection:
+            rows = connection.execute(select(_routes.c.sha256, _routes.c.uid).where(_routes.c.sha256.in_(hashes)))
+            owners = {row.sha256: row.uid for row in rows}
+            own = [sha256 for sha256, owner in owners.items() if owner == uid]
+            barred = [
+                {"sha256": sha256, "uid": uid, "name": "", "created_at": _now(), "revoked_at": _now()}
+                for sha256 in dict.fromkeys(hashes)
+                if sha256 not in owners
+            ]
+            still_good = _routes.c.sha256.in_(own) & _routes.c.revoked_at.is_(None)
+            connection.execute(update(_routes).where(still_good).values(revoked_at=_now()))
+            if barred:
+                connection.execute(insert(_routes), barred)
+            self._delete_oldest_ended(connection, uid)
+        self._cache.forget(own)
+
+    def keep(self, uid: int, hashes: Collection[str]) -> None:
+        """Release a uid's routes to tokens that are not among ``hashes``; they may be registered again.
+
+        A route younger than MIN_AGE_TO_RELEASE stays: its token may be about to be written.
+        """
+        before = _text(datetime.now(timezone.utc) - MIN_AGE_TO_RELEASE)
+        with self._writing() as connection:
+            mine = (_routes.c.uid == uid) & _live & (_routes.c.created_at < before)
+            released = [
+                row.sha256
+                for row in connection.execute(select(_routes.c.sha256).where(mine, _routes.c.sha256.not_in(hashes)))
+            ]
+            connection.execute(update(_routes).where(_routes.c.sha256.in_(released)).values(released_at=_now()))
+            self._delete_oldest_ended(connection, uid)
+        self._cache.forget(released)
+
+    def hashes(self, uid: int) -> list[str]:
+        """Return the hashes that lead to a uid, oldest first."""
+        query = select(_routes.c.sha256).where(_routes.c.uid == uid, _live).order_by(_routes.c.created_at)
+        with self._engine.connect() as connection:
+            return [row.sha256 for row in connection.execute(query)]
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._write_lock, self._engine.begin() as connection:
+            yield connection
+
+    @staticmethod
+    def _count(connection: Connection, uid: int, which: ColumnElement[bool]) -> int:
         query = select(func.count()).select_from(_routes).where(_routes.c.uid == uid, which)
         return int(connection.execute(query).scalar_one())
 
-    def _bury(self, connection: Connection, uid: int) -> None:
-        too_many = self._count(connection, uid, revoked=True) - TOMBSTONES
+    def _delete_oldest_ended(self, connection: Connection, uid: int) -> None:
+        too_many = self._count(connection, uid, _ended) - ENDED_ROWS
         if too_many > 0:
-            mine = (_routes.c.uid == uid) & _routes.c.revoked_at.is_not(None)
-            oldest = select(_routes.c.sha256).where(mine).order_by(_routes.c.revoked_at).limit(too_many)
+            mine = (_routes.c.uid == uid) & _ended
+            oldest = select(_routes.c.sha256).where(mine).order_by(_ended_at).limit(too_many)
             connection.execute(delete(_routes).where(_routes.c.sha256.in_(oldest)))
+
+    def _add_missing_column(self) -> None:
+        """Bring a table of version 0.1.0 up to date."""
+        if "released_at" not in {column["name"] for column in inspect(self._engine).get_columns("routes")}:
+            with self._engine.begin() as connection:
+                connection.execute(text("ALTER TABLE routes ADD COLUMN released_at VARCHAR(32)"))
+
+
+class _RouteCache:
+    """Routes in memory, the least recently used evicted first.
+
+    A look-up caches its result only if nobody forgot the hash in the meantime; otherwise a look-up that began before
+    a revocation could bring the route back after it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._routes: OrderedDict[str, Route] = OrderedDict()
+        self._lookups: dict[str, object] = {}
+
+    def get(self, sha256: str) -> Route | None:
+        with self._lock:
+            route = self._routes.get(sha256)
+            if route is not None:
+                self._routes.move_to_end(sha256)
+            return route
+
+    def begin(self, sha256: str) -> object:
+        """Return a ticket for a look-up that is about to start."""
+        ticket = object()
+        with self._lock:
+            self._lookups[sha256] = ticket
+        return ticket
+
+    def finish(self, sha256: str, ticket: object, route: Route | None) -> None:
+        """Cache the result of a look-up, unless its ticket was taken away."""
+        with self._lock:
+            if self._lookups.get(sha256) is not ticket:
+                return
+            del self._lookups[sha256]
+            if route is not None:
+                self._routes[sha256] = route
+                if len(self._routes) > MAX_CACHED_ROUTES:
+                    self._routes.popitem(last=False)
+
+    def forget(self, hashes: Collection[str]) -> None:
+        with self._lock:
+            for sha256 in hashes:
+                self._routes.pop(sha256, None)
+                self._lookups.pop(sha256, None)
 
 
 def _tune_sqlite(connection: object, _record: object) -> None:
@@ -194,4 +285,12 @@ def _tune_sqlite(connection: object, _record: object) -> None:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return _text(datetime.now(timezone.utc))
+
+
+def _text(when: datetime) -> str:
+    return when.isoformat(timespec="seconds")
+
+
+def _seconds(stored: str) -> float:
+    return datetime.fromisoformat(stored).timestamp()

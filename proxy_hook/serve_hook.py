@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import resource
 import socket
 import sys
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from proxy_hook.unprivileged import become, bind
 
 
 def main(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT. Raises SystemExit when a part of the hook has ended by itself."""
     run = config.run_dir
+    # A connection of nginx or of a local user takes a descriptor each, and the usual soft limit is 1,024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     hook_socket = bind(run / "hook.sock", 0o660)
     register_socket = bind(run / "register.sock", 0o666)
     public_key = os.open(run / "assertion.pub", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -60,9 +64,10 @@ def _serve(
     config: Config, secrets: Secrets, hook_socket: socket.socket, register_socket: socket.socket, public_key: int
 ) -> None:
     import uvicorn
+    import uvloop
 
     from proxy_hook import audit
-    from proxy_hook.accounts import Accounts
+    from proxy_hook.accounts import Accounts, EligibleAccounts, rules_of
     from proxy_hook.hook import Hook
     from proxy_hook.identify import ByJwt
     from proxy_hook.idp import IdentityProvider
@@ -74,12 +79,14 @@ def _serve(
     from proxy_hook.sessions import Links, Sessions
     from proxy_hook.sign_in import SignIn
     from proxy_hook.spawner_client import SpawnerClient
+    from proxy_hook.supervision import end_on_thread_failure, run_together
     from tokens.assertion import Signer
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway hook: %(name)s: %(message)s")
     for name in ("uvicorn", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
     audit.to_stderr()
+    end_on_thread_failure()
     signer = Signer()
     with os.fdopen(public_key, "wb") as file:
         file.truncate()
@@ -87,23 +94,25 @@ def _serve(
     routes = RouteTable.in_folder(Path(config.portal.state_dir))
     spawner = SpawnerClient(config.run_dir / "spawner.sock")
     accounts, provider, links = Accounts(config.pun.user_regex), IdentityProvider(config.idp), Links()
+    rates = Rates(config.limits)
     oidc = OidcSignIn(config, provider, secrets.client) if config.login.oidc else None
     sessions = Sessions(config.login.session_lifetime)
     hook = Hook(
         routes=routes,
         spawner=spawner,
         signer=signer,
-        by_jwt=ByJwt(config.idp, provider, accounts) if config.takes_jwts else None,
+        by_jwt=ByJwt(config.idp, provider, accounts, config.token_policy) if config.takes_jwts else None,
         sign_in=SignIn(config, sessions, links, accounts, spawner, oidc, secrets.front),
         metadata=ResourceMetadata(config),
-        rates=Rates(config.limits),
+        rates=rates,
+        policy=config.token_policy,
     )
-    Registrar(register_socket, routes, links if config.login.link else None).start()
+    eligible = EligibleAccounts(rules_of(config))
+    registrar = Registrar(routes, eligible, rates, links if config.login.link else None)
     server = uvicorn.Server(
         uvicorn.Config(
             hook,
             http="httptools",
-            loop="uvloop",
             lifespan="off",
             interface="asgi3",
             log_config=None,
@@ -115,6 +124,13 @@ def _serve(
             timeout_graceful_shutdown=5,
         )
     )
-    logging.getLogger("punway").info("ready")
-    server.run(sockets=[hook_socket])
+
+    async def serve() -> None:
+        logging.getLogger("punway").info("ready")
+        await run_together(
+            server.serve(sockets=[hook_socket]),
+            {"registrar": registrar.serve(register_socket), "audit log": audit.write_omitted_regularly()},
+        )
+
+    uvloop.run(serve())
     routes.close()

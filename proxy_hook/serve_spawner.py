@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import pwd
+from dataclasses import asdict
 
+from proxy_hook.accounts import rules_of
 from proxy_hook.config import Config, interpreter
 from proxy_hook.folders import nginx_group, prepare
 
@@ -42,20 +44,13 @@ def settings_of(config: Config) -> str:
         "metadata_url": config.metadata_url,
         "token_longest": int(policy.longest.total_seconds()) if policy.longest else None,
         "token_never": policy.never,
+        "token_scopes": policy.scopes,
     }
     if config.single_user:
         hook_uid, nginx_gid = os.geteuid(), os.getegid()
     else:
         hook_uid = pwd.getpwnam(portal.hook_user).pw_uid
         nginx_gid = nginx_group(config)
-    rules = {
-        "min_uid": pun.min_uid,
-        "user_regex": pun.user_regex,
-        "disabled_shells": pun.disabled_shells,
-        "deny_users": pun.deny_users,
-        "allow_groups": pun.allow_groups,
-        "only_uid": os.geteuid() if config.single_user else None,
-    }
     return json.dumps(
         {
             "run_dir": portal.run_dir,
@@ -64,7 +59,7 @@ def settings_of(config: Config) -> str:
             "spawn": pun.spawn,
             "app": "pun_app.preloaded:live" if pun.spawn == "fork" else "pun_app",
             "birth": {
-                "rules": rules,
+                "rules": asdict(rules_of(config)),
                 "change_ids": not config.single_user,
                 "no_new_privs": pun.no_new_privs,
                 "environment": pun.environment,

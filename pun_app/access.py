@@ -87,7 +87,9 @@ class Access:
             raise Unauthorized("Invalid or missing API token: this token has expired", token)
         if not token.in_clear:
             self._uses.note(token.id, token.last_used_at, now)
-        return Caller(assertion.user, assertion.via, token.scopes, token.id, token.name, token.expires_at)
+        # The hook says what the site allows, the file what the token may.
+        held = scopes.common(token.scopes, assertion.scopes)
+        return Caller(assertion.user, assertion.via, held, token.id, token.name, token.expires_at)
 
     def visitor(self, note: str | None) -> Visitor:
         """The visitor of a page. Raises Unauthorized for whoever has no browser's session."""

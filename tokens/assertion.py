@@ -32,9 +32,9 @@ class InvalidAssertion(Exception):
 class Assertion:
     """What the hook knows of a caller. ``via`` is how that was proved, and says what of the rest is set.
 
-    token (of ours): ``sha256``, which the PUN looks up, and no scopes; jwt (of the site's identity provider):
-    ``scopes``; session (a browser's): ``sid``, which names it and cannot be guessed. ``expires`` is a Unix time,
-    in seconds.
+    token (of ours): ``sha256``, which the PUN looks up, and as ``scopes`` those that the site allows to any token;
+    jwt (of the site's identity provider): ``scopes``; session (a browser's): ``sid``, which names it and cannot be
+    guessed. ``expires`` is a Unix time, in seconds.
     """
 
     uid: int

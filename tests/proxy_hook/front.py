@@ -92,12 +92,16 @@ class World:
             routes=self.routes,
             spawner=spawner,
             signer=self.signer,
-            by_jwt=ByJwt(self.config.idp, self.provider, self.accounts) if self.config.takes_jwts else None,
+            by_jwt=self._by_jwt() if self.config.takes_jwts else None,
             sign_in=SignIn(self.config, self.sessions, self.links, self.accounts, spawner, oidc, front_secret),
             metadata=ResourceMetadata(self.config),
             rates=Rates(self.config.limits),
+            policy=self.config.token_policy,
         )
         self._loop = asyncio.new_event_loop()
+
+    def _by_jwt(self) -> ByJwt:
+        return ByJwt(self.config.idp, self.provider, self.accounts, self.config.token_policy)
 
     def ask(
         self,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +14,17 @@ from pathlib import Path
 import pytest
 
 from proxy_hook import registrar as module
+from proxy_hook.accounts import EligibleAccounts
+from proxy_hook.config import Limits
+from proxy_hook.rates import Rates
 from proxy_hook.registrar import Registrar
 from proxy_hook.routes import RouteTable
 from proxy_hook.sessions import Links
+from proxy_hook.spawner.eligible import Rules
 
 USER = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid)
 """Whom it takes its callers for: to root's tests it is nobody who asks. Who really asks, tests/system/ sees."""
+RULES = Rules(min_uid=1, user_regex=".*", disabled_shells=[], deny_users=[], allow_groups=[], only_uid=None)
 
 
 def as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,16 +34,33 @@ def as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def real_registrar(path: Path, routes: RouteTable, links: Links | None = None) -> Iterator[None]:
+def real_registrar(
+    path: Path, routes: RouteTable, links: Links | None = None, rules: Rules = RULES
+) -> Iterator[Registrar]:
+    """A registrar in an event loop of its own, that ends with the block and not before."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
-    registrar = Registrar(listener, routes, links)
-    registrar.start()
+    accounts = EligibleAccounts(rules)
+    registrar = Registrar(routes, accounts, Rates(Limits()), links)
+    loop = asyncio.new_event_loop()
+    served = loop.create_task(registrar.serve(listener))
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(served)
+        except asyncio.CancelledError:
+            pass  # This is how the block ends it.
+
+    thread = threading.Thread(target=run)
+    thread.start()
     try:
-        yield
+        yield registrar
+        assert not served.done(), "the registrar ended by itself"
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
+        loop.call_soon_threadsafe(served.cancel)
+        thread.join()
         listener.close()
-        registrar._pool.shutdown()
+        loop.close()
+        accounts.close()
         routes.close()

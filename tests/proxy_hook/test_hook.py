@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from proxy_hook import identify, routes
 from proxy_hook.accounts import UnixAccount
 from tests.proxy_hook.front import SmallSpawner, World, spawner
 from tokens.forms import form_token
@@ -93,7 +97,7 @@ def test_a_failure_of_its_own_is_a_closed_door(
     def broken(_sha256: str) -> None:
         raise RuntimeError("the table is broken")
 
-    monkeypatch.setattr(world.routes, "remembered", broken)
+    monkeypatch.setattr(world.routes, "route_of", broken)
     answer = world.one("/auth/api", **as_token(world.secret))
     assert (answer.status, answer.headers["x-punway-status"]) == (403, "503")
 
@@ -139,7 +143,7 @@ def test_what_is_left_is_told_to_nginx(world: World, spawner: SmallSpawner) -> N
 
 
 def test_a_guesser_is_told_to_wait_and_a_good_token_passes(world: World, spawner: SmallSpawner) -> None:
-    """Also one that was just made; and whoever sends no credential has guessed none."""
+    """Also one that is not in memory; and whoever sends no credential has guessed none."""
     bad = as_token("0" * 64)
     answers = [world.one("/auth/api", **bad) for _ in range(world.config.limits.refused + 1)]
     assert [answer.headers["x-punway-status"] for answer in answers[-2:]] == ["401", "429"]
@@ -151,9 +155,32 @@ def test_a_guesser_is_told_to_wait_and_a_good_token_passes(world: World, spawner
     fresh, secret = issue("fresh")
     world.routes.add(1001, "alice", [fresh.sha256])
     assert world.one("/auth/api", **as_token(secret)).status == 204
-    world.routes._remembered.clear()
-    assert world.one("/auth/api", **as_token(secret)).headers["x-punway-status"] == "429"
-    assert world.one("/auth/api", **as_token(secret), x_punway_peer="192.0.2.8").status == 204
+    assert world.one("/auth/api", **bad).headers["x-punway-status"] == "429"
+
+
+def test_a_lifetime_counts_from_when_the_hook_first_saw_the_token(
+    tmp_path: Path, spawner: SmallSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the file says, and also after the token was released and registered again."""
+    world = World(tmp_path, {"tokens": {"max_lifetime": "1h"}})
+    assert world.one("/auth/api", **as_token(world.secret)).status == 204
+    monkeypatch.setattr(routes, "MIN_AGE_TO_RELEASE", timedelta(seconds=-5))
+    world.routes.keep(1001, [])
+    world.routes.add(1001, "alice", [world.token.sha256])
+    now = time.time()
+    monkeypatch.setattr(identify, "time", SimpleNamespace(time=lambda: now + 3700))
+    answer = world.one("/auth/api", **as_token(world.secret))
+    assert answer.headers["x-punway-status"] == "401"
+    assert "older than the site allows" in answer.headers["x-punway-answer"]
+    world.close()
+
+
+def test_the_site_says_what_any_token_may_do(tmp_path: Path, spawner: SmallSpawner) -> None:
+    """It is in the assertion; the PUN takes what both the site and the file allow."""
+    world = World(tmp_path, {"tokens": {"allowed_scopes": ["jobs:write"]}})
+    answer = world.one("/auth/api", **as_token(world.secret))
+    assert world.verifier.verify(answer.headers["x-pun-assertion"], 1001).scopes == ("jobs:read", "jobs:write")
+    world.close()
 
 
 def test_a_browsers_session_never_opens_the_mcp_server(world: World, spawner: SmallSpawner) -> None:

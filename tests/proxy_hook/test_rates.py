@@ -8,7 +8,7 @@ from proxy_hook.accounts import UnixAccount
 from proxy_hook.config import Limits
 from proxy_hook.denied import Denied, unauthorized
 from proxy_hook.identify import Principal
-from proxy_hook.rates import FLOOD, Rates, _network
+from proxy_hook.rates import REGISTRAR_REQUESTS, Rates, _network
 
 NO = unauthorized("x", "invalid_token")
 
@@ -50,21 +50,26 @@ def test_no_limit() -> None:
     rates = Rates(Limits(0, 0, 0, 0, 0))
     assert all(rates.spend(who("a"), writes=True) == [] for _ in range(100))
     assert all(rates.count_refusal("192.0.2.1", NO) is NO for _ in range(100))
-    rates.check_flood("192.0.2.1")
 
 
 def test_refusals_of_an_address() -> None:
-    """First they are answered as they are, then with 429, and at last nothing unknown is looked up."""
+    """First they are answered as they are, then with 429; another address is not touched."""
     rates = Rates(limits())
-    answers = [rates.count_refusal("192.0.2.1", NO).status for _ in range(2 * FLOOD - 1)]
-    assert answers == [401] * 2 + [429] * (2 * FLOOD - 3)
-    rates.check_flood("192.0.2.1")
-    rates.count_refusal("192.0.2.1", NO)
-    with pytest.raises(Denied) as no:
-        rates.check_flood("192.0.2.1")
-    assert no.value.status == 429 and no.value.retry_after >= 1 and not no.value.challenge
-    rates.check_flood("192.0.2.2")
+    answers = [rates.count_refusal("192.0.2.1", NO) for _ in range(20)]
+    assert [no.status for no in answers] == [401] * 2 + [429] * 18
+    assert answers[-1].retry_after >= 1 and not answers[-1].challenge
     assert rates.count_refusal("192.0.2.2", NO) is NO
+
+
+def test_requests_to_the_registrar() -> None:
+    """A user's share is the user's alone."""
+    rates = Rates(limits())
+    for _ in range(REGISTRAR_REQUESTS):
+        rates.spend_at_registrar(1001)
+    with pytest.raises(Denied, match="in a minute") as no:
+        rates.spend_at_registrar(1001)
+    assert no.value.status == 429 and no.value.retry_after >= 1
+    rates.spend_at_registrar(1002)
 
 
 @pytest.mark.parametrize(

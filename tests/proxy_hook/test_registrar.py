@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
 import socket
 import threading
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from proxy_hook import rates
 from proxy_hook import registrar as module
-from proxy_hook.registrar import EACH
+from proxy_hook.registrar import CONNECTIONS_PER_UID
 from proxy_hook.routes import RouteTable
 from proxy_hook.sessions import Links
-from tests.proxy_hook.real_registrar import USER, as_nobody, real_registrar
+from tests.proxy_hook.real_registrar import RULES, USER, as_nobody, real_registrar
 from tokens import register as client_module
 from tokens.register import Registrar as Client
 from tokens.register import RegistrarRefused, RegistrarUnavailable
@@ -62,7 +67,7 @@ def test_a_uid_has_so_many_connections_at_once(path: Path, monkeypatch: pytest.M
     """Those that hang hold up neither others nor, for long, their own user, who waits for a turn."""
     monkeypatch.setattr(client_module, "_TIMEOUT", 0.2)
     hanging = []
-    for _ in range(EACH):
+    for _ in range(CONNECTIONS_PER_UID):
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(path))
         hanging.append(connection)
@@ -73,6 +78,123 @@ def test_a_uid_has_so_many_connections_at_once(path: Path, monkeypatch: pytest.M
     for connection in hanging:
         threading.Timer(0.2, connection.close).start()
     assert Client(path).registered() == []
+
+
+def answer_to(path: Path, sent: bytes = b"") -> dict[str, Any]:
+    """What the registrar says to whoever sends that, or nothing at all."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(path))
+        connection.sendall(sent)
+        answer: dict[str, Any] = json.loads(connection.makefile().readline())
+        return answer
+
+
+def test_callers_who_hang_up_on_a_refusal_end_nothing(path: Path) -> None:
+    """With the share of the uid held, twenty more connect and leave at once; then there are answers as before."""
+    held = [socket.socket(socket.AF_UNIX) for _ in range(CONNECTIONS_PER_UID)]
+    for connection in held:
+        connection.connect(str(path))
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as short:
+            short.connect(str(path))
+    for connection in held:
+        connection.close()
+    assert Client(path).registered() == []
+
+
+def test_a_conversation_has_one_deadline(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then does not buy more time."""
+    monkeypatch.setattr(module, "DEADLINE_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+
+        def trickle() -> None:
+            for _ in range(1200):
+                connection.send(b" ")
+                threading.Event().wait(0.05)
+
+        with pytest.raises(BrokenPipeError):
+            trickle()
+
+
+def test_all_uids_together_have_so_many_connections(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is told to try again; when one has left, the next is served."""
+    monkeypatch.setattr(module, "CONNECTIONS", 1)
+    held = socket.socket(socket.AF_UNIX)
+    held.connect(str(path))
+    assert answer_to(path)["busy"] is True
+    threading.Timer(0.2, held.close).start()
+    assert Client(path).registered() == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [({"min_uid": 2**31}, "min_uid"), ({"deny_users": [USER.pw_name]}, "deny_users"),
+     ({"disabled_shells": [USER.pw_shell]}, "disabled_shells"), ({"user_regex": "x"}, "user_regex"),
+     ({"allow_groups": ["nobody-is-in-it"]}, "allow_groups")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_who_may_have_no_pun_is_refused_before_a_line_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: dict[str, Any], said: str
+) -> None:
+    """By each of the rules, and without a request."""
+    as_nobody(monkeypatch)
+    with real_registrar(tmp_path / "r.sock", RouteTable.in_folder(tmp_path), LINKS, replace(RULES, **rules)):
+        answer = answer_to(tmp_path / "r.sock")
+    assert answer["ok"] is False and said in answer["message"]
+
+
+def test_a_uid_without_an_account_is_refused_before_a_line_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As subordinate uids are. Ten thousand of them push no account out of memory."""
+    Client(path).registered()
+    monkeypatch.setattr(module, "_peer_uid", lambda _: 4_000_000_000)
+    assert "no account" in answer_to(path)["message"]
+
+
+def test_an_account_has_so_many_requests_in_a_minute(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More are refused before a line is read."""
+    monkeypatch.setattr(rates, "REGISTRAR_REQUESTS", 3)
+    routes = RouteTable.in_folder(path.parent)
+    with real_registrar(path.with_name("few.sock"), routes):
+        client = Client(path.with_name("few.sock"))
+        for _ in range(3):
+            client.registered()
+        with pytest.raises(RegistrarRefused, match="in a minute"):
+            client.registered()
+    assert Client(path).registered() == []
+
+
+def test_a_token_that_something_else_made_is_in_the_audit_log(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, when it is first seen, with the beginning of its hash; and a refusal each time."""
+    client = Client(path)
+    with caplog.at_level(logging.INFO, "punway.audit"):
+        client.add(["a" * 64, "b" * 64])
+        client.add(["a" * 64, "b" * 64])
+        client.drop(["b" * 64])
+        client.add(["b" * 64])
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "punway.audit"]
+    assert [(line["action"], line["outcome"], line.get("sha256")) for line in lines] == [
+        ("token.found", "ok", "a" * 12), ("token.found", "ok", "b" * 12), ("token.revoked", "ok", None),
+        ("token.found", "refused", "b" * 12)
+    ]  # fmt: skip
+
+
+def test_a_descriptor_shortage_passes(path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """Accepting is tried again, and the log says why it failed."""
+    real, failures = BaseSelectorEventLoop.sock_accept, [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    async def fails_twice(loop: Any, listener: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return await real(loop, listener)
+
+    monkeypatch.setattr(BaseSelectorEventLoop, "sock_accept", fails_twice)
+    client = Client(path)
+    for _ in range(3):
+        assert client.registered() == []
+    assert not failures
+    assert "Too many open files" in caplog.text
 
 
 def test_root_has_no_tokens(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +209,7 @@ def test_no_portal(tmp_path: Path) -> None:
 
 
 def test_what_is_made_and_revoked_is_in_the_audit_log(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With what the note says of it, and who the kernel says it was; telling a hash again is no event."""
+    """With what the note says of it, and who the kernel says it was; registering a hash again is no event."""
     client = Client(path)
     note = {"token_id": "t1", "token_name": "CI", "address": "192.0.2.7", "request_id": "r1"}
     with caplog.at_level(logging.INFO, "punway.audit"):

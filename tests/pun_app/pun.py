@@ -34,7 +34,7 @@ def settings(folder: Path, **more: Any) -> Settings:
         "run_dir": str(folder), "clusters": str(folder / "clusters.d"), "threads": 2, "idle_timeout": 300,
         "max_lifetime": 1000, "max_body": 10_000, "public_url": ORIGIN, "origin": ORIGIN, "metadata_url": "",
         "notes": str(folder / "agents.d"),
-        "token_longest": None, "token_never": True,
+        "token_longest": None, "token_never": True, "token_scopes": scopes.ALL,
     }  # fmt: skip
     return Settings(**{**usual, **more})
 
@@ -61,7 +61,7 @@ class Pun:
     def headers(self, scope_names: tuple[str, ...] = scopes.ALL) -> dict[str, str]:
         token, _ = issue("x", scope_names)
         self.store.add(token)
-        return {"X-Pun-Assertion": self.signer.sign(1001, "alice", "token", token.sha256, ())}
+        return {"X-Pun-Assertion": self.signer.sign(1001, "alice", "token", token.sha256, scopes.ALL)}
 
     def __call__(self, method: str, path: str, status: int, **more: Any) -> Any:
         headers = {**self.headers(more.pop("scopes", scopes.ALL)), **more.pop("headers", {})}

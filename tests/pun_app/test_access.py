@@ -11,6 +11,7 @@ import pytest
 from pun_app import access as module
 from pun_app.access import Access, UseNotes
 from pun_app.errors import Unauthorized, Unavailable
+from tokens import scopes
 from tokens.assertion import Signer, Verifier
 from tokens.store import StoreUnavailable, TokenStore
 from tokens.token import Token, issue, utc_now
@@ -40,10 +41,20 @@ def add(store: TokenStore, lifetime: timedelta | None = None) -> Token:
     return token
 
 
-def test_the_files_scopes_count_and_not_the_notes(access: Access, store: TokenStore, signer: Signer) -> None:
-    token = add(store)
-    caller = access.caller(signer.sign(1001, "alice", "token", token.sha256, ("jobs:write",)))
-    assert (caller.user, caller.scopes, caller.token_id) == ("alice", ("jobs:read",), token.id)
+@pytest.mark.parametrize(
+    ("in_file", "of_site", "held"),
+    [(("jobs:read",), ("jobs:write",), ("jobs:read",)), (("jobs:write",), ("jobs:read",), ("jobs:read",)),
+     (("jobs:write",), scopes.ALL, ("jobs:read", "jobs:write")), (scopes.ALL, ("files:read",), ("files:read",)),
+     (("jobs:read",), ("files:read",), ())],
+)  # fmt: skip
+def test_a_token_may_what_the_file_and_the_site_both_allow(
+    access: Access, store: TokenStore, signer: Signer, in_file: tuple[str, ...], of_site: tuple[str, ...],
+    held: tuple[str, ...],
+) -> None:  # fmt: skip
+    token, _ = issue("x", in_file)
+    store.add(token)
+    caller = access.caller(signer.sign(1001, "alice", "token", token.sha256, of_site))
+    assert (caller.user, caller.scopes, caller.token_id) == ("alice", held, token.id)
 
 
 def test_revoked_expired_deleted(access: Access, store: TokenStore, signer: Signer) -> None:

@@ -55,7 +55,7 @@ def test_who_am_i(pun: Pun) -> None:
     """For any credential, one without a scope too: what it is good for, and for how long."""
     token, _ = issue("ci", ("jobs:write",), utc_now() + timedelta(days=1))
     pun.store.add(token)
-    note = pun.signer.sign(1001, "alice", "token", token.sha256, ())
+    note = pun.signer.sign(1001, "alice", "token", token.sha256, scopes.ALL)
     said = pun.app.get("/api/v1/whoami", headers={"X-Pun-Assertion": note}).json["data"]
     assert said == {
         "user": "alice", "via": "token", "scopes": ["jobs:read", "jobs:write"], "token_id": token.id, "token_name": "ci",
@@ -99,7 +99,7 @@ def test_the_front_is_told_which_token_it_was(pun: Pun) -> None:
     pun.store.add(token)
     pun.store.add(late)
     for path, status in (("/api/v1/clusters", 200), ("/api/v1/jobs?cluster=box", 403), ("/api/v1/nothing", 404)):
-        note = pun.signer.sign(1001, "alice", "token", token.sha256, ())
+        note = pun.signer.sign(1001, "alice", "token", token.sha256, scopes.ALL)
         answer = pun.app.get(path, headers={"X-Pun-Assertion": note}, status=status)
         assert answer.headers["X-Punway-Token-Id"] == token.id
         assert answer.headers["X-Punway-Token-Name"].encode("latin-1").decode() == "Ünï   \U0001f680"
