@@ -16,9 +16,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy_hook.accounts import rules_of
 from proxy_hook.config import Config
 from proxy_hook.errors import FolderError
 from proxy_hook.folders import nginx_group
+from proxy_hook.spawner.eligible import Rules
 from proxy_hook.unprivileged import become, bind
 
 
@@ -33,11 +35,12 @@ def main(config: Config) -> None:
     public_key = os.open(run / "assertion.pub", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     os.fchmod(public_key, 0o644)
     secrets = Secrets(_read(config.login.client_secret_file), _read(config.login.header_secret_file))
+    rules = rules_of(config)  # Single-user mode is told by whom this process was started as.
     if not config.single_user:
         hook_user = pwd.getpwnam(config.portal.hook_user)
         os.chown(run / "hook.sock", hook_user.pw_uid, nginx_group(config))
         become(hook_user)
-    _serve(config, secrets, hook_socket, register_socket, public_key)
+    _serve(config, secrets, rules, hook_socket, register_socket, public_key)
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,13 +64,18 @@ def _read(path: str) -> str:
 
 
 def _serve(
-    config: Config, secrets: Secrets, hook_socket: socket.socket, register_socket: socket.socket, public_key: int
+    config: Config,
+    secrets: Secrets,
+    rules: Rules,
+    hook_socket: socket.socket,
+    register_socket: socket.socket,
+    public_key: int,
 ) -> None:
     import uvicorn
     import uvloop
 
     from proxy_hook import audit
-    from proxy_hook.accounts import Accounts, EligibleAccounts, rules_of
+    from proxy_hook.accounts import Accounts, EligibleAccounts
     from proxy_hook.hook import Hook
     from proxy_hook.identify import ByJwt
     from proxy_hook.idp import IdentityProvider
@@ -107,7 +115,7 @@ def _serve(
         rates=rates,
         policy=config.token_policy,
     )
-    eligible = EligibleAccounts(rules_of(config))
+    eligible = EligibleAccounts(rules)
     registrar = Registrar(routes, eligible, rates, links if config.login.link else None)
     server = uvicorn.Server(
         uvicorn.Config(

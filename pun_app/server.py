@@ -53,6 +53,8 @@ def live(listener: int, settings_text: str) -> None:
     """Serve on a listening descriptor until it is time to leave."""
     # exec sets it again; while it is 0 no other process of this user can read this one's memory. prctl(2).
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # Before any thread starts: a peer that hangs up must not end this process. subprocess sets it back in its children.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     settings = settings_from(settings_text)
     user = pwd.getpwuid(os.geteuid()).pw_name
     _log_to_stderr(user)
@@ -130,7 +132,6 @@ class Server:
         signal.signal(signal.SIGTERM, self._leave)
         # The spawner tells when to leave, a terminal does not. Not SIG_IGN, which commands and jobs would inherit.
         signal.signal(signal.SIGINT, lambda *_: None)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # subprocess sets it back for what it starts
         while not (self._leaving and not self._server.active_channels):
             wasyncore.loop(timeout=1.0, map=self._map, use_poll=True, count=1)
             self._consider()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,12 @@ class Registrar:
     def _say(self, line: bytes) -> dict[str, Any]:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(_TIMEOUT)
+                # A blocking connect waits for its turn where others connect without end; with a time-out of Python's
+                # it would fail at once (EAGAIN). SO_SNDTIMEO bounds it, socket(7).
+                seconds = struct.pack("@ll", int(_TIMEOUT) or 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
                 connection.connect(str(self._path))
+                connection.settimeout(_TIMEOUT)
                 try:
                     connection.sendall(line)
                 except BrokenPipeError:

@@ -1,0 +1,274 @@
+"""The registrar against hostile local users, with real uids; and the site's policy at each use of a token."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy_hook.registrar import CONNECTIONS_PER_UID
+from tests.system.portal import Client, Portal, User, unique
+from tests.system.slurm import wait_for
+from tokens.token import sha256_of
+
+NO_ACCOUNT = 3_000_000_000
+"""The first of a range of uids without an account, as a user's subordinate uids are."""
+
+# A neighbour: runs as root to be any uid, connects twice as each one, and sends a byte to each connection every second.
+TRICKLE = """
+import os, select, socket, sys
+path, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+held = []
+for uid in range(first, first + count):
+    os.seteuid(uid)
+    for _ in range(2):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(path)
+        held.append(connection)
+    os.seteuid(0)
+print("connected", flush=True)
+while not select.select([sys.stdin], [], [], 1.0)[0]:
+    for connection in held:
+        try:
+            connection.send(b" ", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            pass
+"""
+
+# A neighbour as an ordinary user: asks for what changes the table, again and again, until its input ends.
+WRITE = """
+import json, select, socket, sys
+requests = [{"do": "keep", "hashes": []}, {"do": "drop", "hashes": ["a" * 64]}, {"do": "add", "hashes": ["a" * 64] * 500}]
+answers = 0
+print("begun", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(sys.argv[1])
+        try:
+            connection.sendall(json.dumps(requests[answers % 3]).encode() + b"\\n")
+        except BrokenPipeError:
+            pass
+        connection.makefile().readline()
+    answers += 1
+print(answers)
+"""
+
+# A neighbour as an ordinary user: connects and hangs up in a loop.
+CONNECT = """
+import select, socket, sys
+print("begun", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for _ in range(100):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def strict(folder: Path, hook_user: str) -> Iterator[Portal]:
+    """A portal whose site allows little."""
+    policy = {"max_lifetime": "1h", "allowed_scopes": ["clusters:read", "jobs:read"]}
+    portal = Portal(
+        folder / unique("r"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, tables={"tokens": policy}
+    )
+    try:
+        yield portal.start()
+    finally:
+        portal.stop()
+
+
+@contextmanager
+def neighbour(program: str, *argv: str, user: User | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A hostile process that runs while the block does."""
+    as_user: dict[str, Any] = {"user": user.name, "group": user.gid, "extra_groups": []} if user else {}
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", program, *argv],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", **as_user,
+    )  # fmt: skip
+    with process:
+        assert process.stdout and process.stdout.readline()
+        try:
+            yield process
+        finally:
+            assert process.stdin
+            process.stdin.close()
+
+
+@contextmanager
+def holding(user: User, path: str) -> Iterator[None]:
+    """All the connections that a user may have are held, by that user."""
+    held = [socket.socket(socket.AF_UNIX) for _ in range(CONNECTIONS_PER_UID)]
+    os.seteuid(user.uid)
+    try:
+        for connection in held:
+            connection.connect(path)
+    finally:
+        os.seteuid(0)
+    try:
+        yield
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def ask(portal: Portal, uid: int, line: bytes = b"") -> dict[str, Any]:
+    """What the registrar says to a uid."""
+    os.seteuid(uid)
+    try:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(60)
+        connection.connect(str(portal.run_dir / "register.sock"))
+    finally:
+        os.seteuid(0)
+    with connection:
+        if line:
+            connection.sendall(line)
+        answer: dict[str, Any] = json.loads(connection.makefile().readline())
+        return answer
+
+
+def all_is_well(portal: Portal, alice: Client, bob: User) -> None:
+    """One user's requests are answered, and another makes, uses and lists tokens."""
+    answers = [alice("GET", "/api/v1/whoami") for _ in range(60)]
+    assert {answer.status_code for answer in answers} == {200}, answers[-1].text
+    new = portal.client(bob)
+    assert new("GET", "/api/v1/whoami").status_code == 200
+    assert "not known to the portal" not in portal.punway("token", "list", user=bob).stdout
+
+
+def test_a_user_who_hangs_up_on_refusals_ends_nothing(strict: Portal, alice: User, bob: User) -> None:
+    """Two connections held, and twenty more that leave at once."""
+    client = strict.client(alice)
+    path = str(strict.run_dir / "register.sock")
+    with holding(alice, path):
+        os.seteuid(alice.uid)
+        try:
+            for _ in range(20):
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.connect(path)
+        finally:
+            os.seteuid(0)
+        all_is_well(strict, client, bob)
+
+
+def test_a_pun_starts_while_its_user_holds_the_registrar(strict: Portal, alice: User) -> None:
+    """The refusal that its first registration meets does not end it."""
+    client = strict.client(alice)
+    for _ in range(5):
+        strict.punway("admin", "stop", alice.name, check=False)
+        wait_for("the PUN to leave", lambda: strict.pid_of(alice) == 0, 60)
+        with holding(alice, str(strict.run_dir / "register.sock")):
+            assert client("GET", "/api/v1/whoami").status_code == 200
+            pid = strict.pid_of(alice)
+            assert client("GET", "/api/v1/whoami").status_code == 200
+            assert strict.pid_of(alice) == pid
+
+
+def test_uids_without_an_account_hold_nothing(strict: Portal, alice: User, bob: User) -> None:
+    """Six hundred of them, with two connections each that trickle, are refused before they have sent a line."""
+    client = strict.client(alice)
+    with neighbour(TRICKLE, str(strict.run_dir / "register.sock"), str(NO_ACCOUNT), "600"):
+        all_is_well(strict, client, bob)
+        hook = strict.part("hook")
+        wait_for("the hook to hang up", lambda: len(os.listdir(f"/proc/{hook}/fd")) < 100, 60)
+        all_is_well(strict, client, bob)
+
+
+@pytest.mark.parametrize("name", ["www-data", "hook"])
+def test_system_accounts_are_refused(strict: Portal, hook_user: str, name: str) -> None:
+    """By the rules of [pun], before a line is read."""
+    uid = Path(strict.folder / "state").stat().st_uid if name == "hook" else int(
+        subprocess.run(["id", "-u", name], capture_output=True, text=True, check=True).stdout
+    )  # fmt: skip
+    answer = ask(strict, uid)
+    assert answer["ok"] is False and "min_uid" in answer["message"]
+
+
+def test_a_user_who_writes_without_end_is_stopped(strict: Portal, alice: User, bob: User) -> None:
+    """By a limit of the user's own; nobody else meets it, and the audit log stays short."""
+    client = strict.client(alice)
+    before = len(strict.log())
+    mallory = User(unique("pwmallory"))
+    try:
+        with neighbour(WRITE, str(strict.run_dir / "register.sock"), user=mallory):
+            all_is_well(strict, client, bob)
+            wait_for("the limit", lambda: "in a minute" in ask(strict, mallory.uid, b"{}\n").get("message", ""), 60)
+            all_is_well(strict, client, bob)
+        assert len(strict.log()) - before < 200_000
+    finally:
+        mallory.remove()
+
+
+def test_a_user_who_connects_without_end_stops_nobody(strict: Portal, alice: User, bob: User) -> None:
+    """While it goes on, others are answered."""
+    client = strict.client(alice)
+    mallory = User(unique("pwmallory"))
+    try:
+        path = str(strict.run_dir / "register.sock")
+        with neighbour(CONNECT, path, user=mallory), neighbour(CONNECT, path, user=mallory):
+            all_is_well(strict, client, bob)
+    finally:
+        mallory.remove()
+
+
+def write_token(user: User, secret: str, **more: Any) -> None:
+    """An entry that the user, or a job script of the user's, wrote into the file."""
+    user.run("mkdir", "-p", "-m", "700", str(user.token_file.parent))
+    entry = {"id": "job", "name": "by hand", "sha256": sha256_of(secret), "expires_at": None, **more}
+    entries = json.loads(user.token_file.read_text()) if user.token_file.exists() else []
+    user.run("sh", "-c", f"umask 077; cat > {user.token_file}", input=json.dumps([*entries, entry]))
+
+
+def test_a_token_that_the_file_brings_is_audited_and_bound_by_the_site(strict: Portal, alice: User) -> None:
+    """It works from the next start of the PUN on; with the site's scopes, and for the site's lifetime from then on."""
+    client, secret = strict.client(alice), os.urandom(32).hex()
+    write_token(alice, secret, scopes=["clusters:read", "jobs:read", "jobs:write", "files:write"])
+    strict.punway("admin", "stop", alice.name)
+    wait_for("the PUN to leave", lambda: strict.pid_of(alice) == 0, 60)
+    assert client("GET", "/api/v1/whoami").status_code == 200
+    by_hand = Client(strict.url, secret)
+    wait_for("the token to be registered", lambda: by_hand("GET", "/api/v1/whoami").status_code == 200, 60)
+    assert by_hand.data("GET", "/api/v1/whoami")["scopes"] == ["clusters:read", "jobs:read"]
+    body = {"cluster": "box", "script": {"content": "#!/bin/sh\n"}}
+    assert by_hand.error("POST", "/api/v1/jobs", body)[:2] == (403, "insufficient_scope")
+    found = [line for line in strict.audit() if line["action"] == "token.found" and line["user"] == alice.name]
+    assert [line["sha256"] for line in found] == [sha256_of(secret)[:12]]
+    _make_older(strict, secret, timedelta(hours=2))
+    assert by_hand.error("GET", "/api/v1/whoami")[0] == 401
+    assert "older than the site allows" in by_hand("GET", "/api/v1/whoami").json()["message"]
+    # Neither registering it again nor another expiry in the file makes it younger.
+    alice.token_file.unlink()
+    strict.punway("token", "sync", user=alice)
+    write_token(alice, secret, scopes=["jobs:read"], expires_at="2099-01-01T00:00:00Z")
+    strict.punway("token", "sync", user=alice, check=False)
+    assert by_hand.error("GET", "/api/v1/whoami")[0] == 401
+
+
+def _make_older(portal: Portal, secret: str, by: timedelta) -> None:
+    """Let time pass for one token, and have the hook forget what it has in memory."""
+    first_seen = (datetime.now(timezone.utc) - by).isoformat(timespec="seconds")
+    table = sqlite3.connect(portal.folder / "state" / "routes.sqlite", timeout=60)
+    with table:
+        table.execute("UPDATE routes SET created_at = ? WHERE sha256 = ?", (first_seen, sha256_of(secret)))
+    table.close()
+    hook = portal.part("hook")
+    os.kill(hook, 9)
+    wait_for("the next hook", lambda: Path(f"/proc/{hook}").exists() is False and portal.is_well(), 60)
+
+
+def test_no_token_is_made_beyond_what_the_site_allows(strict: Portal, alice: User) -> None:
+    """By the command: the scopes are refused by name, and all stands for those that are allowed."""
+    done = strict.punway("token", "create", "x", "--scopes", "jobs:write", user=alice, check=False)
+    assert done.returncode == 1 and "does not allow jobs:write" in done.stderr
+    client = strict.client(alice, "--scopes", "all")
+    assert client.data("GET", "/api/v1/whoami")["scopes"] == ["clusters:read", "jobs:read"]
