@@ -14,16 +14,15 @@ import os
 import pwd
 import re
 import time
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tomli
 
 from proxy_hook.config import Config
 from proxy_hook.denied import Denied, forbidden, unavailable
+from proxy_hook.lru import Lru
 from proxy_hook.spawner.eligible import Refused, Rules, find_account
 
 REMEMBERED = 60.0
@@ -31,7 +30,7 @@ REMEMBERED = 60.0
 REFUSAL_TTL_S = 30.0
 """How long it is remembered that a uid may not have a PUN."""
 MAX_CACHED_ACCOUNTS = 10_000
-"""Eligible accounts in memory, and as many refused uids."""
+"""Accounts in memory by name, by uid, and as many refused uids."""
 MAX_LOOKUPS = 64
 """Look-ups of uids that wait for the name service at once."""
 _PATIENCE = 5.0
@@ -56,7 +55,7 @@ class Accounts:
 
     def __init__(self, user_regex: str) -> None:
         self._name = re.compile(user_regex)
-        self._known: dict[str, tuple[float, UnixAccount]] = {}
+        self._known: Lru[str, tuple[float, UnixAccount]] = Lru(MAX_CACHED_ACCOUNTS)
         # Of its own: a directory server that hangs fills these threads, and not those that tokens need.
         self._pool = ThreadPoolExecutor(_THREADS, "accounts")
 
@@ -78,9 +77,7 @@ class Accounts:
             # A directory that does not tell upper from lower case, say: one user has one spelling.
             raise forbidden(f"This identity leads to {name}, which the name service spells otherwise")
         account = UnixAccount(entry.pw_uid, name)
-        if len(self._known) > 10_000:
-            self._known.clear()
-        self._known[name] = (time.monotonic() + REMEMBERED, account)
+        self._known.put(name, (time.monotonic() + REMEMBERED, account))
         return account
 
 
@@ -106,8 +103,8 @@ class EligibleAccounts:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._eligible: OrderedDict[int, tuple[float, UnixAccount]] = OrderedDict()
-        self._refused: OrderedDict[int, tuple[float, str]] = OrderedDict()
+        self._eligible: Lru[int, tuple[float, UnixAccount]] = Lru(MAX_CACHED_ACCOUNTS)
+        self._refused: Lru[int, tuple[float, str]] = Lru(MAX_CACHED_ACCOUNTS)
         self._lookups: dict[int, asyncio.Future[UnixAccount]] = {}
         # Threads of their own: a directory server that hangs fills these, and none that tokens need.
         self._pool = ThreadPoolExecutor(_THREADS, "eligible")
@@ -150,16 +147,9 @@ class EligibleAccounts:
         del self._lookups[uid]
         error, now = done.exception(), time.monotonic()
         if error is None:
-            _cache(self._eligible, uid, (now + REMEMBERED, done.result()))
+            self._eligible.put(uid, (now + REMEMBERED, done.result()))
         elif isinstance(error, Denied):
-            _cache(self._refused, uid, (now + REFUSAL_TTL_S, error.message))
-
-
-def _cache(entries: OrderedDict[int, Any], uid: int, entry: Any) -> None:
-    entries[uid] = entry
-    entries.move_to_end(uid)
-    if len(entries) > MAX_CACHED_ACCOUNTS:
-        entries.popitem(last=False)
+            self._refused.put(uid, (now + REFUSAL_TTL_S, error.message))
 
 
 class UserMap:

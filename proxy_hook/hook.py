@@ -18,6 +18,7 @@ from typing import Any
 from proxy_hook.credentials import BearerToken, credential
 from proxy_hook.denied import NO_CREDENTIAL, Denied, unauthorized, unavailable
 from proxy_hook.identify import ByJwt, Principal, by_session, by_token
+from proxy_hook.lru import Lru
 from proxy_hook.metadata import METADATA, ResourceMetadata
 from proxy_hook.rates import Rates
 from proxy_hook.routes import RouteTable
@@ -26,6 +27,8 @@ from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.web import Headers, WebAnswer, WebRequest, request_from
 from tokens.assertion import LIFETIME, Signer
 from tokens.lifetime import Policy
+
+MAX_CACHED_ASSERTIONS = 10_000
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 log = logging.getLogger("punway.hook")
@@ -36,7 +39,7 @@ class Assertions:
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
-        self._signed: dict[str, tuple[float, Principal, str]] = {}
+        self._signed: Lru[str, tuple[float, Principal, str]] = Lru(MAX_CACHED_ASSERTIONS)
 
     def note(self, principal: Principal) -> str:
         signed = self._signed.get(principal.key)
@@ -46,9 +49,7 @@ class Assertions:
         note = self._signer.sign(
             account.uid, account.name, principal.via, principal.sha256, principal.scopes, principal.sid
         )
-        if len(self._signed) > 10_000:
-            self._signed.clear()
-        self._signed[principal.key] = (time.monotonic() + LIFETIME / 2, principal, note)
+        self._signed.put(principal.key, (time.monotonic() + LIFETIME / 2, principal, note))
         return note
 
 

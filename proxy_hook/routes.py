@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +37,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
+
+from proxy_hook.lru import Lru
 
 ROWS = 200
 """Greatest number of live rows of one uid."""
@@ -240,15 +241,12 @@ class _RouteCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._routes: OrderedDict[str, Route] = OrderedDict()
+        self._routes: Lru[str, Route] = Lru(MAX_CACHED_ROUTES)
         self._lookups: dict[str, object] = {}
 
     def get(self, sha256: str) -> Route | None:
         with self._lock:
-            route = self._routes.get(sha256)
-            if route is not None:
-                self._routes.move_to_end(sha256)
-            return route
+            return self._routes.get(sha256)
 
     def begin(self, sha256: str) -> object:
         """Return a ticket for a look-up that is about to start."""
@@ -264,14 +262,12 @@ class _RouteCache:
                 return
             del self._lookups[sha256]
             if route is not None:
-                self._routes[sha256] = route
-                if len(self._routes) > MAX_CACHED_ROUTES:
-                    self._routes.popitem(last=False)
+                self._routes.put(sha256, route)
 
     def forget(self, hashes: Collection[str]) -> None:
         with self._lock:
             for sha256 in hashes:
-                self._routes.pop(sha256, None)
+                self._routes.pop(sha256)
                 self._lookups.pop(sha256, None)
 
 

@@ -80,12 +80,11 @@ def test_a_uid_has_so_many_connections_at_once(path: Path, monkeypatch: pytest.M
     assert Client(path).registered() == []
 
 
-def answer_to(path: Path, sent: bytes = b"") -> dict[str, Any]:
-    """What the registrar says to whoever sends that, or nothing at all."""
+def answer_to(path: Path) -> dict[str, Any]:
+    """What the registrar says to whoever sends nothing at all."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(str(path))
-        connection.sendall(sent)
         answer: dict[str, Any] = json.loads(connection.makefile().readline())
         return answer
 

@@ -171,14 +171,6 @@ def test_a_lookup_that_began_before_a_revocation_is_not_cached(table: RouteTable
     assert asyncio.run(table.route_of(sha(1))) is None
 
 
-def test_the_least_recently_used_route_is_evicted(table: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_CACHED_ROUTES", 2)
-    table.add(1001, "alice", [sha(n) for n in (1, 2, 3)])
-    for number in (1, 2, 1, 3):
-        asyncio.run(table.route_of(sha(number)))
-    assert [table._cache.get(sha(n)) is not None for n in (1, 2, 3)] == [True, False, True]
-
-
 def test_a_table_of_the_version_before(tmp_path: Path) -> None:
     """Its tokens work on, and can be released."""
     old = sqlite3.connect(tmp_path / "routes.sqlite")
