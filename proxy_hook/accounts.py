@@ -31,6 +31,8 @@ REFUSAL_TTL_S = 30.0
 """How long it is remembered that a uid may not have a PUN."""
 MAX_CACHED_ACCOUNTS = 10_000
 """Accounts in memory by name, by uid, and as many refused uids."""
+UID_LOOKUP_TIME_S = 3.0
+"""How long the registrar waits for the name service: less than one of its conversations may take."""
 MAX_LOOKUPS = 64
 """Look-ups of uids that wait for the name service at once."""
 _PATIENCE = 5.0
@@ -128,7 +130,7 @@ class EligibleAccounts:
             self._lookups[uid] = lookup
             lookup.add_done_callback(lambda done: self._remember(uid, done))
         try:
-            return await asyncio.wait_for(asyncio.shield(lookup), _PATIENCE)
+            return await asyncio.wait_for(asyncio.shield(lookup), UID_LOOKUP_TIME_S)
         except asyncio.TimeoutError:
             raise unavailable("The name service does not answer; try again") from None
 

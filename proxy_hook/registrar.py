@@ -140,7 +140,7 @@ class Registrar:
             account = await self._accounts.with_uid(uid)
             self._rates.spend_at_registrar(uid)
         except Denied as no:
-            answer: dict[str, Any] = {"ok": False, "message": no.message}
+            answer: dict[str, Any] = {"ok": False, "busy": no.status == 503, "message": no.message}
         else:
             line = await _read_line(connection)
             answer = await loop.run_in_executor(self._writer, self._answer, account, line)

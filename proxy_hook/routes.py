@@ -222,7 +222,9 @@ class RouteTable:
         too_many = self._count(connection, uid, _ended) - ENDED_ROWS
         if too_many > 0:
             mine = (_routes.c.uid == uid) & _ended
-            oldest = select(_routes.c.sha256).where(mine).order_by(_ended_at).limit(too_many)
+            # Hashes that were never registered go first: a user could make them up by the thousand.
+            order = (_routes.c.name != "", _ended_at)
+            oldest = select(_routes.c.sha256).where(mine).order_by(*order).limit(too_many)
             connection.execute(delete(_routes).where(_routes.c.sha256.in_(oldest)))
 
     def _add_missing_column(self) -> None:

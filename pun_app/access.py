@@ -18,7 +18,7 @@ from pun_app.errors import InsufficientScope, Unauthorized, Unavailable
 from tokens import scopes
 from tokens.assertion import Assertion, InvalidAssertion, Verifier
 from tokens.errors import StoreError, StoreRefused
-from tokens.store import TokenStore
+from tokens.store import ENTRIES, TokenStore
 from tokens.token import utc_now
 
 USE_NOTED_EVERY = 60.0
@@ -111,7 +111,7 @@ class UseNotes:
     def __init__(self, store: TokenStore) -> None:
         self._store = TokenStore(store.home)
         self._noted: dict[str, float] = {}
-        self._pending: queue.SimpleQueue[tuple[str, datetime]] = queue.SimpleQueue()
+        self._pending: queue.Queue[tuple[str, datetime]] = queue.Queue(ENTRIES)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -127,7 +127,10 @@ class UseNotes:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="last-used", daemon=True)
                 self._thread.start()
-        self._pending.put((token_id, now))
+        try:
+            self._pending.put_nowait((token_id, now))
+        except queue.Full:
+            pass  # The home has not answered for long. A later use is noted.
 
     def _write(self) -> None:
         while True:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from proxy_hook import accounts as module
-from proxy_hook.accounts import Accounts, UnixAccount, UserMap
+from proxy_hook.accounts import Accounts, EligibleAccounts, UnixAccount, UserMap
 from proxy_hook.config import Idp, Pun
 from proxy_hook.denied import Denied
+from proxy_hook.spawner.eligible import Rules
 
 DAEMON = pwd.getpwnam("daemon")
 
@@ -127,3 +129,79 @@ def test_a_table_is_read_and_read_again(tmp_path: Path) -> None:
     with pytest.raises(Denied) as no:
         users.name_of("bob@example.org")
     assert no.value.status == 503
+
+
+def eligible(monkeypatch: pytest.MonkeyPatch, getpwuid: Any) -> EligibleAccounts:
+    """Accounts by uid, with that name service for the look-up by uid."""
+    monkeypatch.setattr(module.pwd, "getpwuid", getpwuid)
+    rules = Rules(min_uid=1, user_regex=".*", disabled_shells=[], deny_users=[], allow_groups=[], only_uid=None)
+    return EligibleAccounts(rules)
+
+
+def test_a_uid_is_looked_up_once_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an account and for a uid that has none, also when many ask at once."""
+    asked: list[int] = []
+    real = pwd.getpwuid
+
+    def getpwuid(uid: int) -> pwd.struct_passwd:
+        asked.append(uid)
+        return real(uid)
+
+    accounts = eligible(monkeypatch, getpwuid)
+
+    async def ask() -> list[object]:
+        uids = [DAEMON.pw_uid] * 20 + [4_000_000_000] * 20
+        at_once = await asyncio.gather(*map(accounts.with_uid, uids), return_exceptions=True)
+        later = await asyncio.gather(*map(accounts.with_uid, uids), return_exceptions=True)
+        return [*at_once, *later]
+
+    told = asyncio.run(ask())
+    accounts.close()
+    assert [uid for uid in asked if uid == 4_000_000_000] == [4_000_000_000]
+    assert asked.count(DAEMON.pw_uid) <= 2, "once here, and once by the rules"
+    assert told.count(UnixAccount(DAEMON.pw_uid, "daemon")) == 40
+    assert sum(isinstance(no, Denied) and no.status == 403 for no in told) == 40
+
+
+def test_refused_uids_push_no_account_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's 65,536 subordinate uids, say."""
+    monkeypatch.setattr(module, "MAX_CACHED_ACCOUNTS", 10)
+    accounts = eligible(monkeypatch, pwd.getpwuid)
+
+    async def ask() -> None:
+        await accounts.with_uid(DAEMON.pw_uid)
+        for uid in range(4_000_000_000, 4_000_000_050):
+            with pytest.raises(Denied, match="no account"):
+                await accounts.with_uid(uid)
+
+    asyncio.run(ask())
+    accounts.close()
+    assert accounts._eligible.get(DAEMON.pw_uid)
+
+
+def test_a_name_service_that_hangs_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For those it is asked about; whoever is known is answered, and only so many look-ups wait."""
+    go_on = threading.Event()
+    real = pwd.getpwuid
+
+    def getpwuid(uid: int) -> pwd.struct_passwd:
+        if uid > 4_000_000_000:
+            go_on.wait(60)
+        return real(uid)
+
+    monkeypatch.setattr(module, "UID_LOOKUP_TIME_S", 0.1)
+    monkeypatch.setattr(module, "MAX_LOOKUPS", 8)
+    accounts = eligible(monkeypatch, getpwuid)
+
+    async def ask() -> Sequence[object]:
+        await accounts.with_uid(DAEMON.pw_uid)
+        uids = range(4_000_000_001, 4_000_000_021)
+        told = await asyncio.gather(*map(accounts.with_uid, uids), return_exceptions=True)
+        assert await accounts.with_uid(DAEMON.pw_uid)
+        go_on.set()
+        return told
+
+    told = asyncio.run(ask())
+    accounts.close()
+    assert all(isinstance(no, Denied) and no.status == 503 for no in told)
+    assert sum("many accounts" in str(getattr(no, "message", "")) for no in told) == 12

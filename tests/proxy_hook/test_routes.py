@@ -148,6 +148,18 @@ def test_a_token_does_not_become_young_again(table: RouteTable, monkeypatch: pyt
     assert first and table.find(sha(1)) == first
 
 
+def test_made_up_hashes_push_no_real_token_out(table: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A released row is kept, so that its token stays as old as it is; so is a revoked one."""
+    monkeypatch.setattr(module, "MIN_AGE_TO_RELEASE", module.timedelta(seconds=-5))
+    monkeypatch.setattr(module, "ENDED_ROWS", 5)
+    table.add(1001, "alice", [sha(1), sha(2)])
+    table.drop(1001, [sha(2)])
+    table.keep(1001, [])
+    table.drop(1001, [sha(n) for n in range(100, 200)])
+    added = table.add(1001, "alice", [sha(1), sha(2)])
+    assert added.new == [] and list(added.refused) == [sha(2)]
+
+
 def test_a_lookup_does_not_wait_for_a_writer(table: RouteTable) -> None:
     """While a change is under way, and for as long as it takes to reach the disk."""
     table.add(1001, "alice", [sha(1)])
