@@ -67,6 +67,8 @@ FILE = Path("/etc/punway/punway.toml")
         ({"idp": {"issuer": "idp.example.org"}}, "idp.issuer"),
         ({"idp": {"audience": "x"}}, "idp.issuer"),
         ({"idp": {"issuer": "https://i", "jwks_url": "http://i/jwks"}}, "idp.jwks_url"),
+        ({"tokens": {"allowed_scopes": ["jobs:all"]}}, "tokens.allowed_scopes"),
+        ({"tokens": {"allowed_scopes": []}}, "tokens.allowed_scopes"),
         ({"idp": {"algorithms": ["none"]}}, "idp.algorithms"),
         ({"idp": {"algorithms": ["RS256", "HS256"]}}, "idp.algorithms"),
         ({"idp": {"algorithms": []}}, "idp.algorithms"),

@@ -54,6 +54,16 @@ def test_scopes_are_an_array_or_one_text(world: World, provider: ScriptedProvide
     assert world.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid).scopes == ("jobs:read",)
 
 
+def test_the_site_bounds_the_scopes(tmp_path: Path, provider: ScriptedProvider, spawner: SmallSpawner) -> None:
+    """As it does those of the portal's own tokens."""
+    idp = {"issuer": provider.issuer, "audience": "https://portal/api"}
+    world = World(tmp_path, {"idp": idp, "tokens": {"allowed_scopes": ["jobs:read"]}})
+    token = provider.sign(provider.claims(scope="jobs:write files:read"))
+    answer = world.one("/auth/api", authorization=f"Bearer {token}")
+    assert world.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid).scopes == ("jobs:read",)
+    world.close()
+
+
 @pytest.mark.parametrize("scope", [None, "", 7, {"jobs:read": True}, [["jobs:read"]]])
 def test_no_scopes_are_none(world: World, provider: ScriptedProvider, scope: Any) -> None:
     token = provider.sign(provider.claims(scope=scope))

@@ -120,6 +120,13 @@ def test_many_threads_at_once(table: RouteTable) -> None:
     assert [route.uid for route in found if route] == [1000 + n % 4 for n in range(80)]
 
 
+def test_many_threads_of_one_user_at_once(table: RouteTable) -> None:
+    """No more rows than one user may have."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: table.add(1001, "alice", [sha(1000 * n + k) for k in range(100)]), range(8)))
+    assert len(table.hashes(1001)) == ROWS
+
+
 def test_the_table_is_the_hooks_alone(tmp_path: Path, table: RouteTable) -> None:
     table.add(1001, "alice", [sha(1)])
     assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.iterdir())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tokens.errors import NoSuchToken, StoreRefused, StoreUnavailable, TokenError
+from tokens.errors import NoSuchToken, ScopeNotAllowed, StoreRefused, StoreUnavailable, TokenError
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
 from tokens.register import Registrar, RegistrarRefused, RegistrarUnavailable
@@ -70,7 +70,17 @@ def test_what_the_site_does_not_allow_is_not_made(manager: TokenManager, front: 
     for expires in ("never", "101d"):
         with pytest.raises(TokenError):
             manager.make("CI", ("jobs:read",), expires)
+    manager.policy = Policy(scopes=("clusters:read", "jobs:read"))
+    with pytest.raises(ScopeNotAllowed, match="does not allow jobs:write, files:read; it allows clusters:read, jobs:r"):
+        manager.make("CI", ("jobs:read", "jobs:write", "files:read"), "90d")
     assert (front.live, manager.store.tokens()) == ([], [])
+
+
+def test_a_successor_has_no_scope_that_the_site_has_withdrawn(manager: TokenManager) -> None:
+    """Its predecessor was made when the site allowed more."""
+    old, _ = manager.make("CI", ("jobs:write", "files:read"), "90d")
+    manager.policy = Policy(scopes=("jobs:read", "files:read"))
+    assert manager.rotate(old.id, timedelta(0))[0].scopes == ("jobs:read", "files:read")
 
 
 def test_a_front_without_room_is_asked_to_let_go_first(manager: TokenManager, front: Front) -> None:

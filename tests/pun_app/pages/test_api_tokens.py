@@ -196,6 +196,18 @@ def test_what_the_site_allows(tmp_path: Path, registrar: RouteTable) -> None:
     assert unbound == ["30d", "90d", "1y", "date", "never"]
 
 
+def test_the_site_says_what_a_token_may_do(tmp_path: Path, registrar: RouteTable) -> None:
+    """Other scopes are not offered; one that is asked for all the same is refused by name."""
+    pun = Pun(tmp_path, Policy(scopes=("clusters:read", "jobs:read")))
+    page = pun.page().html
+    assert [field["value"] for field in page.find_all(attrs={"name": "scope"})] == ["clusters:read", "jobs:read"]
+    assert page.find(id="hint-all").text == "clusters:read, jobs:read"
+    no = pun.post({**FORM, "preset": "some", "scope": "jobs:write"}, 422)
+    assert "does not allow jobs:write" in no.html.find(role="alert").text
+    pun.post({**FORM, "preset": "all"}, 200)
+    assert [token.scopes for token in pun.store.tokens()] == [("clusters:read", "jobs:read")]
+
+
 def pun_below(folder: Path) -> Pun:
     folder.mkdir()
     return Pun(folder)
