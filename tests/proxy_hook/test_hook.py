@@ -107,6 +107,13 @@ def test_health_and_other_addresses(world: World, spawner: SmallSpawner) -> None
     assert world.one("/nothing").status == 404
 
 
+def test_however_many_ask_for_health_the_spawner_is_asked_once(world: World, spawner: SmallSpawner) -> None:
+    """It runs as root, and the address is open to anybody."""
+    answers = [*world.ask("/health", times=100), *world.ask("/health", times=100)]
+    assert {answer.status for answer in answers} == {200}
+    assert [question["ask"] for question in spawner.asked] in (["ping"], ["ping"] * 2)
+
+
 def test_a_session_opens_the_pages_and_never_the_api(world: World, spawner: SmallSpawner) -> None:
     cookie = f"punway={world.sessions.begin(UnixAccount(1001, 'alice'), 'link')}"
     answer = world.one("/auth/pages", cookie=cookie)
