@@ -38,6 +38,13 @@ def _hook(config: Config, _arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _relay(config: Config, _arguments: argparse.Namespace) -> int:
+    from proxy_hook.serve_relay import main as serve_relay
+
+    serve_relay(config)
+    return 0
+
+
 def _mcp_server(config: Config, _arguments: argparse.Namespace) -> int:
     from proxy_hook.serve_mcp import main as serve_mcp
 
@@ -121,9 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_check, without_config=True)
     for name, run, what in (
-        ("serve", _serve, "run spawner, hook, MCP server and nginx in the foreground (containers, tests)"),
+        ("serve", _serve, "run spawner, hook, relay, MCP server and nginx in the foreground (containers, tests)"),
         ("spawner", _spawner, "run the spawner alone (systemd)"),
         ("hook", _hook, "run the hook alone (systemd)"),
+        ("relay", _relay, "run the relay between nginx and the users' processes alone (systemd)"),
         ("mcp-server", _mcp_server, "run the MCP server alone (systemd)"),
         ("nginx-config", _nginx_config, "print the file for /etc/nginx/conf.d"),
     ):

@@ -38,7 +38,6 @@ def portal_config(
         unavailable_page=UNAVAILABLE_PAGE,
         access_log=access_log,
         audit_log=audit_log,
-        not_a_puns=NOT_A_PUNS,
         pages=config.signs_in,
         address="$punway_address" if config.has_mcp else "$remote_addr",
         via="$punway_via" if config.has_mcp else "http",
@@ -87,20 +86,6 @@ ANSWERS: dict[int | str, str] = {
 
 UNAVAILABLE_PAGE = "'<!doctype html><title>Punway</title><p>The portal did not answer in time. Try again in a moment.'"
 """The same for a browser."""
-
-NOT_A_PUNS = (
-    *("X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"),
-    *("Set-Cookie", "Clear-Site-Data", "Strict-Transport-Security", "Public-Key-Pins"),
-    *("Content-Security-Policy", "Content-Security-Policy-Report-Only", "Permissions-Policy", "Referrer-Policy"),
-    *("Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Allow-Methods"),
-    *("Access-Control-Allow-Headers", "Access-Control-Expose-Headers", "Access-Control-Max-Age"),
-    *("Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"),
-    *("X-Content-Type-Options", "X-Frame-Options", "X-Powered-By", "X-Request-Id"),
-    *("Service-Worker-Allowed", "Report-To", "Reporting-Endpoints", "NEL", "Alt-Svc", "Refresh", "Link", "SourceMap"),
-    *("X-Punway-Token-Id", "X-Punway-Token-Name"),
-)
-"""Headers of a PUN's answer that reach no client: what would act on nginx or on the portal's origin, and what
-is for the audit log alone."""
 
 
 def _render(name: str, **values: object) -> str:

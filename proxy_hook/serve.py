@@ -72,6 +72,7 @@ class Supervisor:
         self._parts = [
             Part("spawner", [*punway, "spawner", *given]),
             Part("hook", [*punway, "hook", *given]),
+            Part("relay", [*punway, "relay", *given]),
         ]
         if config.has_mcp:
             self._parts.append(Part("mcp", [*punway, "mcp-server", *given]))

@@ -42,7 +42,7 @@ def test_which_locations_pass_a_clients_headers() -> None:
     for name in passing - with_list:
         assert "proxy_pass http://punway_hook" in blocks[name]
         assert 'proxy_set_header Authorization "";' in blocks[name]
-    assert {name for name in passing if "unix:$punway_socket" in blocks[name]} == {"/api/", "/settings/"}
+    assert {name for name in passing if "X-Pun-Socket $punway_socket" in blocks[name]} == {"/api/", "/settings/"}
     assert "proxy_set_header Cookie" not in text
     with_credential = {name for name in passing if "Authorization $http_authorization" in blocks[name]}
     assert with_credential == {"= /.punway/auth/api", "= /.punway/auth/mcp", "= /mcp"}
@@ -51,12 +51,17 @@ def test_which_locations_pass_a_clients_headers() -> None:
             assert f"proxy_set_header {header};" in blocks[name]
 
 
-def test_what_answers_moves_nginx_nowhere() -> None:
-    """Neither a user's process nor the MCP server, which read what anybody sends."""
-    blocks = re.split(r"\n    location ", portal_config(CONFIG))[1:]
-    for block in blocks:
-        if "unix:$punway_socket" in block or "mcp.sock" in block:
-            assert "proxy_ignore_headers X-Accel-Redirect" in block and "proxy_hide_header Set-Cookie;" in block
+def test_users_processes_and_the_mcp_server_are_reached_by_the_relay_alone() -> None:
+    """They read what anybody sends; nginx hears the hook, the relay, and nobody else."""
+    text = portal_config(CONFIG)
+    assert set(re.findall(r"proxy_pass (http://[a-z_]+)", text)) == {"http://punway_hook", "http://punway_relay"}
+    assert text.count("proxy_pass ") == len(re.findall(r"proxy_pass http://punway_(?:hook|relay)[/$;]", text))
+    for block in re.split(r"\n    location ", text)[1:]:
+        if "proxy_pass http://punway_relay" in block:
+            for header in ("X-Punway-Token-Id", "X-Punway-Token-Name"):
+                assert f"proxy_hide_header {header};" in block
+            # Whom the relay's bound is for, beside each other as it looks for them.
+            assert re.search(r"proxy_set_header X-Pun-Socket \S+;\s+proxy_set_header X-Pun-User \$punway_user;", block)
 
 
 def test_without_a_way_to_sign_in_there_are_no_pages() -> None:

@@ -266,10 +266,10 @@ class Portal:
         return Client(self.url, self.token(user, *options), self.verify)
 
     def part(self, name: str) -> int:
-        """The pid of one of the supervisor's children: spawner, hook, mcp, nginx."""
+        """The pid of one of the supervisor's children: spawner, hook, relay, mcp, nginx."""
         assert self.process
         words = {
-            "spawner": "proxy_hook.spawner.answers", "hook": "hook", "mcp": "mcp_server", "nginx": "nginx: master",
+            "spawner": "proxy_hook.spawner.answers", "hook": "hook", "relay": "relay", "mcp": "mcp_server", "nginx": "nginx: master",
         }[name]  # fmt: skip
         for pid in children_of(self.process.pid):
             line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
