@@ -1,0 +1,98 @@
+"""proxy_hook/response_head.py: any bytes are a head that nginx may have, or are refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from proxy_hook.response_head import ALLOWED, ALLOWED_OF_MCP_SERVER, BadResponse, ResponseHead, parse_head
+
+LINES = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [b"HTTP/1.1 200 OK", b"HTTP/1.1 100 Continue", b"HTTP/1.1 304 X", b"Content-Length: 4", b"Content-Length:0",
+             b"Location: /a", b"Location: //a", b"WWW-Authenticate: Bearer a=\"b\"", b"Set-Cookie: a", b" folded", b"",
+             b"Transfer-Encoding: chunked", b"Retry-After: 5", b"ETag: \"\xff\""]
+        ),
+        st.binary(max_size=40),
+        st.builds(lambda name, value: name + b": " + value, st.sampled_from(sorted(ALLOWED)), st.binary(max_size=20)),
+    ),
+    max_size=8,
+)  # fmt: skip
+
+
+def parse(head: bytes, *, to_head_request: bool = False) -> ResponseHead:
+    return parse_head(head, to_head_request=to_head_request, allowed=ALLOWED)
+
+
+@given(LINES.map(b"\r\n".join), st.booleans())
+@example(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: a\r\n b", False)
+@example(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nLocation: /\t/evil", False)
+def test_any_head_is_well_formed_or_refused(head: bytes, to_head_request: bool) -> None:
+    """One status line from 200 on, known headers once each, printable values; nothing else gets through."""
+    try:
+        parsed = parse(head, to_head_request=to_head_request)
+    except BadResponse:
+        return
+    first, *lines = parsed.text.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    assert parsed.text.endswith(b"\r\n\r\n")
+    assert re.fullmatch(rb"HTTP/1\.1 [2-5]\d\d [A-Za-z' -]*", first)
+    names = []
+    for line in lines:
+        name, colon, value = line.partition(b": ")
+        assert colon and re.fullmatch(rb"[\t\x20-\x7e\x80-\xff]*", value)
+        names.append(name.lower())
+    assert set(names) <= {*ALLOWED, b"content-length"}
+    assert len(names) == len(set(names))
+    assert b"content-length" in names or parsed.body_bytes == 0
+
+
+def test_what_a_pun_sends_is_passed_on() -> None:
+    head = b"HTTP/1.1 201 CREATED\r\nCache-Control: no-store\r\nContent-Length: 7\r\nContent-Type: application/json\r\nDate: x"
+    assert parse(head) == ResponseHead(
+        b"HTTP/1.1 201 Created\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n",
+        7,
+    )
+
+
+def test_a_response_without_a_body_announces_none() -> None:
+    for head in (b"HTTP/1.1 204 No Content", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9"):
+        assert parse(head).body_bytes == 0
+        assert b"Content-Length" not in parse(head).text
+    assert parse(b"HTTP/1.1 200 OK\r\nContent-Length: 9", to_head_request=True) == ResponseHead(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 0
+    )
+    assert parse(b"HTTP/1.1 200 OK", to_head_request=True).body_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [("/", True), ("/settings/api_tokens?x=1#y", True), ("//a", False), ("/\\a", False), ("https://a", False), ("", False),
+     ("/a b", False), ("/\t/a", False), ("/a\\b", False), ("settings", False), ("/\xe9", False)],
+)  # fmt: skip
+def test_a_location_is_a_path_of_the_portal(value: str, passed: bool) -> None:
+    text = parse(b"HTTP/1.1 303 X\r\nContent-Length: 0\r\nLocation: " + value.encode("latin-1")).text
+    assert (b"Location: " + value.encode("latin-1") in text) == passed
+    assert (b"Location" in text) == passed
+
+
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [("Bearer", True), ('Bearer realm="a"', True), ('Bearer realm="a", error="b c", scope=""', True), ("Basic", False),
+     ('Bearer realm="a", Basic realm="b"', False), ("Bearer, Basic", False), ("bearer", False), ('Bearer a="\\""', False),
+     ('Bearer a="b" Basic', False)],
+)  # fmt: skip
+def test_a_challenge_is_for_bearer_tokens(value: str, passed: bool) -> None:
+    text = parse(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\nWWW-Authenticate: " + value.encode()).text
+    assert (b"Www-Authenticate: " + value.encode() in text) == passed
+    assert (b"Www-Authenticate" in text) == passed
+
+
+def test_what_nginx_said_to_an_agents_credential_is_handed_on() -> None:
+    """By the MCP server; of a user's process nginx says it itself."""
+    head = b'HTTP/1.1 429 X\r\nContent-Length: 0\r\nRateLimit: "a";r=0'
+    assert b"Ratelimit: " in parse_head(head, to_head_request=False, allowed=ALLOWED_OF_MCP_SERVER).text
+    assert b"Ratelimit: " not in parse(head).text
