@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,11 @@ from proxy_hook import nginx_config
 from proxy_hook.config import Config, interpreter, load
 from proxy_hook.errors import CannotServe, ConfigError
 from proxy_hook.folders import trouble_with
-from proxy_hook.serve import find_nginx
+from proxy_hook.serve_nginx import find_nginx
 
 Finding = tuple[bool, str]
+ENOUGH_CONNECTIONS = 16_384
+"""Of one nginx worker: with fewer, one address could use up even two."""
 
 
 def check(path: Path) -> int:
@@ -33,7 +36,8 @@ def check(path: Path) -> int:
     print(f"ok     {path} is well-formed")
     wrong = 0
     clusters: list[list[str]] = []
-    for find in (_interpreter, _users, _folders, _tls, _sign_in, _provider, _nginx, lambda c: _clusters(c, clusters)):
+    finds = (_interpreter, _users, _folders, _tls, _sign_in, _provider, _nginx, _room_in_nginx)
+    for find in (*finds, lambda c: _clusters(c, clusters)):
         for ok, text in find(config):
             print(f"{'ok   ' if ok else 'WRONG'}  {text}")
             wrong += not ok
@@ -187,6 +191,9 @@ def _nginx(config: Config) -> Iterator[Finding]:
     if "http_auth_request_module" not in built:
         yield False, f"{nginx} is built without auth_request; use the distribution's nginx"
         return
+    if config.portal.proxies and "http_realip_module" not in built:
+        yield False, f"portal.proxies: {nginx} is built without realip; use the distribution's nginx"
+        return
     with tempfile.TemporaryDirectory(prefix="punway-check-") as folder:
         whole = f"events {{}} pid {folder}/pid; error_log stderr; http {{ include {folder}/portal.conf; }}"
         text = nginx_config.portal_config(config, "/dev/null", "/dev/null")
@@ -198,6 +205,31 @@ def _nginx(config: Config) -> Iterator[Finding]:
     yield (
         (True, f"{nginx} takes the portal's configuration") if tried.returncode == 0 else (False, tried.stderr.strip())
     )
+
+
+def _room_in_nginx(_config: Config) -> Iterator[Finding]:
+    """Look at the distribution's nginx, where that one serves the portal."""
+    try:
+        dumped = subprocess.run([find_nginx(), "-T", "-q"], capture_output=True, text=True, check=False)
+    except CannotServe:
+        return  # Said already.
+    # What another site's files have wrong is not the portal's, nor what only root can read.
+    if dumped.returncode == 0 and (finding := room_in(dumped.stdout)):
+        yield finding
+
+
+def room_in(nginx_files: str) -> Finding | None:
+    """Return whether an nginx that serves the portal has room for it; None where it does not serve the portal."""
+    text = re.sub(r"#.*", "", nginx_files)
+    if "upstream punway_relay" not in text:
+        return None
+    found = dict(re.findall(r"\b(worker_connections|worker_rlimit_nofile)\s+(\d+)\s*;", text))
+    connections, files = int(found.get("worker_connections", 512)), int(found.get("worker_rlimit_nofile", 0))
+    has = f"nginx.conf: worker_connections {connections}, worker_rlimit_nofile {files or 'not set'}"
+    if connections >= ENOUGH_CONNECTIONS and files > connections:
+        return True, has
+    wanted = f"{nginx_config.WORKER_CONNECTIONS} and {nginx_config.WORKER_FILES}"
+    return False, f"{has}: one client can use that up; set them to {wanted}, or run punway nginx (docs/operating.md)"
 
 
 def _clusters(config: Config, rows: list[list[str]]) -> Iterator[Finding]:

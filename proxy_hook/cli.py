@@ -67,6 +67,13 @@ def _login(config: Config, _arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _nginx(config: Config, _arguments: argparse.Namespace) -> int:
+    from proxy_hook.serve_nginx import main as serve_nginx
+
+    serve_nginx(config)
+    return 0
+
+
 def _nginx_config(config: Config, _arguments: argparse.Namespace) -> int:
     from proxy_hook.nginx_config import portal_config
 
@@ -133,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         ("hook", _hook, "run the hook alone (systemd)"),
         ("relay", _relay, "run the relay between nginx and the users' processes alone (systemd)"),
         ("mcp-server", _mcp_server, "run the MCP server alone (systemd)"),
+        ("nginx", _nginx, "run an nginx for the portal alone (systemd)"),
         ("nginx-config", _nginx_config, "print the file for /etc/nginx/conf.d"),
     ):
         commands.add_parser(

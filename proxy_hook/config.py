@@ -47,6 +47,12 @@ class Portal:
     hook_user: str = _key("punway", "The unprivileged user that the hook runs as; nobody's login.")
     nginx_user: str = _key("www-data", "The user of nginx's workers: www-data on Debian, nginx on RHEL.")
     max_body: str = _key("50M", "Greatest request body (k, M and G are powers of 1024); beyond it 413.")
+    proxies: tuple[str, ...] = _key(
+        (),
+        "Addresses or networks of balancers before nginx. Limits and logs then have the client that they name; "
+        "everybody who can connect from there can name any.",
+    )
+    proxy_header: str = _key("X-Forwarded-For", "The header in which they name it; they must not pass a client's own.")
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,8 @@ class Login:
     header_peers: tuple[str, ...] = _key((), "Addresses or networks that the header is taken from, and no other.")
     header_secret_file: str = _key(
         "",
-        "A file with what the front sends as X-Punway-Front-Secret; needed where header_peers has a loopback "
-        "address, since every local user connects from there.",
+        "A file with what the front sends as X-Punway-Front-Secret. Needed with login.header: an address alone proves "
+        "nothing, as local users and nginx's own user can connect, too.",
     )
 
 
@@ -148,7 +154,8 @@ class Limits:
         "Credentials a minute of one address (IPv6: /64) that are refused with 401; more with 429. Good ones still "
         "pass; from ten times as many on, only those that were made or used since the hook started. 0: no limit.",
     )
-    flood: int = _key(2_000, "Requests a second of one address that nginx takes at all; 0: no limit.")
+    flood: int = _key(2_000, "Requests a second of one address (IPv6: /64) that nginx takes at all; 0: no limit.")
+    connections: int = _key(4_000, "Requests of one address (IPv6: /64) that nginx has open at once; 0: no limit.")
 
 
 @dataclass(frozen=True)

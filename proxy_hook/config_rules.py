@@ -22,6 +22,9 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 RULES_LENGTH = 30_000
 """Characters in the lists of [pun] together: they go to the preloader in one message for each PUN."""
 
+MAX_CONNECTIONS = 65_535
+"""nginx counts the connections of an address in 16 bits."""
+
 Wrong = Iterator[tuple[str, str]]
 
 _SIZE = re.compile(r"(\d{1,6})([kMG]?)")
@@ -29,8 +32,11 @@ _SIZES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
 _SOCKET_PATH = 107
 _USER = re.compile(r"[a-z_][a-z0-9_-]*")
 _PATH = re.compile(r"/[^\s;{}$\"'\\]+")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 # What the front's own parts say to each other, or what has a meaning of its own.
-_NO_HEADER = re.compile(r"(?i)authorization|cookie|host|connection|content-.*|x-punway-.*|x-pun-.*|x-forwarded-for")
+_TAKEN_HEADER = re.compile(r"(?i)authorization|cookie|host|connection|content-.*|x-punway-.*|x-pun-.*")
+# What fronts say of clients' addresses.
+_ADDRESS_HEADER = re.compile(r"(?i)x-forwarded-for|forwarded|x-real-ip")
 
 
 def wrong_with(config: Config) -> Wrong:
@@ -51,8 +57,9 @@ def wrong_with(config: Config) -> Wrong:
     yield from _login(config.login, config.idp)
     yield from _mcp(config.mcp, config.portal)
     for key, value in vars(config.limits).items():
-        if not 0 <= value <= 10**9:
-            yield f"limits.{key}", f"must be from 0 to {10**9}, not {value}"
+        most = MAX_CONNECTIONS if key == "connections" else 10**9
+        if not 0 <= value <= most:
+            yield f"limits.{key}", f"must be from 0 to {most}, not {value}"
 
 
 def _portal(portal: Portal) -> Wrong:
@@ -76,6 +83,9 @@ def _portal(portal: Portal) -> Wrong:
     for key in ("hook_user", "nginx_user"):
         if not _USER.fullmatch(getattr(portal, key)):
             yield f"portal.{key}", f"is no user's name: {getattr(portal, key)!r}"
+    yield from _networks("portal.proxies", portal.proxies)
+    if not _HEADER.fullmatch(portal.proxy_header) or _TAKEN_HEADER.fullmatch(portal.proxy_header):
+        yield "portal.proxy_header", f"must be a header's name, such as X-Forwarded-For, not {portal.proxy_header!r}"
     try:
         size_of(portal.max_body)
     except ValueError:
@@ -141,21 +151,25 @@ def _login(login: Login, idp: Idp) -> Wrong:
             yield f"login.{key}", f"must be an absolute path without blanks or quotes, not {value!r}"
     if not login.header:
         return
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", login.header) or _NO_HEADER.fullmatch(login.header):
+    taken = _TAKEN_HEADER.fullmatch(login.header) or _ADDRESS_HEADER.fullmatch(login.header)
+    if not _HEADER.fullmatch(login.header) or taken:
         yield "login.header", f"must be a header's name, such as X-Remote-User, not {login.header!r}"
     if not login.header_peers:
         yield "login.header_peers", "must say which addresses login.header is taken from"
-    for peer in login.header_peers:
+    yield from _networks("login.header_peers", login.header_peers)
+    if not login.header_secret_file:
+        yield "login.header_secret_file", "is needed with login.header: a peer's address alone proves nothing"
+
+
+def _networks(key: str, given: tuple[str, ...]) -> Wrong:
+    for network in given:
         try:
-            network = ip_network(peer)
+            ip_network(network)
         except ValueError as error:
-            yield "login.header_peers", f"must be addresses or networks: {error}"
-            continue
-        if network.overlaps(_LOOPBACK[network.version]) and not login.header_secret_file:
-            yield (
-                "login.header_secret_file",
-                f"is needed with {peer} in login.header_peers: every local user can connect from there",
-            )
+            yield key, f"must be addresses or networks: {error}"
+        else:
+            if "%" in network:
+                yield key, f"must be addresses or networks without a zone, not {network!r}"
 
 
 def _mcp(mcp: Mcp, portal: Portal) -> Wrong:
@@ -165,9 +179,6 @@ def _mcp(mcp: Mcp, portal: Portal) -> Wrong:
         yield "mcp.user", f"must not be {mcp.user}, who has another part of the portal"
     if not Path(mcp.notes).is_absolute():
         yield "mcp.notes", f"must be an absolute path, not {mcp.notes!r}"
-
-
-_LOOPBACK = {4: ip_network("127.0.0.0/8"), 6: ip_network("::1/128")}
 
 
 def is_safe_url(text: str) -> bool:

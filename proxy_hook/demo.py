@@ -22,7 +22,7 @@ from typing import Any
 
 from proxy_hook.config import interpreter
 from proxy_hook.errors import CannotServe
-from proxy_hook.serve import find_nginx
+from proxy_hook.serve_nginx import find_nginx
 from tokens import scopes
 from tokens.register import Registrar
 from tokens.store import TokenStore

@@ -6,6 +6,7 @@ The templates are found from the installed package. Runs with its caller's privi
 from __future__ import annotations
 
 import json
+import resource
 from importlib.resources import files
 from urllib.parse import urlsplit
 
@@ -14,6 +15,9 @@ from jinja2 import Environment, StrictUndefined
 from proxy_hook.config import Config
 from proxy_hook.config_rules import listen_address
 
+WORKER_CONNECTIONS = 32_768
+"""Connections of one nginx worker, to clients and to parts of the portal. They take 14 MB."""
+WORKER_FILES = 2 * WORKER_CONNECTIONS
 HOOK_TIME = 13
 """Seconds that nginx waits for the hook; the spawner gives a PUN 10 to start."""
 
@@ -43,17 +47,24 @@ def portal_config(
         via="$punway_via" if config.has_mcp else "http",
         auths=("api", "mcp") if config.has_mcp else ("api",),
         flood=config.limits.flood,
+        connections=config.limits.connections,
+        proxies=config.portal.proxies,
+        direct_peer="$realip_remote_addr" if config.portal.proxies else "$remote_addr",
         inner=str(config.inner_socket) if config.has_mcp else "",
         assets=str(files("nginx") / "static"),
     )
 
 
 def whole_config(config: Config) -> str:
-    """A complete nginx.conf around it, for ``punway serve``: foreground, its files in the run directory."""
+    """A complete nginx.conf around it, for ``punway nginx``: foreground, its files in the run directory."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = WORKER_FILES if hard == resource.RLIM_INFINITY else min(hard, WORKER_FILES)
     return _render(
         "nginx.conf.j2",
         user="" if config.single_user else config.portal.nginx_user,
         folder=config.run_dir / "nginx",
+        files=files,
+        connections=min(files // 2, WORKER_CONNECTIONS),
     )
 
 
@@ -74,7 +85,7 @@ ANSWERS: dict[int | str, str] = {
     408: _answer("request_timeout", "The request did not arrive in time"),
     413: _answer("payload_too_large", "The body is larger than this portal takes"),
     414: _answer("uri_too_long", "The address is too long"),
-    429: _answer("too_many_requests", "Too many requests from your address; wait a second"),
+    429: _answer("too_many_requests", "Too many requests or open connections from your address; wait a second"),
     431: _answer("headers_too_large", "The request's headers are too large"),
     503: _answer(
         "service_unavailable",

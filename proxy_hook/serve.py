@@ -1,4 +1,4 @@
-"""``punway serve``: spawner, hook, MCP server and nginx as children of one supervising process, in the foreground.
+"""``punway serve``: spawner, hook, relay, MCP server and nginx as children of one supervising process, in foreground.
 
 For containers, tests and the demo; on a host with systemd its units do this. A child that ends is started
 again; SIGTERM and SIGINT end them all.
@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO
 
-from proxy_hook import nginx_config
 from proxy_hook.config import Config, interpreter
-from proxy_hook.errors import CannotServe
 from proxy_hook.folders import nginx_group, prepare
+from proxy_hook.serve_nginx import find_nginx
 
 AGAIN_AFTER = 1.0
 """Seconds before a child that has ended is started again."""
@@ -32,31 +29,12 @@ log = logging.getLogger("punway.serve")
 
 @dataclass
 class Part:
-    """One child of the supervisor. ``left_over`` is a socket that it would not bind again, had it been killed."""
+    """One child of the supervisor."""
 
     name: str
     argv: list[str]
-    left_over: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     start_at: float = field(default_factory=time.monotonic)
-
-
-def write_nginx_files(config: Config) -> str:
-    """Write nginx's configuration into the run directory; its path."""
-    folder = config.run_dir / "nginx"
-    folder.mkdir(mode=0o755, exist_ok=True)
-    (folder / "portal.conf").write_text(nginx_config.portal_config(config, "/dev/stdout", "/dev/stdout"))
-    path = folder / "nginx.conf"
-    path.write_text(nginx_config.whole_config(config))
-    return str(path)
-
-
-def find_nginx() -> str:
-    """Where nginx is. Raises CannotServe."""
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if not found:
-        raise CannotServe("nginx is not installed; run: apt-get install nginx (Debian) or dnf install nginx (RHEL)")
-    return found
 
 
 class Supervisor:
@@ -66,7 +44,7 @@ class Supervisor:
         prepare(config)
         if not config.single_user:
             nginx_group(config)
-        conf = write_nginx_files(config)
+        find_nginx()
         punway = [interpreter(), "-I", "-m", "proxy_hook.cli"]
         given = ["-c", str(config.source.absolute())]
         self._parts = [
@@ -78,8 +56,7 @@ class Supervisor:
             self._parts.append(Part("mcp", [*punway, "mcp-server", *given]))
         elif config.mcp.enabled:
             log.warning("there is no user %s (mcp.user), so there is no MCP server; see punway check", config.mcp.user)
-        nginx = [find_nginx(), "-e", "stderr", "-p", str(config.run_dir / "nginx"), "-c", conf]
-        self._parts.append(Part("nginx", nginx, config.inner_socket))
+        self._parts.append(Part("nginx", [*punway, "nginx", *given]))
         self._leaving = False
 
     def run(self) -> None:
@@ -103,8 +80,6 @@ class Supervisor:
                 log.error("%s ended with %s; it is started again", part.name, part.process.returncode)
                 part.process, part.start_at = None, now + AGAIN_AFTER
             if part.process is None and now >= part.start_at:
-                if part.left_over:
-                    part.left_over.unlink(missing_ok=True)
                 # In a session of its own: an interrupt at the terminal is for the supervisor to pass on.
                 part.process = subprocess.Popen(
                     part.argv,

@@ -166,15 +166,24 @@ class SignIn:
         name = request.header(login.header) if login.header else None
         if name is None:
             return None
-        peer = ip_address(request.header("x-punway-peer") or "")
-        secret = request.header("x-punway-front-secret") or ""
-        if not any(peer in ip_network(network) for network in login.header_peers) or not hmac.compare_digest(
-            secret.encode(), self._front_secret.encode()
-        ):
+        if not self._is_from_front(request):
             reason = f"{login.header} is not taken from here"
             audit.record("sign-in", "refused", None, via="header", reason=reason, **request.origin)
             raise forbidden(f"The header {login.header} is taken from the site's own front alone")
         return name
+
+    def _is_from_front(self, request: WebRequest) -> bool:
+        """Return whether the site's front sent this: by its secret, and by its address."""
+        secret = request.header("x-punway-front-secret") or ""
+        # Whoever reaches the hook's socket can say any address, so without a secret nothing is proved.
+        if not self._front_secret or not hmac.compare_digest(secret.encode(), self._front_secret.encode()):
+            return False
+        try:
+            # Not the client's address, which a balancer names: who sent the header is who connected.
+            peer = ip_address(request.header("x-punway-direct-peer") or "")
+        except ValueError:
+            return False
+        return any(peer in ip_network(network) for network in self._config.login.header_peers)
 
 
 def _used() -> Denied:

@@ -95,7 +95,7 @@ def test_the_units_run_what_there_is() -> None:
     for unit in (ROOT / "nginx" / "systemd").glob("*.service"):
         command = re.search(r"^ExecStart=/opt/punway/bin/punway ([\w-]+)$", unit.read_text(), re.MULTILINE)
         assert command
-        assert command[1] in ("spawner", "hook", "relay", "mcp-server")
+        assert command[1] in ("spawner", "hook", "relay", "mcp-server", "nginx")
 
 
 def test_the_table_of_adapters_is_what_they_can_do() -> None:

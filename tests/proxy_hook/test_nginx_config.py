@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy_hook.config import Config, Login, Mcp, Portal
-from proxy_hook.nginx_config import ANSWERS, portal_config
+from proxy_hook.config import Config, Limits, Login, Mcp, Portal
+from proxy_hook.nginx_config import ANSWERS, portal_config, whole_config
 
 CONFIG = Config(mcp=replace(Mcp(), user="nobody"))
 TLS = Config(portal=replace(Portal(), listen="[::1]:8443", tls_certificate="/etc/x.crt", tls_key="/etc/x.key"))
@@ -62,6 +63,36 @@ def test_users_processes_and_the_mcp_server_are_reached_by_the_relay_alone() -> 
                 assert f"proxy_hide_header {header};" in block
             # Whom the relay's bound is for, beside each other as it looks for them.
             assert re.search(r"proxy_set_header X-Pun-Socket \S+;\s+proxy_set_header X-Pun-User \$punway_user;", block)
+
+
+def test_behind_a_balancer_the_client_is_who_it_names() -> None:
+    """For limits, logs and the hook; a trusted header is still from who connected, and nobody else names clients."""
+    text = portal_config(replace(CONFIG, portal=replace(Portal(), proxies=("10.0.0.0/8", "2001:db8::1"))))
+    for line in ("set_real_ip_from 10.0.0.0/8;", "set_real_ip_from 2001:db8::1;", "real_ip_header X-Forwarded-For;",
+                 "real_ip_recursive on;", "proxy_set_header X-Punway-Direct-Peer $realip_remote_addr;"):  # fmt: skip
+        assert line in text
+    without = portal_config(CONFIG)
+    assert "real_ip" not in without and "realip" not in without
+    blocks = re.split(r"\n    location ", without)[1:]
+    direct = [block for block in blocks if "proxy_set_header X-Punway-Direct-Peer $remote_addr;" in block]
+    assert len(direct) == 4, "where a browser may come with the trusted header"
+
+
+def test_a_limit_of_0_is_none() -> None:
+    text = portal_config(replace(CONFIG, limits=replace(Limits(), flood=0, connections=0)))
+    assert "limit_req " not in text and "limit_conn " not in text
+    text = portal_config(CONFIG)
+    assert "limit_req zone=punway_flood burst=2000 nodelay;" in text and "limit_conn punway_connections 4000;" in text
+
+
+@pytest.mark.parametrize(
+    ("hard", "connections"), [(1_048_576, 32_768), (20_000, 10_000), (resource.RLIM_INFINITY, 32_768)]
+)
+def test_workers_take_what_the_host_allows(monkeypatch: pytest.MonkeyPatch, hard: int, connections: int) -> None:
+    """Each connection to a client has another one behind it at times."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
+    text = whole_config(CONFIG)
+    assert f"worker_connections {connections};" in text and f"worker_rlimit_nofile {2 * connections};" in text
 
 
 def test_without_a_way_to_sign_in_there_are_no_pages() -> None:

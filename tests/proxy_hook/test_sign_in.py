@@ -17,12 +17,15 @@ from tokens.forms import form_token
 __all__ = ["spawner"]
 ALICE = UnixAccount(1001, "alice")
 HOME = "/settings/api_tokens"
-HEADER = {"header": "X-Remote-User", "header_peers": ["192.0.2.0/24"]}
+HEADER = {"header": "X-Remote-User", "header_peers": ["192.0.2.0/24"], "header_secret_file": "/secret"}
+SECRET = "of the front"
+FRONT = {"x_punway_direct_peer": "192.0.2.7", "x_punway_front_secret": SECRET}
+"""What a request by the front has."""
 
 
 @pytest.fixture
 def world(tmp_path: Path, spawner: SmallSpawner) -> Iterator[World]:
-    world = World(tmp_path, {"login": HEADER})
+    world = World(tmp_path, {"login": HEADER}, SECRET)
     yield world
     world.close()
 
@@ -156,20 +159,26 @@ def test_a_form_of_another_origin_signs_nobody_in(world: World, headers: dict[st
 def test_the_header_of_a_trusted_peer_signs_in(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """And its session is good beside that header alone: who signs out at the front is out here too."""
     with caplog.at_level(logging.INFO, "punway.audit"):
-        answer = world.one("/login", x_remote_user="daemon")
+        answer = world.one("/login", x_remote_user="daemon", **FRONT)
     assert (answer.status, answer.headers["location"]) == (303, HOME)
-    assert is_in(world, answer.cookie, x_remote_user="daemon")
+    assert is_in(world, answer.cookie, x_remote_user="daemon", **FRONT)
     assert not is_in(world, answer.cookie)
-    assert not is_in(world, answer.cookie, x_remote_user="bin")
+    assert not is_in(world, answer.cookie, x_remote_user="bin", **FRONT)
+    assert not is_in(world, answer.cookie, x_remote_user="daemon", x_punway_direct_peer="192.0.2.7")
     assert audited(caplog)[0]["via"] == "header"
-    assert world.one("/login", cookie=answer.cookie, x_remote_user="daemon").headers["location"] == HOME
+    assert world.one("/login", cookie=answer.cookie, x_remote_user="daemon", **FRONT).headers["location"] == HOME
 
 
 @pytest.mark.parametrize(
     ("headers", "status"),
-    [({"x_remote_user": "daemon", "x_punway_peer": "198.51.100.7"}, 403),
-     ({"x_remote_user": "daemon", "x_punway_peer": "127.0.0.1"}, 403),
-     ({"x_remote_user": "daemon", "x_punway_peer": "::1"}, 403),
+    [({"x_remote_user": "daemon", "x_punway_direct_peer": "198.51.100.7"}, 403),
+     ({"x_remote_user": "daemon", "x_punway_direct_peer": "127.0.0.1"}, 403),
+     ({"x_remote_user": "daemon", "x_punway_direct_peer": "::1"}, 403),
+     ({"x_remote_user": "daemon", "x_punway_direct_peer": ""}, 403),
+     ({"x_remote_user": "daemon", "x_punway_direct_peer": "unix:"}, 403),
+     ({"x_remote_user": "daemon", "x_punway_front_secret": ""}, 403),
+     ({"x_remote_user": "daemon", "x_punway_front_secret": "of another"}, 403),
+     ({"x_remote_user": "daemon", "more": (("x-punway-front-secret", SECRET),)}, 400),
      ({"x_remote_user": "daemon", "more": (("x-remote-user", "daemon"),)}, 400),
      ({"more": (("x_remote_user", "daemon"),)}, 200),
      ({"x_remote_user": "root"}, 403), ({"x_remote_user": "../daemon"}, 403), ({"x_remote_user": "%2e"}, 403),
@@ -181,24 +190,28 @@ def test_a_header_that_signs_nobody_in(
     world: World, headers: dict[str, Any], status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "punway.audit"):
-        answer = world.one("/login", **headers)
+        answer = world.one("/login", **{**FRONT, **headers})
     assert (answer.status, answer.cookies) == (status, [])
     assert all(line["outcome"] == "refused" for line in audited(caplog))
     assert bool(audited(caplog)) == (status == 403)
 
 
 def test_the_fronts_secret(tmp_path: Path, spawner: SmallSpawner) -> None:
-    """Where local users can connect from the front's address, its header counts beside its secret alone."""
-    login = {"header": "X-Remote-User", "header_peers": ["127.0.0.1"], "header_secret_file": "/secret"}
-    world = World(tmp_path, {"login": login}, front_secret="of the front")
+    """Without one, nobody is the front: a secret that is empty is none, whoever sends an empty one."""
+    world = World(tmp_path, {"login": HEADER}, front_secret="")
     try:
-        local: dict[str, Any] = {"x_remote_user": "daemon", "x_punway_peer": "127.0.0.1"}
-        assert world.one("/login", **local).status == 403
-        assert world.one("/login", x_punway_front_secret="", **local).status == 403
-        assert world.one("/login", x_punway_front_secret="of another", **local).status == 403
-        assert world.one("/login", x_punway_front_secret="of the front", **local).status == 303
+        peer = {"x_punway_direct_peer": "192.0.2.7"}
+        assert world.one("/login", x_remote_user="daemon", **peer).status == 403
+        assert world.one("/login", x_remote_user="daemon", x_punway_front_secret="", **peer).status == 403
     finally:
         world.close()
+
+
+def test_the_front_is_who_connected(world: World) -> None:
+    """Behind a balancer the client's address is another one: it neither makes a front nor unmakes one."""
+    by_client = {**FRONT, "x_punway_direct_peer": "198.51.100.7"}
+    assert world.one("/login", x_remote_user="daemon", x_punway_peer="192.0.2.7", **by_client).status == 403
+    assert world.one("/login", x_remote_user="daemon", x_punway_peer="198.51.100.7", **FRONT).status == 303
 
 
 def test_without_the_switch_a_header_means_nothing(tmp_path: Path, spawner: SmallSpawner) -> None:

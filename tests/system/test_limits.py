@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.system.portal import Client, Portal, User, unique
+from tests.system.portal import Client, Portal, User, children_of, refusal, unique
+from tests.system.slurm import wait_for
 
 READS, WRITES, REFUSED = 20, 5, 10
 
@@ -112,6 +117,143 @@ def test_a_flood(folder: Path, hook_user: str, alice: User) -> None:
         assert no.json()["error"] == "too_many_requests" and no.headers["Retry-After"] == "1"
     finally:
         portal.stop()
+
+
+@contextmanager
+def few_files(limit: int) -> Iterator[None]:
+    """What is started meanwhile may open so many files, unless it asks for more; as systemd and shells have it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_half_sent_requests_stop_nobody(folder: Path, hook_user: str, alice: User) -> None:
+    """2,400 from one address, without a credential, fit into nginx beside the others; and each of them is ended."""
+    portal = Portal(folder / unique("h"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"})
+    try:
+        with few_files(1024):
+            portal.start()
+        client = portal.client(alice)
+        workers = children_of(portal.part("nginx"))
+
+        def all_fit() -> bool:
+            with ExitStack() as stack:
+                half = [stack.enter_context(socket.create_connection(("127.0.0.1", portal.port))) for _ in range(2400)]
+                for connection in half:
+                    connection.sendall(b"GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\nX-Half: ")
+                answer = client("GET", "/api/v1/clusters")
+                taken = sum(len(os.listdir(f"/proc/{worker}/fd")) for worker in workers)
+                if answer.status_code == 200 and taken > len(half):
+                    for connection in half:
+                        connection.settimeout(60)
+                        with suppress(ConnectionResetError):
+                            assert not connection.recv(1024).startswith(b"HTTP/1.1 2")
+                    return True
+                return False
+
+        # Again, where the machine was too busy to open all of them before the first ones were ended.
+        wait_for("all of them in nginx", all_fit, 120)
+    finally:
+        portal.stop()
+
+
+def open_requests(portal: Portal, token: str, count: int, address: str, header: str = "") -> list[socket.socket]:
+    """Requests whose bodies are still to come, from one of the host's addresses."""
+    head = (
+        f"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+        f"{header}Content-Length: 9\r\n\r\n"
+    )
+    made = []
+    for _ in range(count):
+        connection = socket.create_connection(("127.0.0.1", portal.port), timeout=60, source_address=(address, 0))
+        connection.sendall(head.encode())
+        made.append(connection)
+    return made
+
+
+def status_of(connection: socket.socket) -> int:
+    """The status of an open request, once its body is sent."""
+    connection.sendall(b'{"a": 1}\n'[:9])
+    return int(connection.recv(65_536).split()[1])
+
+
+def test_open_requests_of_one_address(folder: Path, hook_user: str, mcp_user: str, alice: User) -> None:
+    """Beyond limits.connections 429 in the contract's form; another address has its own, an agent counts once."""
+    portal = Portal(
+        folder / unique("c"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"},
+        tables={"limits": {"connections": 5}}, mcp_user=mcp_user,
+    )  # fmt: skip
+    try:
+        client = portal.start().client(alice)
+        assert client("GET", "/api/v1/clusters").status_code == 200
+        opened = open_requests(portal, client.token, 4, "127.0.0.1")
+        headers = {"Accept": "application/json, text/event-stream"}
+        call = {"name": "list_clusters", "arguments": {}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+        wait_for("four to be open", lambda: client("POST", "/mcp", message, headers=headers).status_code == 200)
+        opened += open_requests(portal, client.token, 1, "127.0.0.1")
+        wait_for("a refusal", lambda: client("GET", "/api/v1/clusters").status_code == 429)
+        no = client("GET", "/api/v1/clusters")
+        assert refusal(no)[:2] == (429, "too_many_requests") and int(no.headers["Retry-After"]) > 0
+        (other,) = open_requests(portal, client.token, 1, "127.0.0.2")
+        assert [status_of(connection) for connection in (other, *opened)] == [400] * 6
+        wait_for("the end of the others", lambda: client("GET", "/api/v1/clusters").status_code == 200)
+        for connection in (other, *opened):
+            connection.close()
+    finally:
+        portal.stop()
+
+
+def test_behind_a_balancer(folder: Path, hook_user: str, alice: User) -> None:
+    """Limits and the audit log meet the client that the balancer names; whoever is no balancer can name nobody."""
+    portal = Portal(
+        folder / unique("b"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, more={"proxies": ["127.0.0.2"]},
+        tables={"limits": {"connections": 3}},
+    )  # fmt: skip
+    try:
+        token = portal.start().client(alice).token
+
+        def ask(peer: str, named: str) -> int:
+            header = f"X-Forwarded-For: {named}\r\n"
+            (connection,) = open_requests(portal, token, 1, peer, header)
+            with connection:
+                return status_of(connection)
+
+        def last_address() -> str:
+            return str([line["address"] for line in portal.audit() if line["action"] == "POST /api/v1/jobs"][-1])
+
+        for peer, named, address in (
+            ("127.0.0.2", "192.0.2.1", "192.0.2.1"),
+            ("127.0.0.2", "2001:db8::7", "2001:db8::7"),
+            ("127.0.0.2", "10.0.0.1, 192.0.2.1, 127.0.0.2", "192.0.2.1"),
+            ("127.0.0.2", "nonsense", "127.0.0.2"),
+            ("127.0.0.2", "unix:", "127.0.0.2"),
+            ("127.0.0.1", "192.0.2.1", "127.0.0.1"),
+        ):
+            assert ask(peer, named) == 400
+            wait_for(f"{address} for {named} from {peer}", lambda address=address: last_address() == address)  # type: ignore[misc]
+        # One client's limit is used up, by several addresses of its network, and another's is not.
+        opened = [
+            connection
+            for n in range(3)
+            for connection in open_requests(portal, token, 1, "127.0.0.2", f"X-Forwarded-For: 2001:db8::{n}\r\n")
+        ]
+        wait_for("a refusal", lambda: ask("127.0.0.2", "2001:db8:0:0:ffff::9") == 429)
+        assert ask("127.0.0.2", "2001:db8:0:1::9") == 400
+        assert ask("127.0.0.2", "192.0.2.9") == 400
+        for connection in opened:
+            connection.close()
+    finally:
+        portal.stop()
+
+
+def test_a_large_jwt_is_no_large_header(portal: Portal) -> None:
+    """8 kB arrive at the hook, which says what is wrong with it."""
+    answer = Client(portal.url, "eyJ" + "a" * 8180 + ".e30.")("GET", "/api/v1/clusters")
+    assert refusal(answer)[0] == 401
 
 
 def test_the_limits_of_a_fresh_portal_are_far_away(as_alice: Client) -> None:

@@ -1,0 +1,51 @@
+"""``punway nginx``: an nginx for the portal alone, in the foreground, with a whole configuration from punway.toml.
+
+For ``punway serve``, and for hosts where the distribution's nginx serves other things as well. It gets an environment
+built from nothing. With systemd's LogsDirectory= its logs are files there, else they go to the standard output.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from proxy_hook import nginx_config
+from proxy_hook.config import Config
+from proxy_hook.errors import CannotServe
+from proxy_hook.folders import nginx_group, prepare
+
+
+def main(config: Config) -> None:
+    """Become nginx. Raises FolderError, CannotServe."""
+    nginx = find_nginx()
+    prepare(config)
+    if not config.single_user:
+        nginx_group(config)
+    folder = config.run_dir / "nginx"
+    logs = os.environ.get("LOGS_DIRECTORY")
+    conf = write_files(config, folder, Path(logs) if logs else None)
+    # An nginx that was killed leaves its socket, and would not bind it again.
+    config.inner_socket.unlink(missing_ok=True)
+    argv = [nginx, "-e", "stderr", "-p", str(folder), "-c", conf]
+    os.execve(nginx, argv, {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"})  # noqa: S606 - no shell
+
+
+def write_files(config: Config, folder: Path, logs: Path | None) -> str:
+    """Write nginx's configuration; return its path."""
+    folder.mkdir(exist_ok=True)
+    # Whatever the umask is: nginx's workers have folders of theirs below it.
+    folder.chmod(0o755)
+    access, audit = (str(logs / f"{name}.log") if logs else "/dev/stdout" for name in ("access", "audit"))
+    (folder / "portal.conf").write_text(nginx_config.portal_config(config, access, audit))
+    path = folder / "nginx.conf"
+    path.write_text(nginx_config.whole_config(config))
+    return str(path)
+
+
+def find_nginx() -> str:
+    """Return where nginx is. Raises CannotServe."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if not found:
+        raise CannotServe("nginx is not installed; run: apt-get install nginx (Debian) or dnf install nginx (RHEL)")
+    return found
