@@ -18,8 +18,8 @@ from proxy_hook.config_rules import listen_address
 WORKER_CONNECTIONS = 32_768
 """Connections of one nginx worker, to clients and to parts of the portal. They take 14 MB."""
 WORKER_FILES = 2 * WORKER_CONNECTIONS
-HOOK_TIME = 13
-"""Seconds that nginx waits for the hook; the spawner gives a PUN 10 to start."""
+HOOK_TIME = 95
+"""Seconds that nginx waits for the hook: a little longer than the hook waits for a PUN (spawner_client.py)."""
 
 
 def portal_config(

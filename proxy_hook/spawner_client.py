@@ -17,20 +17,25 @@ from proxy_hook.accounts import UnixAccount
 from proxy_hook.denied import Denied, forbidden, unavailable
 
 _MESSAGE_SIZE = 64 * 1024
-_PATIENCE = 12.0
-"""Seconds; the spawner itself gives a PUN 10 to start."""
+START_DEADLINE_S = 90.0
+"""For a first request: the spawner gives a PUN 10 s to start once its turn has come, and thousands may be queued."""
 _FRESH = 1.0
 """Seconds for which an answer is used again: longer, and a refused user would be let on for longer."""
+MAX_CACHED_SOCKETS = 10_000
 
 
 class SpawnerClient:
-    """The hook's one conversation with the spawner, with many requests under way at once."""
+    """The hook's one conversation with the spawner, with many requests under way at once.
+
+    Sending and receiving are callbacks of the event loop on one socket, so that a request which is given up takes
+    nothing with it: its message leaves the queue, or has been sent whole (SOCK_SEQPACKET), and its answer is dropped.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: socket.socket | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._unsent: dict[int, bytes] = {}
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
         self._sockets: dict[UnixAccount, tuple[float, str]] = {}
         self._asking: dict[UnixAccount, asyncio.Task[str]] = {}
@@ -44,8 +49,13 @@ class SpawnerClient:
         asking = self._asking.get(account)
         if asking is None:
             asking = self._asking[account] = asyncio.create_task(self._ensure(account))
-            asking.add_done_callback(lambda _: self._asking.pop(account, None))
+            asking.add_done_callback(lambda task: self._asked(account, task))
         return await asyncio.shield(asking)
+
+    def _asked(self, account: UnixAccount, task: asyncio.Task[str]) -> None:
+        del self._asking[account]
+        if not task.cancelled():
+            task.exception()  # Everybody who waited may have left; asyncio would log that nobody looked.
 
     async def alive(self) -> bool:
         """Whether the spawner answers."""
@@ -56,60 +66,88 @@ class SpawnerClient:
         return True
 
     async def _ensure(self, account: UnixAccount) -> str:
-        answer = await self._ask({"ask": "ensure", "uid": account.uid, "name": account.name}, _PATIENCE)
+        answer = await self._ask({"ask": "ensure", "uid": account.uid, "name": account.name}, START_DEADLINE_S)
         if "refused" in answer:
             raise forbidden(f"No process for this user: {answer['refused']}")
         if "socket" not in answer:
             raise unavailable(f"No process for this user: {answer['unavailable']}", answer["retry_after"])
-        if len(self._sockets) > 10_000:
-            self._sockets.clear()
+        self._sockets.pop(account, None)  # So that the first entry is always the oldest.
+        if len(self._sockets) >= MAX_CACHED_SOCKETS:
+            del self._sockets[next(iter(self._sockets))]
         self._sockets[account] = (time.monotonic() + _FRESH, answer["socket"])
         return str(answer["socket"])
 
-    async def _ask(self, request: dict[str, Any], patience: float) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
+    async def _ask(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
+        """Send one request and return its answer, both within ``deadline`` seconds. Raises Denied."""
+        self._number += 1
+        number = self._number
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        self._unsent[number] = json.dumps({"id": number, **request}).encode()
         try:
-            connection = await self._connected(loop)
-            self._number += 1
-            number = self._number
-            answer = self._waiting[number] = loop.create_future()
-            try:
-                await loop.sock_sendall(connection, json.dumps({"id": number, **request}).encode())
-                return await asyncio.wait_for(answer, patience)
-            finally:
-                self._waiting.pop(number, None)
+            self._connect()
+            self._send()
+            return await asyncio.wait_for(answer, deadline)
         except (OSError, asyncio.TimeoutError) as error:
             raise unavailable("The portal cannot start processes just now; try again") from error
+        finally:
+            del self._answers[number]
+            self._unsent.pop(number, None)
 
-    async def _connected(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+    def _connect(self) -> None:
+        """Begin the conversation, if there is none. Raises OSError."""
         if self._connection is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             connection.setblocking(False)
             try:
-                await loop.sock_connect(connection, str(self._path))
+                connection.connect(str(self._path))  # At once or not at all, as unix(7) has it.
             except OSError:
                 connection.close()
                 raise
-            if self._connection is not None:
-                connection.close()  # Another request was quicker.
-                return self._connection
             self._connection = connection
-            self._reader = asyncio.create_task(self._read(loop, connection))
-        return self._connection
+            asyncio.get_running_loop().add_reader(connection, self._receive)
 
-    async def _read(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    def _send(self) -> None:
+        """Send what the kernel takes now; the rest when it takes more."""
+        if self._connection is None:
+            return
+        loop = asyncio.get_running_loop()
         try:
-            while data := await loop.sock_recv(connection, _MESSAGE_SIZE):
-                message = json.loads(data)
-                waiting = self._waiting.get(message["id"])
-                if waiting and not waiting.done():
-                    waiting.set_result(message)
+            for number, message in list(self._unsent.items()):
+                self._connection.send(message)
+                del self._unsent[number]
+            loop.remove_writer(self._connection)
+        except BlockingIOError:
+            loop.add_writer(self._connection, self._send)
         except OSError:
-            pass  # The same as its end: it is told to all who wait.
-        finally:
-            self._connection = None
-            self._sockets.clear()
-            connection.close()
-            for waiting in self._waiting.values():
-                if not waiting.done():
-                    waiting.set_exception(ConnectionResetError("the spawner ended the conversation"))
+            self.close()
+
+    def _receive(self) -> None:
+        """Take one message of the spawner, or notice its end."""
+        assert self._connection is not None
+        try:
+            data = self._connection.recv(_MESSAGE_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            return self.close()
+        message = json.loads(data)
+        answer = self._answers.get(message["id"])
+        if answer and not answer.done():
+            answer.set_result(message)
+
+    def close(self) -> None:
+        """End the conversation, and say so to all who wait."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(connection)
+        loop.remove_writer(connection)
+        connection.close()
+        self._sockets.clear()
+        self._unsent.clear()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError("the spawner ended the conversation"))

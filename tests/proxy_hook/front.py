@@ -84,7 +84,7 @@ class World:
         self.token, self.secret = issue("x")
         self.routes.add(1001, "alice", [self.token.sha256])
         self.links, self.sessions = Links(), Sessions(self.config.login.session_lifetime)
-        spawner = SpawnerClient(folder / "spawner.sock")
+        self.spawner = spawner = SpawnerClient(folder / "spawner.sock")
         self.accounts = Accounts(self.config.pun.user_regex)
         self.provider = IdentityProvider(self.config.idp)
         oidc = OidcSignIn(self.config, self.provider, "secret") if self.config.login.oidc else None
@@ -151,6 +151,7 @@ class World:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            self.spawner.close()
             await self.provider.close()
 
         self._loop.run_until_complete(end())
