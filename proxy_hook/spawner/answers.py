@@ -83,14 +83,12 @@ class Spawner:
             received = wire.receive(connection)
             if received is None:
                 return self._close(connection)
-            self._answer(connection, uid, *received)
+            self._answer(connection, uid, received[0])
         except (wire.Malformed, OSError) as error:
             log.warning("a conversation with uid %d ended: %s", uid, error)
             self._close(connection)
 
-    def _answer(self, connection: socket.socket, uid: int, message: wire.Message, descriptors: list[int]) -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)  # Nothing that is asked comes with one.
+    def _answer(self, connection: socket.socket, uid: int, message: wire.Message) -> None:
         number, asked = message.pop("id", None), message.pop("ask", None)
         if not isinstance(asked, str) or asked not in ANSWERS or type(number) is not int:
             raise wire.Malformed("an unknown request")

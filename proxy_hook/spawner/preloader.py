@@ -51,7 +51,7 @@ def main() -> None:
             os.read(woken, 4096)
             _reap(channel, children)
         if channel.fileno() in ready:
-            received = wire.receive(channel)
+            received = wire.receive(channel, descriptors=2)
             if received is None:
                 return _end(children)  # The spawner has let go, or has ended.
             message, descriptors = received

@@ -5,6 +5,7 @@ keeps the frames and tells when one was too long. A peer that breaks the form ha
 """
 
 import json
+import os
 import socket
 import struct
 from typing import Any
@@ -35,15 +36,29 @@ def send(channel: socket.socket, message: Message, descriptors: tuple[int, ...] 
     socket.send_fds(channel, [payload], list(descriptors))
 
 
-def receive(channel: socket.socket) -> tuple[Message, list[int]] | None:
-    """One message and its descriptors; None when the other end is gone. Raises OSError and Malformed."""
-    payload, descriptors, flags, _ = socket.recv_fds(channel, MESSAGE_SIZE, 8)
-    if not payload:
-        return None
+def receive(channel: socket.socket, descriptors: int = 0) -> tuple[Message, list[int]] | None:
+    """One message and its descriptors, at most so many; None when the other end is gone. Raises OSError and Malformed.
+
+    More descriptors than that are never installed here: the kernel closes them and sets MSG_CTRUNC. Of a malformed
+    message none stays open.
+    """
+    payload, received, flags, _ = socket.recv_fds(channel, MESSAGE_SIZE, descriptors)
+    message = None
+    try:
+        if payload:
+            message = _parse(payload, flags)
+    finally:
+        if message is None:
+            for descriptor in received:
+                os.close(descriptor)
+    return None if message is None else (message, received)
+
+
+def _parse(payload: bytes, flags: int) -> Message:
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
         raise Malformed("a message that is no JSON") from error
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or not isinstance(message, dict):
-        raise Malformed("a message that is too long or no object")
-    return message, descriptors
+        raise Malformed("a message that is too long, has descriptors too many, or is no object")
+    return message

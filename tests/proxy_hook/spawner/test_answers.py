@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from proxy_hook.spawner import wire
+
 WELL = json.dumps(
     {
         "run_dir": "/nonexistent",
@@ -200,6 +202,45 @@ def test_peers_that_do_not_read_or_are_too_many(start: Callable[..., Spawner]) -
         except OSError:
             pass  # It was shut, or its own queue is full.
         assert spawner.ask("ping")["pong"]
+
+
+@pytest.mark.parametrize(
+    "message", [b"{", b"", b"[]", b'{"id": 1, "ask": "ping"}', b'{"id": 1, "ask": "open"}', b"x" * 70_000],
+    ids=["no JSON", "empty", "no object", "well-formed", "unknown", "too long"],
+)  # fmt: skip
+def test_descriptors_that_come_with_a_message_do_not_stay(start: Callable[..., Spawner], message: bytes) -> None:
+    """Whatever is wrong with the message, and where nothing is: the spawner holds as many as before."""
+    spawner = start()
+    spawner.ask("ping")
+    folder = Path(f"/proc/{spawner.process.pid}/fd")
+    before = len(list(folder.iterdir()))
+    null = os.open("/dev/null", os.O_RDONLY)
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+            peer.settimeout(20)
+            peer.connect(str(spawner.folder / "spawner.sock"))
+            socket.send_fds(peer, [message], [null] * 8)
+            assert peer.recv(65_536) == b""
+    os.close(null)
+    wait(lambda: len(list(folder.iterdir())) <= before)
+
+
+@pytest.mark.parametrize("descriptors", [0, 1, 2, 3, 8])
+@pytest.mark.parametrize("message", [b"{", b"", b"[]", b"{}"], ids=["no JSON", "empty", "no object", "good"])
+def test_a_malformed_message_leaves_no_descriptor(message: bytes, descriptors: int) -> None:
+    """On the preloader's side, too, which takes two with a message."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        before = len(os.listdir("/proc/self/fd"))
+        socket.send_fds(ours, [message], [ours.fileno()] * descriptors)
+        try:
+            received = wire.receive(theirs, descriptors=2)
+        except wire.Malformed:
+            received = None
+        assert (received is not None) == (message == b"{}" and descriptors <= 2)
+        for descriptor in received[1] if received else []:
+            os.close(descriptor)
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_folder_of_someone_elses_is_not_used(start: Callable[..., Spawner], tmp_path: Path) -> None:
