@@ -57,7 +57,8 @@ def settings_of(config: Config) -> str:
             "hook_uid": hook_uid,
             "nginx_gid": nginx_gid,
             "spawn": pun.spawn,
-            "app": "pun_app.preloaded:live" if pun.spawn == "fork" else "pun_app",
+            # With fork, all adapters are imported once; with exec, each PUN imports those that it uses.
+            "app": "pun_app.preloaded:live" if pun.spawn == "fork" else "pun_app.server:live",
             "birth": {
                 "rules": asdict(rules_of(config)),
                 "change_ids": not config.single_user,

@@ -6,7 +6,6 @@ accepted, and ends; connections that come meanwhile wait in the kernel for the n
 
 from __future__ import annotations
 
-import ctypes
 import grp
 import logging
 import os
@@ -16,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from tokens.store import TokenStore, hashes
 GROUPS_CHECKED_EVERY = 60.0
 LEAVE_TIME = 130
 """Seconds for what is in flight when this process leaves: longer than nginx waits for an answer."""
-_PR_SET_DUMPABLE = 4
 
 log = logging.getLogger("punway.pun")
 
@@ -49,10 +48,8 @@ log = logging.getLogger("punway.pun")
 getproctitle()
 
 
-def live(listener: int, settings_text: str) -> None:
-    """Serve on a listening descriptor until it is time to leave."""
-    # exec sets it again; while it is 0 no other process of this user can read this one's memory. prctl(2).
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+def live(listener: int, settings_text: str, serving: Callable[[], None]) -> None:
+    """Serve on a listening descriptor until it is time to leave. ``serving`` is called once it is served."""
     # Before any thread starts: a peer that hangs up must not end this process. subprocess sets it back in its children.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     settings = settings_from(settings_text)
@@ -68,7 +65,9 @@ def live(listener: int, settings_text: str) -> None:
     )
     app = App(access, ClusterFolder(Path(settings.clusters)), Pages(PAGES, access, manager, settings), settings)
     threading.Thread(target=_register, args=(registrar, store.home), name="register", daemon=True).start()
-    Server(app, listener, settings).run()
+    server = Server(app, listener, settings)
+    serving()
+    server.run()
 
 
 class Bounded(logging.Filter):

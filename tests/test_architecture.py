@@ -69,7 +69,7 @@ def test_every_init_is_empty() -> None:
 
 def test_the_spawner_can_be_read_in_one_sitting() -> None:
     lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "proxy_hook" / "spawner").glob("*.py"))
-    assert lines < 900
+    assert lines < 1200
 
 
 @pytest.mark.parametrize(

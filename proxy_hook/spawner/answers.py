@@ -1,27 +1,29 @@
 """The spawner: everything that root will do, who may ask it, and the function that answers, in one table.
 
-Runs as root, one thread, as ``python -I -m proxy_hook.spawner.answers`` with its Settings as JSON on standard
-input (``punway spawner`` starts it so). A conversation is messages over RUN/spawner.sock (wire.py): ``{"id":
-N, "ask": NAME, …}`` and ``{"id": N, …}``. Whoever is neither root nor the hook is not heard; an unknown or
-malformed request ends the conversation.
+Runs as root, one thread, as ``python -I -m proxy_hook.spawner.answers`` with its Settings as JSON on standard input
+(``punway spawner`` starts it so). Its own log is standard error; standard output is the PUNs', and it writes nothing
+there. A conversation is messages over RUN/spawner.sock (wire.py): ``{"id": N, "ask": NAME, …}`` and ``{"id": N, …}``.
+Whoever is neither root nor the hook is not heard; an unknown or malformed request ends the conversation.
 """
 
 import json
 import logging
 import os
+import resource
 import selectors
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from proxy_hook.spawner import launch, wire
-from proxy_hook.spawner.children import Children
+from proxy_hook.spawner.children import TICK, Children
 from proxy_hook.spawner.launch import Settings
 
 CONVERSATIONS = 64  # Greatest number at once.
-TICK = 0.5  # Seconds after which what is due is looked at, when nothing happens.
+MAX_UNSENT = 10_000  # Greatest number of answers that wait for a peer to read.
 
 log = logging.getLogger("punway.spawner")
 
@@ -40,9 +42,14 @@ class Spawner:
     """The event loop: conversations in, PUNs out."""
 
     def __init__(self, settings: Settings) -> None:
+        # One descriptor for each user who was there lately. A PUN has its own limit (become.py).
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        if len(json.dumps(settings.birth)) > wire.MESSAGE_SIZE // 2:
+            raise SystemExit("punway spawner: pun.environment is too large for a message to the preloader")
         self.settings = settings
         self._selector = selectors.DefaultSelector()
-        self._conversations: set[socket.socket] = set()
+        self._conversations: dict[socket.socket, deque[wire.Message]] = {}  # With the answers that are not sent yet.
         self._leaving = False
         launch.prepare_folder(settings)
         self._path = Path(settings.run_dir) / "spawner.sock"
@@ -59,7 +66,7 @@ class Spawner:
         self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
         log.info("ready")
         while not self._leaving:
-            self._children.tick()
+            self._children.advance()
             for key, _ in self._selector.select(TICK):
                 # A descriptor may have been closed by an answer earlier in this round.
                 if self._selector.get_map().get(key.fd) is key:
@@ -75,8 +82,15 @@ class Spawner:
             connection.close()
             return
         connection.setblocking(False)
-        self._conversations.add(connection)
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(connection, uid))
+        self._conversations[connection] = deque()
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._serve(connection, uid))
+
+    def _serve(self, connection: socket.socket, uid: int) -> None:
+        """Send what waits; only then take the next request, so that a peer that does not read asks no more."""
+        if self._conversations[connection]:
+            self._flush(connection)
+        else:
+            self._read(connection, uid)
 
     def _read(self, connection: socket.socket, uid: int) -> None:
         try:
@@ -100,16 +114,28 @@ class Spawner:
         do(self._children, lambda said: self._send(connection, {"id": number, **said}), **message)
 
     def _send(self, connection: socket.socket, message: wire.Message) -> None:
-        """Send an answer; a peer that is gone, or that does not read, has ended the conversation."""
+        """Send an answer, or have it wait for a peer that does not read just now; one that is gone gets none."""
+        if connection in self._conversations:
+            self._conversations[connection].append(message)
+            self._flush(connection)
+
+    def _flush(self, connection: socket.socket) -> None:
+        unsent = self._conversations[connection]
         try:
-            if connection in self._conversations:
-                wire.send(connection, message)
+            while unsent:
+                wire.send(connection, unsent[0])
+                unsent.popleft()
+        except BlockingIOError:
+            if len(unsent) > MAX_UNSENT:
+                return self._close(connection)
         except (OSError, wire.Malformed):
-            self._close(connection)
+            return self._close(connection)
+        key = self._selector.get_key(connection)
+        self._selector.modify(connection, selectors.EVENT_WRITE if unsent else selectors.EVENT_READ, key.data)
 
     def _close(self, connection: socket.socket) -> None:
         if connection in self._conversations:
-            self._conversations.remove(connection)
+            del self._conversations[connection]
             self._selector.unregister(connection)
             connection.close()
 

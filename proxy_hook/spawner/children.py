@@ -2,64 +2,60 @@
 
 One Pun for each uid that was asked for; it keeps its listener while processes come and go:
 
-    starting ──ready──▶ running ──ended──▶ resting ──a connection──▶ starting
-        └─refused, failed, too late──▶ refused: its socket taken away, and the same answer for a while
+    queued ──its turn──▶ starting ──ready──▶ running ──ended──▶ resting ──a connection──▶ queued
+                            │                                      └─not asked for──▶ forgotten, its socket removed
+                            └─refused, failed, too late──▶ refused: its socket taken away, the same answer for a while
+
+Starts are paced: as many are in progress as the machine can do at once, and the others wait for their turn.
 """
 
 import logging
 import os
+import resource
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from proxy_hook.spawner import launch, wire
+from proxy_hook.spawner.child import LOOK_UP, READY, REFUSED, USER
 from proxy_hook.spawner.eligible import Refused, Rules, check_name
 from proxy_hook.spawner.launch import Preloader, Settings
-from proxy_hook.spawner.preloader import LOOK_UP, READY, REFUSED, USER
+from proxy_hook.spawner.pun import Pun, Reply
 
+TICK = 0.5  # Seconds after which what is due is looked at.
+# Enough to keep the processors busy while some starts wait for a directory server; with many more, each start would
+# take so long that all of them run out of START_TIME together.
+STARTS_PER_CPU = 8
+WAITING_TIME = 1.0  # Seconds without news after which a start waits for somebody, and its place is another's.
 START_TIME = 10.0  # Seconds in which a PUN must have become its user; a home that hangs takes longer.
+FORK_TIME = 30.0  # Seconds in which the preloader must have forked; it may have to import the app first.
 REFUSAL_TIME, LONGEST_WAIT = 2.0, 60.0  # Seconds for which a refusal, and at most a failure, is repeated untried.
 SHORT_LIFE, SHORT_LIVES = 1.0, 5  # Seconds of a PUN that failed; failures in a row that make the next one wait.
+# Seconds for which a listener is kept that nobody asks for, and when too many are. Whoever was told its path has
+# connected long before (spawner_client.py and nginx's proxy_connect_timeout: seconds).
+RESTING_TIME, SHORTEST_REST = 600.0, 60.0
+REPORT_SIZE = 4096  # Greatest length of a child's report, in bytes.
 WAITS_FOR = {LOOK_UP: "the name service", USER: "the home directory"}  # What a child that is stuck waits for.
 
-Reply = Callable[[wire.Message], None]
 log = logging.getLogger("punway.spawner")
 
 
-@dataclass(eq=False)
-class Pun:
-    """One user's PUN. Times are of the monotonic clock; ``report`` is -1 when it is closed."""
-
-    uid: int
-    name: str
-    listener: socket.socket | None = None
-    state: str = "new"
-    pid: int = 0
-    parent: Preloader | None = None
-    since: float = 0.0
-    failures: int = 0
-    refusal: wire.Message = field(default_factory=dict)
-    refused_until: float = 0.0
-    waiting: list[Reply] = field(default_factory=list)
-    report: int = -1
-    news: bytes = b""
-
-    def tell_waiting(self, message: wire.Message) -> None:
-        waiting, self.waiting = self.waiting, []
-        for reply in waiting:
-            reply(message)
-
-
 class Children:
-    """All PUNs, driven by the selector's events and by ``tick``."""
+    """All PUNs, driven by the selector's events and by ``advance``."""
 
     def __init__(self, settings: Settings, selector: selectors.BaseSelector) -> None:
         self.settings = settings
         self.puns: dict[int, Pun] = {}
+        self._by_name: dict[str, Pun] = {}  # Those with a listener: a name is a folder's.
+        self._by_pid: dict[int, Pun] = {}  # Children of the preloader that is there now.
+        self._queue: deque[Pun] = deque()
+        self._working: set[Pun] = set()  # Starts in progress, but for those that wait for somebody.
+        self._at_once = STARTS_PER_CPU * len(os.sched_getaffinity(0))
+        self._signals: deque[tuple[Pun, int, int]] = deque()
+        self._most_resting = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._next_look = 0.0
         self._selector = selector
         self._preloader: Preloader | None = None
         self._preload()
@@ -71,7 +67,7 @@ class Children:
             return reply(self._refusal(pun))
         try:
             check_name(name, Rules(**self.settings.birth["rules"]))
-            if any(p.name == name and p.uid != uid and p.listener for p in self.puns.values()):
+            if self._by_name.get(name, pun) is not pun:
                 raise Refused(f"{name} is another user's name by now")
             if pun and pun.listener and pun.name != name:
                 if pun.state != "resting":
@@ -79,14 +75,16 @@ class Children:
                 self._close_listener(pun)  # The account may have another name by now; the child will see.
             if pun is None or pun.listener is None:
                 failures = pun.failures if pun else 0
-                pun = self.puns[uid] = Pun(uid, name, launch.bind(self.settings, name), failures=failures)
-                self._start(pun)
+                pun = Pun(uid, name, launch.bind(self.settings, name), failures=failures)
+                self.puns[uid] = self._by_name[name] = pun
+                self._queue_up(pun)
         except Refused as refusal:
             return reply({"refused": str(refusal)})
         except OSError as error:
             log.error("no socket for %s: %s", name, error)
             return reply({"unavailable": "the portal cannot make the user's socket", "retry_after": 10})
-        if pun.state == "starting":
+        pun.asked = time.monotonic()
+        if pun.state in ("queued", "starting"):
             pun.waiting.append(reply)
         else:
             reply(self._refusal(pun) if pun.state == "refused" else self._socket(pun))
@@ -124,34 +122,68 @@ class Children:
             self._preloader.channel.close()
             self._preloader.process.wait()
 
-    def tick(self) -> None:
-        """Give up on those who take too long to start; forget old refusals, and preloaders that were let go."""
-        with suppress(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
+    def advance(self) -> None:
+        """Do what is due: after each round of the selector's events, and every TICK."""
         now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + TICK
+            self._look(now)
+        self._send_signals()
+        while self._queue and len(self._working) < self._at_once and self._start(self._queue[0]):
+            self._queue.popleft()
+
+    def _look(self, now: float) -> None:
+        """Give up on what takes too long, and forget what is over."""
+        with suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)  # A preloader that was let go.
+        for pun in [pun for pun in self._working if pun.news and now > pun.heard + WAITING_TIME]:
+            self._working.remove(pun)
         self.puns = {u: p for u, p in self.puns.items() if p.state != "refused" or now < p.refused_until + LONGEST_WAIT}
         for pun in self.puns.values():
-            if pun.state == "starting" and now > pun.since + START_TIME:
+            if pun.state == "starting" and pun.pid and now > pun.since + START_TIME:
                 self._signal(pun, signal.SIGKILL)
                 self._fail(pun, f"{WAITS_FOR.get(pun.news[-1:], 'the new process')} does not answer")
+            elif pun.state == "starting" and not pun.pid and now > pun.since + FORK_TIME and pun.parent:
+                log.error("the preloader does not fork; it is killed")
+                pun.parent.process.kill()
+        resting = sorted((p for p in self.puns.values() if p.state == "resting"), key=lambda p: max(p.since, p.asked))
+        for number, pun in enumerate(resting):
+            too_many = number < len(resting) - self._most_resting
+            if now > max(pun.since, pun.asked) + (SHORTEST_REST if too_many else RESTING_TIME):
+                self._close_listener(pun)
+                del self.puns[pun.uid]
 
-    def _start(self, pun: Pun) -> None:
-        assert pun.listener is not None
-        self._close_report(pun)
+    def _queue_up(self, pun: Pun) -> None:
+        """Have a PUN start when its turn comes."""
         if pun.state == "resting":
+            assert pun.listener is not None
             self._selector.unregister(pun.listener)
-        pun.state, pun.since, pun.news = "starting", time.monotonic(), b""
-        pun.report, report = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._selector.register(pun.report, selectors.EVENT_READ, lambda: self._read_report(pun))
+        pun.state, pun.since = "queued", time.monotonic()
+        self._queue.append(pun)
+
+    def _start(self, pun: Pun) -> bool:
+        """Hand a start to the preloader. False when that takes nothing just now: the start stays queued."""
+        assert pun.listener is not None
+        start = {"start": pun.uid, "name": pun.name, "birth": self.settings.birth}
         try:
-            pun.parent = self._preloader or self._preload()
-            start = {"start": pun.uid, "name": pun.name, "birth": self.settings.birth}
-            wire.send(pun.parent.channel, start, (pun.listener.fileno(), report))
-        except (OSError, wire.Malformed) as error:
+            parent = self._preloader or self._preload()
+            ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
             log.error("no process for %s: %s", pun.name, error)
             self._fail(pun, "the portal cannot start processes just now")
+            return True
+        try:
+            wire.send(parent.channel, start, (pun.listener.fileno(), theirs))
+        except OSError:
+            # Its queue is full, or it has ended: its next message, its end or the next TICK leads here again.
+            os.close(ours)
+            return False
         finally:
-            os.close(report)
+            os.close(theirs)
+        pun.state, pun.since, pun.news, pun.parent, pun.report = "starting", time.monotonic(), b"", parent, ours
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._read_report(pun))
+        self._working.add(pun)
+        return True
 
     def _preload(self) -> Preloader:
         preloader = self._preloader = Preloader(self.settings)
@@ -172,45 +204,59 @@ class Children:
         elif "started" in received[0]:
             if pun := self.puns.get(received[0]["started"]):
                 pun.pid = received[0]["pid"]
-        else:
-            for pun in self.puns.values():
-                if pun.pid == received[0]["ended"] and pun.parent is preloader:
-                    self._ended(pun, os.waitstatus_to_exitcode(received[0]["status"]))
+                self._by_pid[pun.pid] = pun
+                if pun.state == "starting":
+                    pun.since = time.monotonic()
+        elif pun := self._by_pid.pop(received[0]["ended"], None):
+            # What it reported before its end may not have been read yet.
+            with suppress(BlockingIOError):  # A process of the user's holds the other end.
+                while pun.report >= 0:
+                    self._read_report(pun)
+            self._ended(pun, os.waitstatus_to_exitcode(received[0]["status"]))
 
     def _let_go(self, preloader: Preloader) -> None:
         """A preloader has ended, or is to: its PUNs leave after what is in flight, and are not waited for."""
         self._selector.unregister(preloader.channel)
         preloader.channel.close()
-        for pun in self.puns.values():
-            if pun.parent is preloader and pun.state == "starting":
-                pun.failures += 1
+        self._by_pid.clear()
+        for pun in [pun for pun in self.puns.values() if pun.parent is preloader]:
+            if pun.state == "starting":
+                self._close_report(pun)
+                pun.pid, pun.parent, pun.failures = 0, None, pun.failures + 1
                 if pun.failures < SHORT_LIVES:
-                    self._start(pun)  # Once more, with the next preloader.
+                    self._queue_up(pun)  # Once more, with the next preloader.
                 else:
                     self._fail(pun, "the portal cannot start processes just now")
-            elif pun.parent is preloader and pun.state == "running":
+            else:
                 self._ended(pun, 0)
 
     def _read_report(self, pun: Pun) -> None:
-        if data := os.read(pun.report, 4096):
-            pun.news += data
+        """Take what a child says of its start; that it closes the pipe says that it serves, or has ended."""
+        data = os.read(pun.report, REPORT_SIZE)
+        if data and pun.state == "starting" and len(pun.news) < REPORT_SIZE:
+            pun.news, pun.heard = pun.news + data, time.monotonic()
+            self._working.add(pun)
+            if pun.news.endswith(READY) and REFUSED not in pun.news:
+                pun.state, pun.since = "running", pun.heard
+                pun.tell_waiting(self._socket(pun))
             return
         self._close_report(pun)
-        stages, refused, rule = pun.news.partition(REFUSED)
-        if refused:
-            log.warning("no PUN for %s: %s", pun.name, rule.decode())
-            self._refuse(pun, {"refused": rule.decode()}, REFUSAL_TIME)
-        elif stages.endswith(READY):
-            pun.state, pun.since = "running", time.monotonic()
-            pun.tell_waiting(self._socket(pun))
-        else:
-            self._fail(pun, "the user's process could not be started")
+        if pun.state == "starting":
+            _, refused, rule = pun.news.partition(REFUSED)
+            if refused:
+                log.warning("no PUN for %s: %s", pun.name, rule.decode())
+                self._refuse(pun, {"refused": rule.decode()}, REFUSAL_TIME)
+            else:
+                self._fail(pun, "the user's process could not be started")
 
     def _ended(self, pun: Pun, code: int) -> None:
         now = time.monotonic()
         pun.pid, pun.parent = 0, None
+        self._close_report(pun)
+        if pun.state == "starting":
+            return self._fail(pun, "the user's process could not be started")
         if pun.state != "running":
-            return  # It never was the user's process; the end of its report tells how that went.
+            return  # It never was the user's process; its report told how that went.
         if code:
             log.warning("the PUN of %s ended with %s after %.1f s", pun.name, code, now - pun.since)
         pun.failures = pun.failures + 1 if code and now < pun.since + SHORT_LIFE else 0
@@ -218,7 +264,7 @@ class Children:
             return self._fail(pun, "the user's process ends as soon as it starts")
         pun.state, pun.since = "resting", now
         assert pun.listener is not None  # From the next connection on there is work for another one.
-        self._selector.register(pun.listener, selectors.EVENT_READ, lambda: self._start(pun))
+        self._selector.register(pun.listener, selectors.EVENT_READ, lambda: self._queue_up(pun))
 
     def _fail(self, pun: Pun, why: str) -> None:
         pun.failures += 1
@@ -240,11 +286,20 @@ class Children:
         return {"socket": str(self.settings.folder(pun.name) / "pun.sock")}
 
     def _signal(self, pun: Pun, number: int) -> None:
-        if pun.pid and pun.parent:
-            with suppress(OSError):  # Without its preloader it is ended by the kernel (PR_SET_PDEATHSIG).
-                wire.send(pun.parent.channel, {"signal": pun.pid, "number": number})
+        self._signals.append((pun, pun.pid, number))
+
+    def _send_signals(self) -> None:
+        while self._signals:
+            pun, pid, number = self._signals[0]
+            if pun.pid == pid and pun.parent:  # Without its preloader it is ended by the kernel (PR_SET_PDEATHSIG).
+                try:
+                    wire.send(pun.parent.channel, {"signal": pid, "number": number})
+                except OSError:
+                    return  # Its queue is full, or it has ended; see _start.
+            self._signals.popleft()
 
     def _close_report(self, pun: Pun) -> None:
+        self._working.discard(pun)
         if pun.report >= 0:
             self._selector.unregister(pun.report)
             os.close(pun.report)
@@ -257,6 +312,7 @@ class Children:
             self._selector.unregister(pun.listener)
         pun.listener.close()
         pun.listener = None
+        del self._by_name[pun.name]
         try:
             launch.remove(self.settings.folder(pun.name))
         except OSError as error:

@@ -37,8 +37,8 @@ class Birth:
 class Settings:
     """What ``punway spawner`` hands over, checked there. ``hook_uid`` may ask, ``nginx_gid`` may connect.
 
-    ``app`` names the app by a string: MODULE:FUNCTION where ``spawn`` is fork, a module to run for exec.
-    ``birth`` is the JSON of a Birth, which the preloader is given with each name.
+    ``app`` names the app's function by a string, MODULE:FUNCTION (child.py, Live). ``birth`` is the JSON of a Birth,
+    which the preloader is given with each name.
     """
 
     run_dir: str

@@ -61,7 +61,7 @@ class Spawner:
         }
         settings = {
             "run_dir": str(folder), "hook_uid": USER.pw_uid, "nginx_gid": USER.pw_gid, "spawn": way,
-            "app": "pun_app.server:live" if way == "fork" else "pun_app",
+            "app": "pun_app.server:live",
             "birth": {"rules": rules, "change_ids": False, "no_new_privs": False, "environment": {"HOME": "/"}, "app_settings": app_settings},
         }  # fmt: skip
         self.log = folder / "log"

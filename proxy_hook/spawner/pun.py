@@ -1,0 +1,39 @@
+"""What the spawner knows of one user's PUN. Runs as root."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from proxy_hook.spawner import wire
+from proxy_hook.spawner.launch import Preloader
+
+Reply = Callable[[wire.Message], None]
+
+
+@dataclass(eq=False)
+class Pun:
+    """One user's PUN. Times are of the monotonic clock; ``report`` is -1 when it is closed.
+
+    ``since`` is when its state began, ``asked`` when the hook last asked for it, ``heard`` when its child reported.
+    """
+
+    uid: int
+    name: str
+    listener: socket.socket | None = None
+    state: str = "new"
+    pid: int = 0
+    parent: Preloader | None = None
+    since: float = 0.0
+    asked: float = 0.0
+    heard: float = 0.0
+    failures: int = 0
+    refusal: wire.Message = field(default_factory=dict)
+    refused_until: float = 0.0
+    waiting: list[Reply] = field(default_factory=list)
+    report: int = -1
+    news: bytes = b""
+
+    def tell_waiting(self, message: wire.Message) -> None:
+        waiting, self.waiting = self.waiting, []
+        for reply in waiting:
+            reply(message)
