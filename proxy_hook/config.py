@@ -46,7 +46,7 @@ class Portal:
     state_dir: str = _key("/var/lib/punway", "The route table. Made at start, for hook_user alone.")
     hook_user: str = _key("punway", "The unprivileged user that the hook runs as; nobody's login.")
     nginx_user: str = _key("www-data", "The user of nginx's workers: www-data on Debian, nginx on RHEL.")
-    max_body: str = _key("50M", "Greatest request body (k, M and G are powers of 1024); beyond it 413.")
+    max_body: str = _key("50M", "Greatest submit (k, M and G are powers of 1024); other bodies have 1M. Beyond it 413.")
     proxies: tuple[str, ...] = _key(
         (),
         "Addresses or networks of balancers before nginx. Limits and logs then have the client that they name; "

@@ -7,8 +7,11 @@ arrives here is the raw one.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -18,30 +21,46 @@ from werkzeug.wrappers import Response
 
 from pun_app.access import Access, Caller
 from pun_app.clusters.load import ClusterFolder
+from pun_app.decode import decode
 from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorized, UnsupportedMedia
 from pun_app.handlers.request import Request
 from pun_app.kept import Kept, folder_of_user
+from pun_app.long_poll import LongPoll, Parked
 from pun_app.match import Table
 from pun_app.pages.door import Pages
-from pun_app.routes import ROUTES
+from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from pun_app.settings import Settings
 from pun_app.submits import KEPT, Submits, checked_key
-from pun_app.waiting import Waiters
 
 _EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
+
+MAX_MESSAGE = 1000
+"""Characters of an error's message: it may repeat what the client sent."""
+_LARGE = {(route.method, route.path) for route in ROUTES if route.large}
+PARKED_CALL = "punway.parked_call"
+"""Where the server puts the Call of a request that it calls the app for again, in the environment."""
 
 log = logging.getLogger("punway.pun")
 
 
+@dataclass(frozen=True)
+class Call:
+    """An authorised request, its body decoded, and the route that answers it."""
+
+    caller: Caller
+    route: Route
+    request: Request
+
+
 class App:
-    """The WSGI app of one PUN."""
+    """The WSGI app of one PUN. Raises Parked for a request that waits."""
 
     def __init__(self, access: Access, clusters: ClusterFolder, pages: Pages, settings: Settings) -> None:
         self._access = access
         self._clusters = clusters
         self._pages = pages
         self._settings = settings
-        self.waiters = Waiters()
+        self.long_poll = LongPoll(os.geteuid())
         self._submits = Submits(Kept(folder_of_user() / "submits", KEPT))
         self._table = Table(ROUTES, "No such address; the API is under /api/v1/")
 
@@ -50,11 +69,18 @@ class App:
         answer = self._pages.answer if http.path.startswith("/settings/") else self._answer
         return answer(http)(environ, start_response)
 
+    def body_limit(self, method: str, path: str) -> int:
+        """Return how many bytes the body of a request may have."""
+        return self._settings.max_body if (method, path) in _LARGE else min(BODY_LIMIT, self._settings.max_body)
+
     def _answer(self, http: HttpRequest) -> Response:
-        caller = None
+        call: Call | None = http.environ.get(PARKED_CALL)
+        caller = call.caller if call else None
         try:
-            caller = self._access.caller(http.headers.get("X-Pun-Assertion"))
-            response = self._handle(http, caller)
+            if call is None:
+                caller = self._access.caller(http.headers.get("X-Pun-Assertion"))
+                call = self._call(http, caller)
+            response = _handled(call)
         except ApiError as error:
             response = self._error(error)
         except Exception:
@@ -64,13 +90,14 @@ class App:
             _tell_token(response, caller.token_id, caller.token_name or "")
         return response
 
-    def _handle(self, http: HttpRequest, caller: Caller) -> Response:
+    def _call(self, http: HttpRequest, caller: Caller) -> Call:
         route, values = self._table.match(http)
         if route.scope:
             caller.need(route.scope)
         request = Request(
             caller=caller,
             clusters=self._clusters,
+            long_poll=self.long_poll,
             notes=self._settings.notes,
             id=values.get("id", ""),
             query=http.args.to_dict(flat=False),
@@ -78,31 +105,16 @@ class App:
             seen=http.headers.get("If-None-Match"),
             key=checked_key(http.headers.get("Idempotency-Key")),
             submits=self._submits,
-            waiters=self.waiters,
-            gone=http.environ.get("waitress.client_disconnected", lambda: False),
         )
         if route.body:
-            request.body = decode_body(http, route.body, self._settings.max_body)
-        answer = route.handler(request)
-        whole = {"data": answer}
-        if request.next_cursor is not None:
-            whole["next_cursor"] = request.next_cursor or None
-        if request.etag is not None and request.etag == request.seen:
-            # RFC 9110, section 15.4.5: nothing has changed, and there is no body.
-            response = Response(status=304)
-        else:
-            response = Response(msgspec.json.encode(whole), request.status or route.status)
-        if request.etag is not None:
-            response.headers["ETag"] = request.etag
-        if request.replayed:
-            response.headers["Idempotency-Replayed"] = "true"
-        if route.method == "GET":
-            response.headers["Age"] = str(int(request.age))
-        return _finished(response)
+            request.body = decode_body(http, route, self.body_limit(route.method, route.path))
+        return Call(caller, route, request)
 
     def _error(self, error: ApiError) -> Response:
-        body = {"error": error.error, "message": error.message}
-        response = Response(msgspec.json.encode(body), error.status)
+        message = error.message
+        if len(message) > MAX_MESSAGE:
+            message = f"{message[:MAX_MESSAGE]}…"
+        response = Response(msgspec.json.encode({"error": error.error, "message": message}), error.status)
         response.headers.update(error.headers())
         if isinstance(error, Unauthorized):
             if self._settings.metadata_url:
@@ -112,36 +124,64 @@ class App:
         return _finished(response)
 
 
-def decode_body(http: HttpRequest, kind: type[msgspec.Struct], max_body: int) -> msgspec.Struct:
-    """The request's body as a Struct. Raises UnsupportedMedia, TooLarge, and BadRequest naming the field."""
+def _handled(call: Call) -> Response:
+    route, request = call.route, call.request
+    try:
+        answer = route.handler(request)
+    except Parked as parked:
+        parked.call = call
+        raise
+    whole = {"data": answer}
+    if request.next_cursor is not None:
+        whole["next_cursor"] = request.next_cursor or None
+    if request.etag is not None and request.etag == request.seen:
+        # RFC 9110, section 15.4.5: nothing has changed, and there is no body.
+        response = Response(status=304)
+    else:
+        response = Response(msgspec.json.encode(whole), request.status or route.status)
+    if request.etag is not None:
+        response.headers["ETag"] = request.etag
+    if request.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    if route.method == "GET":
+        response.headers["Age"] = str(int(request.age))
+    return _finished(response)
+
+
+def decode_body(http: HttpRequest, route: Route, limit: int) -> msgspec.Struct:
+    """The request's body as a Struct. Raises UnsupportedMedia, TooLarge, and BadRequest naming the field.
+
+    Only what the route's types ask for is made of the body, so that a small one costs little whatever is in it.
+    """
     if http.mimetype != "application/json":
         raise UnsupportedMedia("Send the body as Content-Type: application/json")
-    if http.content_length is not None and http.content_length > max_body:
-        raise TooLarge(f"The body is larger than {max_body} bytes")
     try:
-        http.max_content_length = max_body
+        http.max_content_length = limit
         content = http.get_data(cache=False)
     except RequestEntityTooLarge as error:
-        raise TooLarge(f"The body is larger than {max_body} bytes") from error
+        raise TooLarge(f"The body is larger than {limit} bytes") from error
+    assert route.body
     try:
-        try:
-            return msgspec.json.decode(content, type=kind)
-        except msgspec.ValidationError:
-            # To JSON Schema (and to OpenAPI, which has it) 60.0 is a whole number.
-            return msgspec.convert(_whole_numbers(msgspec.json.decode(content)), kind)
+        if len(content) > BODY_LIMIT:
+            _check_size(content, route)
+        return decode(content, route.body)
     except msgspec.ValidationError as error:
         raise BadRequest(_field_first(str(error))) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not valid JSON: {error}") from error
 
 
-def _whole_numbers(value: Any) -> Any:
-    """The same, with each number that is whole as int."""
-    if isinstance(value, dict):
-        return {key: _whole_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _check_size(content: bytes, route: Route) -> None:
+    """Raise TooLarge for a large body whose size is not in the one field that may be large."""
+    large: msgspec.Raw = getattr(msgspec.json.decode(content, type=_part(route.large)), route.large)
+    if len(content) - len(memoryview(large)) > BODY_LIMIT:
+        raise TooLarge(f"Only {route.large} may be large: the rest of the body is larger than {BODY_LIMIT} bytes")
+
+
+@cache
+def _part(field: str) -> type[msgspec.Struct]:
+    """Return a Struct that has one field of a body as it is written, and skips the others."""
+    return msgspec.defstruct("Part", [(field, msgspec.Raw, msgspec.Raw())])
 
 
 def _field_first(said: str) -> str:

@@ -29,7 +29,7 @@ from pun_app.errors import (
     UnsupportedMedia,
 )
 from pun_app.parameters import Parameter
-from pun_app.routes import ROUTES, Route
+from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from tokens.scopes import SCOPES
 
 VERSION = "1.0.0"
@@ -163,7 +163,13 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body:
         content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{route.body.__name__}"}}
         content["examples"] = {"contract": {"value": BODIES[name]}}
-        operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+        operation["requestBody"] = {
+            "description": f"At most {BODY_LIMIT} bytes; with a larger `{route.large}`, as many as the site allows."
+            if route.large
+            else f"At most {BODY_LIMIT} bytes.",
+            "required": True,
+            "content": {"application/json": content},
+        }
     return operation
 
 

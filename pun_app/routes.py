@@ -28,6 +28,9 @@ from pun_app.schemas import (
     WhoAmI,
 )
 
+BODY_LIMIT = 1024 * 1024
+"""Bytes of a request's body. nginx (portal.conf.j2) has the same."""
+
 
 @dataclass(frozen=True)
 class Route:
@@ -35,7 +38,8 @@ class Route:
 
     ``scope`` is None where any credential will do. ``body`` is the type of the request's body, ``answer`` of the
     handler's result, ``status`` of success. ``parameters`` are those of the query and the headers that it looks at;
-    ``other`` is the type of another result, whose status is 200.
+    ``other`` is the type of another result, whose status is 200. ``large`` is the field of the body that may make it as
+    large as portal.max_body; any other body has BODY_LIMIT.
     """
 
     method: str
@@ -47,6 +51,7 @@ class Route:
     status: int = 200
     parameters: tuple[Parameter, ...] = ()
     other: Any = None
+    large: str = ""
 
 
 _ON = (CLUSTER,)
@@ -60,7 +65,10 @@ ROUTES = (
     Route("GET", "/api/v1/accounts", "clusters:read", None, list[AccountAnswer], site.list_accounts, 200, _ON),
     Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info, 200, _ON),
     Route("GET", _JOBS, "jobs:read", None, list[JobAnswer], jobs.list_jobs, 200, (*_ON, *PAGING)),
-    Route("POST", _JOBS, "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201, (VALIDATE, KEY), ValidAnswer),
+    Route(
+        "POST", _JOBS, "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201, (VALIDATE, KEY), ValidAnswer,
+        "script",
+    ),
     Route("POST", f"{_JOBS}/status", "jobs:read", StatusBody, list[StatusAnswer], jobs.job_statuses),
     Route(
         "GET", f"{_JOBS}/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic, 200,

@@ -26,7 +26,9 @@ from waitress.server import UnixWSGIServer, create_server
 
 from pun_app.access import Access
 from pun_app.app import App
+from pun_app.channel import equip
 from pun_app.clusters.load import ClusterFolder
+from pun_app.long_poll import MAX_WAITING
 from pun_app.pages.door import Pages
 from pun_app.routes import PAGES
 from pun_app.settings import Settings, settings_from
@@ -55,6 +57,7 @@ def live(listener: int, settings_text: str, serving: Callable[[], None]) -> None
     settings = settings_from(settings_text)
     user = pwd.getpwuid(os.geteuid()).pw_name
     _log_to_stderr(user)
+    threading.excepthook = leave_on_failure
     setproctitle(f"punway pun: {user}")
     store = TokenStore(os.environ["HOME"])
     access = Access(Verifier(Path(settings.run_dir) / "assertion.pub"), store)
@@ -95,6 +98,18 @@ def _log_to_stderr(user: str) -> None:
     logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
+def leave_on_failure(failure: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, and have this process leave. The next request starts another one, which is whole.
+
+    A PUN without one of its threads would go on for hours, and nobody would know what it no longer does.
+    """
+    if failure.exc_type is SystemExit or failure.exc_value is None:
+        return
+    name = failure.thread.name if failure.thread else "?"
+    log.critical("the thread %s failed; leaving", name, exc_info=failure.exc_value)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class Server:
     """One waitress server and the question when it should leave."""
 
@@ -104,27 +119,29 @@ class Server:
         self._leaving = False
         self._born = self._busy = time.monotonic()
         self._groups_checked = self._born
+        self._groups: threading.Thread | None = None
         server = create_server(
             app,
             map=self._map,
             sockets=[socket.socket(fileno=listener)],
             threads=settings.threads,
             ident="",
-            # nginx refuses beyond max_body already, in the contract's form; this bounds who comes another way.
-            max_request_body_size=settings.max_body + 1,
             channel_timeout=120,
+            # nginx takes 64 kB from a client, and adds the assertion.
+            max_request_header_size=80 * 1024,
+            # A larger body is kept in a temporary file while it is read.
+            inbuf_overflow=256 * 1024,
             # A list of 10,000 jobs is 4 MB: not by way of a file.
             outbuf_overflow=32 * 1024 * 1024,
-            connection_limit=1000,
-            # So that a request which waits can see that its client has hung up.
+            connection_limit=MAX_WAITING + 200,
+            # So that it is seen when the client of a request that waits hangs up.
             channel_request_lookahead=1,
             asyncore_use_poll=True,
         )
         assert isinstance(server, UnixWSGIServer)
         self._server = server
-        self._waiters = app.waiters
-        # A request that waits has a thread, and leaves those that answer as many as they were.
-        app.waiters.resized = lambda waiting: server.task_dispatcher.set_thread_count(settings.threads + waiting)
+        self._long_poll = app.long_poll
+        equip(server, app.body_limit, app.long_poll)
 
     def run(self) -> None:
         """Serve; returns when nothing is in flight and it is time to leave."""
@@ -132,7 +149,7 @@ class Server:
         # The spawner tells when to leave, a terminal does not. Not SIG_IGN, which commands and jobs would inherit.
         signal.signal(signal.SIGINT, lambda *_: None)
         while not (self._leaving and not self._server.active_channels):
-            wasyncore.loop(timeout=1.0, map=self._map, use_poll=True, count=1)
+            wasyncore.loop(timeout=self._long_poll.expire(), map=self._map, use_poll=True, count=1)
             self._consider()
 
     def _leave(self, *_: object) -> None:
@@ -140,7 +157,7 @@ class Server:
             # By its default this signal ends the process, whatever its threads are stuck in.
             signal.alarm(LEAVE_TIME)
         self._leaving = True
-        self._waiters.leave()
+        self._long_poll.leave()
         self._server.accepting = False
         self._server.pull_trigger()
 
@@ -148,9 +165,12 @@ class Server:
         now = time.monotonic()
         if self._server.active_channels:
             self._busy = now
-            if not self._leaving and now > self._groups_checked + GROUPS_CHECKED_EVERY:
+            is_due = now > self._groups_checked + GROUPS_CHECKED_EVERY
+            # One that is still waiting for the directory is enough.
+            if is_due and not self._leaving and not (self._groups and self._groups.is_alive()):
                 self._groups_checked = now
-                threading.Thread(target=self._check_account, name="groups", daemon=True).start()
+                self._groups = threading.Thread(target=self._check_account, name="groups", daemon=True)
+                self._groups.start()
         if now > self._busy + self._settings.idle_timeout or now > self._born + self._settings.max_lifetime:
             self._leave()
 

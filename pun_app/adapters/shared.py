@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TypeVar
 
 from pun_app.adapters.base import Adapter
@@ -27,11 +27,10 @@ from pun_app.adapters.model import (
     Trial,
 )
 from pun_app.adapters.remembered import ANEW, JOB, JOBS, PAGE, Key, Remembered
+from pun_app.errors import ApiError
 
 POLLED = 2.0
 """Seconds after its last question for which a job counts as polled: a little more than from one to the next."""
-WATCHED = 5.0
-"""Seconds after its last look for which a job counts as waited for."""
 
 T = TypeVar("T")
 
@@ -43,8 +42,7 @@ class SharedReads:
         self.adapter = adapter
         self._lock = threading.Lock()
         self._remembered = Remembered()
-        # When each of the jobs that are waited for was looked at last, and each of those that are asked for.
-        self._watched: dict[str, float] = {}
+        # When each of the jobs that are asked for was asked for last.
         self._polled: dict[str, float] = {}
 
     def jobs(self, *, fresh: bool = False) -> tuple[list[Job], float]:
@@ -65,19 +63,25 @@ class SharedReads:
                     return job, age
         return self._alone(job_id, fresh)
 
-    def watched(self, job_id: str) -> tuple[Job, float]:
-        """One job, for a request that waits for it. Where several are waited for, they are read from one list."""
-        self.adapter.check_id(job_id)
-        now = time.monotonic()
-        with self._lock:
-            self._watched = {watched: when for watched, when in self._watched.items() if now - when < WATCHED}
-            self._watched[job_id] = now
-            several = len(self._watched) > 1
-        if several:
-            found, age = self._picked([job_id], fresh=False)
-            if job_id in found and not _ended_somehow(found[job_id]):
-                return found[job_id], age
-        return self._alone(job_id, fresh=False)
+    def watched(self, job_ids: Set[str]) -> tuple[dict[str, Job | ApiError], float]:
+        """Return what is known of jobs that requests wait for: each job, or why it cannot be told.
+
+        Several jobs are read from one list.
+        """
+        told: dict[str, Job | ApiError] = {}
+        age = 0.0
+        try:
+            if len(job_ids) > 1:
+                several, age = self.several(list(job_ids))
+                told.update((job_id, job) for job_id, job in several.items() if not _ended_somehow(job))
+        except ApiError as error:
+            return dict.fromkeys(job_ids, error), age
+        for job_id in job_ids - told.keys():
+            try:
+                told[job_id] = self._alone(job_id, fresh=False)[0]
+            except ApiError as error:
+                told[job_id] = error
+        return told, age
 
     def output(self, job_id: str) -> OutputFiles:
         """Where a job's output goes. Clients that follow a file ask for it again and again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +18,8 @@ from pun_app.clusters.load import Cluster
 from pun_app.errors import ApiError, BadRequest, NotFound, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
+from pun_app.long_poll import MAX_WAIT_S, Parked
 from pun_app.schemas import JobAction, JobAnswer, JobNamed, StatusAnswer, StatusBody, SubmitBody, ValidAnswer
-from pun_app.waiting import LONGEST
 
 USUAL_WAIT = 60
 """Seconds to wait where it is said what for, and not how long."""
@@ -50,22 +51,21 @@ def get_job(request: Request) -> JobAnswer:
     With ``wait`` (seconds) it is answered once the job is as far as ``until`` says, or the time is up.
     """
     cluster = request.cluster()
-    seconds, until = _waiting(request)
-    if not seconds:
-        job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
+    if request.wait is not None:  # The second call, after Parked.
+        job, request.age = request.wait.job()
     else:
-
-        def look() -> Job:
-            job, request.age = cluster.reads.watched(request.id)
-            return job
-
-        seen = request.seen or _etag(look())
-        done = {
-            "running": lambda job: job.status in (RUNNING, SUSPENDED, COMPLETED),
-            "completed": lambda job: job.status == COMPLETED,
-            "change": lambda job: _etag(job) != seen,
-        }[until]
-        job = request.waiters.wait(look, done, seconds, request.gone)
+        seconds, until = _waiting(request)
+        job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
+        if seconds:
+            seen = request.seen or _etag(job)
+            is_done: Callable[[Job], bool] = {
+                "running": lambda job: job.status in (RUNNING, SUSPENDED, COMPLETED),
+                "completed": lambda job: job.status == COMPLETED,
+                "change": lambda job: _etag(job) != seen,
+            }[until]
+            if not is_done(job):
+                request.wait = request.long_poll.wait_for(cluster.reads, request.id, is_done, seconds)
+                raise Parked(request.wait)
     request.etag = _etag(job)
     return job_answer(cluster, job)
 
@@ -77,8 +77,8 @@ def _waiting(request: Request) -> tuple[int, str]:
         raise BadRequest("until must be running, completed or change")
     if wait is None:
         return (USUAL_WAIT, until) if until else (0, "")
-    if not re.fullmatch("[0-9]{1,3}", wait) or int(wait) > LONGEST:
-        raise BadRequest(f"wait must be from 0 to {LONGEST} seconds")
+    if not re.fullmatch("[0-9]{1,3}", wait) or int(wait) > MAX_WAIT_S:
+        raise BadRequest(f"wait must be from 0 to {MAX_WAIT_S} seconds")
     return int(wait), until or "completed"
 
 
@@ -127,7 +127,7 @@ def submit_job(request: Request) -> JobAnswer | ValidAnswer:
     if not body.cluster.strip():
         raise BadRequest("Missing cluster in request body")
     cluster = request.clusters.get(body.cluster)
-    if not body.script.content.strip():
+    if body.script.content.isspace():
         raise BadRequest("script.content is blank")
     if "\0" in body.script.content:
         raise BadRequest("script.content has a NUL character in it")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pun_app.access import Caller
 from pun_app.clusters.load import Cluster, ClusterFolder
 from pun_app.errors import BadRequest
+from pun_app.long_poll import LongPoll, Wait
 from pun_app.submits import Submits
-from pun_app.waiting import Waiters
 
 
 @dataclass
@@ -18,15 +17,15 @@ class Request:
     """One authorised request. ``fresh`` is true where the client wants no answer used again.
 
     ``notes`` is the folder of the site's notes for agents, ``seen`` the ETag of what the client has seen, ``key``
-    its Idempotency-Key, which ``submits`` knows. ``waiters`` lets a request wait, ``gone`` tells whether the client has
-    hung up. ``age``, ``next_cursor`` and ``etag`` are what
-    a handler sets: how many seconds old the answer is, for a list that is paged where its next page begins ("" after
-    the last), what the answer is told by, whether it is an earlier one, and its
-    status where that is not the route's.
+    its Idempotency-Key, which ``submits`` knows. ``long_poll`` lets a request wait, and ``wait`` is the wait of a
+    request whose handler is called again. ``age``, ``next_cursor`` and ``etag`` are what a handler sets: how many
+    seconds old the answer is, for a list that is paged where its next page begins ("" after the last), what the answer
+    is told by, whether it is an earlier one, and its status where that is not the route's.
     """
 
     caller: Caller
     clusters: ClusterFolder
+    long_poll: LongPoll
     notes: str = ""
     id: str = ""
     query: dict[str, list[str]] = field(default_factory=dict)
@@ -35,8 +34,7 @@ class Request:
     seen: str | None = None
     key: str | None = None
     submits: Submits | None = None
-    waiters: Waiters = field(default_factory=Waiters)
-    gone: Callable[[], bool] = lambda: False
+    wait: Wait | None = None
     age: float = 0.0
     etag: str | None = None
     replayed: bool = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from webtest import TestApp
 
 from proxy_hook.routes import RouteTable
 from pun_app.access import Access
-from pun_app.app import App
+from pun_app.app import PARKED_CALL, App
 from pun_app.clusters.load import ClusterFolder
+from pun_app.long_poll import Parked
 from pun_app.pages.door import Pages
 from pun_app.routes import PAGES
 from pun_app.settings import Settings
@@ -56,7 +58,7 @@ class Pun:
         self.registrar = Registrar(folder / "register.sock")
         manager = TokenManager(self.store, self.registrar, policy or Policy())
         given = settings(folder, **more)
-        self.app = TestApp(App(access, ClusterFolder(clusters), Pages(PAGES, access, manager, given), given))
+        self.app = TestApp(served(App(access, ClusterFolder(clusters), Pages(PAGES, access, manager, given), given)))
 
     def headers(self, scope_names: tuple[str, ...] = scopes.ALL) -> dict[str, str]:
         token, _ = issue("x", scope_names)
@@ -81,6 +83,22 @@ class Pun:
         form = {"form": form_field(self.page(sid=sid).text), **form}
         given = {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin", **self.session(sid), **(headers or {})}
         return self.app.post(f"/settings/api_tokens{path}", form, headers=given, status=status)
+
+
+def served(app: App) -> Callable[..., Any]:
+    """The app behind what the server does for requests that wait, without putting them aside."""
+
+    def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        try:
+            return app(environ, start_response)
+        except Parked as parked:
+            over = threading.Event()
+            app.long_poll.park(parked.wait, over.set)
+            while not over.wait(0.05):
+                app.long_poll.expire()
+            return app({**environ, PARKED_CALL: parked.call}, start_response)
+
+    return call
 
 
 def form_field(page: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -149,12 +150,15 @@ def test_an_address_of_its_own_is_no_id(pun: Pun, method: str, path: str, allowe
 
 
 @pytest.mark.parametrize(("wall_time", "status"), [("60.0", 201), ("6e1", 201), ("60.5", 400), ("1e400", 400), ('"60"', 400),
-                                                   ("1e300", 400), ("true", 400), ("0.0", 400)])  # fmt: skip
+                                                   ("1e300", 400), ("true", 400), ("0.0", 400),
+                                                   ('60.0, "nodes": "8"', 400), ('60.0, "hold": "true"', 400)])  # fmt: skip
 def test_a_whole_number_however_it_is_written(pun: Pun, wall_time: str, status: int) -> None:
     """As JSON Schema has it."""
     body = f'{{"cluster": "box", "script": {{"content": "#!/bin/sh"}}, "options": {{"hold": true, "wall_time": {wall_time}}}}}'
     answer = pun("POST", "/api/v1/jobs", status, body=body.encode(), headers={"Content-Type": "application/json"})
-    assert status == 201 or re.search("options.wall_time|number out of range", answer.json["message"])
+    assert status == 201 or re.search(
+        "options.(wall_time|nodes: expected int|hold)|number out of range", answer.json["message"]
+    )
 
 
 def test_answers_are_not_to_be_kept(pun: Pun) -> None:
@@ -210,6 +214,92 @@ def test_a_scheduler_that_is_not_there_is_503(pun: Pun) -> None:
 def test_a_body_beyond_the_limit_is_413(pun: Pun) -> None:
     answer = pun("POST", "/api/v1/jobs", 413, body=b"x" * 10_001, headers={"Content-Type": "application/json"})
     assert answer.json["error"] == "payload_too_large"
+
+
+JSON = {"Content-Type": "application/json"}
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture
+def roomy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrar: object) -> Pun:
+    """A PUN whose site allows bodies of 20 MB."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Pun(tmp_path, max_body=20 * MEGABYTE)
+
+
+def test_a_body_is_as_large_as_its_route_says(roomy: Pun) -> None:
+    """1 MB, but for a submit."""
+    submit = b'{"cluster": "box", "script": {"content": "#!/bin/sh\\n#%s"}, "options": {"hold": true}}' % (
+        b"x" * 3 * MEGABYTE
+    )
+    assert roomy("POST", "/api/v1/jobs", 201, body=submit, headers=JSON)
+    answer = roomy("POST", "/api/v1/jobs/status", 413, body=b" " * (MEGABYTE + 1), headers=JSON)
+    assert (answer.json["error"], str(MEGABYTE) in answer.json["message"]) == ("payload_too_large", True)
+    roomy("POST", "/api/v1/jobs/status", 400, body=b" " * MEGABYTE, headers=JSON)
+
+
+ARRAYS = b"[" + b"[]," * 5_000_000 + b"[]]"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        b'"native": ' + ARRAYS,
+        b'"native": ["a"' + b',"a"' * 4_000_000 + b"]",
+        b'"wall_time": ' + ARRAYS,
+        b'"wall_time": 60.0, "native": ["a"' + b',"a"' * 4_000_000 + b"]",
+        b'"environment": {' + b",".join(b'"a%d":""' % n for n in range(1_000_000)) + b"}",
+        b'"x": ' + ARRAYS,
+    ],
+    ids=["arrays", "texts", "number", "fraction", "environment", "unknown"],
+)
+def test_only_a_script_may_make_a_body_large(roomy: Pun, options: bytes) -> None:
+    """Anything else is 413 before it is made into objects, whatever it is and wherever."""
+    body = b'{"cluster": "box", "script": {"content": "#!/bin/sh"}, "options": {%s}}' % options
+    tracemalloc.start()
+    try:
+        answer = roomy("POST", "/api/v1/jobs", 413, body=body, headers=JSON)
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * len(body)
+    finally:
+        tracemalloc.stop()
+    assert "script" in answer.json["message"]
+
+
+@pytest.mark.parametrize("content", [ARRAYS, b"{" + b'"a": [],' * 2_000_000 + b'"b": 1}'], ids=["array", "object"])
+def test_a_script_is_text_whatever_its_size(roomy: Pun, content: bytes) -> None:
+    """At the first thing that is none the body is refused, and nothing is made of the rest; also when it is read again
+    for a 60.0."""
+    for script in (content, b'{"content": %s}' % content):
+        body = b'{"cluster": "box", "options": {"wall_time": 60.0}, "script": %s}' % script
+        tracemalloc.start()
+        try:
+            roomy("POST", "/api/v1/jobs", 400, body=body, headers=JSON)
+            assert tracemalloc.get_traced_memory()[1] < 2.5 * len(body)
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_large_script_may_have_a_fraction_beside_it(roomy: Pun) -> None:
+    body = b'{"cluster": "box", "script": {"content": "#!/bin/sh\\n#%s"}, "options": {"hold": true, "wall_time": 60.0}}'
+    job = roomy("POST", "/api/v1/jobs", 201, body=body % (b"x" * 2 * MEGABYTE), headers=JSON).json["data"]
+    assert job["wallclock_limit"] == 60
+
+
+@pytest.mark.parametrize(("body", "status"), [
+    (b'{"%s": 1}' % (b"x" * 8000), 400),
+    (b'{"cluster": "box", "script": {"content": "#!", "workdir": "%s"}}' % (b"x" * 4000), 422),
+])  # fmt: skip
+def test_an_error_repeats_little_of_what_was_sent(pun: Pun, body: bytes, status: int) -> None:
+    answer = pun("POST", "/api/v1/jobs", status, body=body, headers=JSON)
+    assert 20 < len(answer.json["message"]) < 1100
+
+
+@pytest.mark.parametrize(("path", "body"), [
+    ("/api/v1/jobs/status", b'{"jobs": [{"cluster": "%s", "job_id": "1"}]}'),
+    ("/api/v1/jobs", b'{"cluster": "%s", "script": {"content": "#!"}}'),
+])  # fmt: skip
+def test_a_clusters_id_is_short(pun: Pun, path: str, body: bytes) -> None:
+    assert "cluster" in pun("POST", path, 400, body=body % (b"x" * 256), headers=JSON).json["message"]
 
 
 def test_a_failure_of_ours_is_500_and_says_nothing(pun: Pun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pun_app import server as module
+from pun_app.long_poll import LongPoll
 from pun_app.server import Bounded, Server
-from pun_app.waiting import Waiters
 from tests.pun_app.pun import settings
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = settings(Path("/run/x"), idle_timeout=1000, max_lifetime=10_000)
 
 
@@ -23,7 +29,10 @@ class Ok:
     """An app that has an answer."""
 
     def __init__(self) -> None:
-        self.waiters = Waiters()
+        self.long_poll = LongPoll(1000)
+
+    def body_limit(self, _method: str, _path: str) -> int:
+        return 0
 
     def __call__(self, _environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "2")])
@@ -95,6 +104,27 @@ def test_it_checks_the_groups_of_a_busy_pun_once_a_minute(server: Server, monkey
     assert checked == [True, True]
 
 
+def test_a_directory_that_hangs_holds_one_thread(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one more for each minute."""
+    begun: list[bool] = []
+    go = threading.Event()
+
+    def hang() -> None:
+        begun.append(True)
+        assert go.wait(60)
+
+    monkeypatch.setattr(server, "_check_account", hang)
+    server._server.active_channels[0] = object()
+    for _ in range(3):
+        server._groups_checked -= 61
+        server._consider()
+    server._server.active_channels.clear()
+    go.set()
+    assert server._groups
+    server._groups.join()
+    assert begun == [True]
+
+
 def test_the_log_takes_so_much_a_minute() -> None:
     bounded = Bounded()
     record = logging.makeLogRecord({"created": 1000.0})
@@ -102,13 +132,22 @@ def test_the_log_takes_so_much_a_minute() -> None:
     assert bounded.filter(logging.makeLogRecord({"created": 1061.0}))
 
 
-def test_who_waits_has_a_thread_beside_the_others(server: Server) -> None:
-    """As many more as wait, and as many as before when they have been answered; and all are when it leaves."""
-    dispatcher = server._server.task_dispatcher
-    before = len(dispatcher.threads) - dispatcher.stop_count
-    server._waiters.resized(5)
-    assert len(dispatcher.threads) - dispatcher.stop_count == before + 5
-    server._waiters.resized(0)
-    assert len(dispatcher.threads) - dispatcher.stop_count == before
-    server._leave()
-    assert server._waiters._leaving.is_set()
+@pytest.mark.parametrize("thread", ["register", "long-poll"])
+def test_a_thread_that_fails_ends_the_process(tmp_path: Path, thread: str) -> None:
+    """With its traceback in the log: whatever the thread, none ends silently."""
+    broken = {
+        "register": "server._register = lambda *_: 1 / 0",
+        "long-poll": "server._register = lambda *_: threading.Thread(target=lambda: 1 / 0, name='long-poll').start()",
+    }[thread]
+    program = f"import sys, threading; from pun_app import server; {broken}; server.live(int(sys.argv[1]), sys.argv[2])"
+    given = msgspec.json.encode(settings(tmp_path)).decode()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(listener.fileno()), given], pass_fds=[listener.fileno()], check=False,
+            env={"HOME": str(tmp_path), "USER": "x", "PATH": "/usr/bin:/bin"}, cwd=ROOT, timeout=60, capture_output=True,
+            text=True,
+        )  # fmt: skip
+    assert done.returncode in (0, -signal.SIGTERM)
+    assert f"the thread {thread} failed; leaving" in done.stderr and "ZeroDivisionError" in done.stderr

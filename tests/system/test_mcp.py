@@ -366,14 +366,15 @@ def test_a_client_that_hangs_up_in_a_wait(portal: Portal, alice: User, as_alice:
         }
     pun = portal.pid_of(alice)
 
-    def threads() -> int:
-        return len(list(Path(f"/proc/{pun}/task").iterdir()))
+    def connections() -> int:
+        """Those of the user's process."""
+        return len(list(Path(f"/proc/{pun}/fd").iterdir()))
 
     def inner() -> int:
         """The MCP server's connections to nginx on which something is asked."""
         return len(list(Path(f"/proc/{portal.part('mcp')}/fd").iterdir()))
 
-    before, files = threads(), inner()
+    before, files = connections(), inner()
     hung_up = []
     for _ in range(5):
         with pytest.raises(requests.ReadTimeout):
@@ -381,7 +382,7 @@ def test_a_client_that_hangs_up_in_a_wait(portal: Portal, alice: User, as_alice:
                 f"{portal.url}/mcp", json=message, timeout=2,
                 headers={"Authorization": f"Bearer {as_alice.token}", "Accept": "application/json, text/event-stream", **headers},
             ))  # fmt: skip
-    wait_for("what waits to be let go", lambda: threads() <= before + 1 and inner() <= files + 3, 30)
+    wait_for("what waits to be let go", lambda: connections() <= before + 1 and inner() <= files + 3, 30)
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 
 

@@ -81,7 +81,7 @@ def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], al
     client = portal.client(alice)
     jobs = [client.submit(SLEEP, hold=True)["job_id"] for _ in range(10)]
 
-    def count(waiting: int) -> int:
+    def commands(waiting: int) -> int:
         before = calls.stat().st_size
         with ThreadPoolExecutor(waiting) as pool:
             answers = [pool.submit(client, "GET", path(jobs[n % 10], "wait=12")) for n in range(waiting)]
@@ -91,7 +91,7 @@ def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], al
             assert [answer.result().json()["data"]["status"] for answer in answers] == ["queued_held"] * waiting
         return calls.stat().st_size - before
 
-    one, hundred = count(1), count(100)
+    one, hundred = commands(1), commands(100)
     assert one >= 4
     assert hundred <= 2 * one + 4
     for job in jobs:
@@ -134,29 +134,61 @@ def test_five_hundred_who_poll_cost_one_command_a_second(counted: tuple[Portal, 
         client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 
 
+def wait_on(portal: Portal, client: Client, job: str) -> socket.socket:
+    """The connection of a request that waits for a job."""
+    connection = socket.create_connection(("127.0.0.1", portal.port), timeout=330)
+    connection.sendall(
+        f"GET {path(job, 'wait=300')} HTTP/1.1\r\nHost: 127.0.0.1:{portal.port}\r\n"
+        f"Authorization: Bearer {client.token}\r\nConnection: close\r\n\r\n".encode()
+    )
+    return connection
+
+
+def count(pid: int, what: str) -> int:
+    """A process's threads (task) or descriptors (fd)."""
+    return len(os.listdir(f"/proc/{pid}/{what}"))
+
+
 def test_a_client_that_hangs_up_is_not_waited_for(counted: tuple[Portal, Path], alice: User) -> None:
-    """Its thread is free again, long before its time would be up."""
+    """Its connection is free again, long before its time would be up."""
     portal, _ = counted
     client = portal.client(alice)
     job = client.submit(SLEEP, hold=True)["job_id"]
     pid = portal.pid_of(alice)
-
-    def threads() -> int:
-        return len(os.listdir(f"/proc/{pid}/task"))
-
-    before = threads()
-    connections = []
-    for _ in range(10):
-        connection = socket.create_connection(("127.0.0.1", portal.port))
-        connection.sendall(
-            f"GET {path(job, 'wait=300')} HTTP/1.1\r\nHost: 127.0.0.1:{portal.port}\r\nAuthorization: Bearer {client.token}\r\n\r\n".encode()
-        )
-        connections.append(connection)
-    wait_for("ten more threads", lambda: threads() >= before + 10, 30)
+    before = count(pid, "fd")
+    connections = [wait_on(portal, client, job) for _ in range(10)]
+    wait_for("ten more connections", lambda: count(pid, "fd") >= before + 10)
     for connection in connections:
         connection.close()
-    wait_for("as many threads as before", lambda: threads() <= before, 60)
+    wait_for("as many connections as before", lambda: count(pid, "fd") <= before)
     client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_two_hundred_who_wait_hold_no_thread(counted: tuple[Portal, Path], alice: User) -> None:
+    """One more thread looks for all of them; one more request is told to come again; and all are answered."""
+    portal, _ = counted
+    client = portal.client(alice)
+    job = client.submit(SLEEP, hold=True)["job_id"]
+    pid = portal.pid_of(alice)
+    threads, files = count(pid, "task"), count(pid, "fd")
+    connections = [wait_on(portal, client, job) for _ in range(200)]
+    wait_for("two hundred more connections", lambda: count(pid, "fd") >= files + 200)
+
+    def is_full() -> bool:
+        answer = client("GET", path(job, "wait=1"))
+        return (
+            answer.status_code == 503 and "wait already" in answer.json()["message"] and "Retry-After" in answer.headers
+        )
+
+    wait_for("all to wait", is_full)
+    assert client("GET", path(job, "")).status_code == 200
+    # The tokens' last use may be written meanwhile.
+    assert count(pid, "task") <= threads + 2
+    client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+    for connection in connections:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        connection.close()
+    wait_for("as many connections as before", lambda: count(pid, "fd") <= files)
 
 
 def test_a_pun_that_leaves_answers_those_who_wait(counted: tuple[Portal, Path], alice: User) -> None:
@@ -165,9 +197,10 @@ def test_a_pun_that_leaves_answers_those_who_wait(counted: tuple[Portal, Path], 
     client = portal.client(alice)
     job = client.submit(SLEEP, hold=True)["job_id"]
     before = portal.pid_of(alice)
+    files = count(before, "fd")
     with ThreadPoolExecutor(5) as pool:
         waiting: list[Any] = [pool.submit(client, "GET", path(job, "wait=300")) for _ in range(5)]
-        wait_for("five to wait", lambda: len(os.listdir(f"/proc/{before}/task")) > 10, 30)
+        wait_for("five to wait", lambda: count(before, "fd") >= files + 5)
         portal.punway("admin", "stop", alice.name)
         answers = [one.result(60) for one in waiting]
     assert [answer.status_code for answer in answers] == [200] * 5

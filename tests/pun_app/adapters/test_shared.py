@@ -135,15 +135,21 @@ def test_jobs_that_are_polled_stay_one_question(adapter: Counting, clock: list[f
 def test_nobody_hears_that_an_ended_job_waits(adapter: Counting, clock: list[float]) -> None:
     """Who waited for a job, which was asked for alone, is not answered from a list that is older, and young enough."""
     reads = SharedReads(adapter)
-    reads.watched("2")
+
+    def watched(job_id: str) -> Job:
+        job = reads.watched({"2", job_id})[0][job_id]
+        assert isinstance(job, Job)
+        return job
+
+    reads.watched({"2"})
     clock[0] += 4
-    assert reads.watched("1")[0].status == QUEUED
+    assert watched("1").status == QUEUED
     reads.page(2, None)
     assert adapter.asked == ["2", "jobs", "jobs"]
     clock[0] += 0.9
     adapter.status = COMPLETED
     reads.job("1", fresh=True)
-    assert reads.job("1")[0].status == reads.watched("1")[0].status == COMPLETED
+    assert reads.job("1")[0].status == watched("1").status == COMPLETED
     assert [job.status for job in reads.jobs()[0]] == [COMPLETED, QUEUED, QUEUED]
     assert [job.status for job in reads.page(2, None)[0]] == [COMPLETED, QUEUED]
     assert {job_id: job.status for job_id, job in reads.several(["1", "2"])[0].items()} == {"1": COMPLETED, "2": QUEUED}
@@ -152,12 +158,24 @@ def test_nobody_hears_that_an_ended_job_waits(adapter: Counting, clock: list[flo
     adapter.status = "undetermined"
     clock[0] += 0.2
     assert {job.status for job in reads.jobs()[0]} == {"undetermined"}
-    assert reads.watched("1")[0].status == reads.job("1")[0].status == "undetermined"
+    assert watched("1").status == reads.job("1")[0].status == "undetermined"
     adapter.status = RUNNING
     clock[0] += 0.2
     assert {job.status for job in reads.page(3, None)[0]} == {RUNNING}
     assert {job.status for job in reads.jobs()[0]} == {RUNNING}
-    assert reads.watched("3")[0].status == reads.several(["3"])[0]["3"].status == RUNNING
+    assert watched("3").status == reads.several(["3"])[0]["3"].status == RUNNING
+
+
+def test_of_jobs_that_are_waited_for_each_has_its_answer(adapter: Counting, clock: list[float]) -> None:
+    """One list for several; one that is gone, or cannot be told, leaves the others theirs; never an exception."""
+    reads = SharedReads(adapter)
+    told, age = reads.watched({"1", "2", "9"})
+    assert (told["1"], told["2"], age) == (Job(id="1", status=QUEUED), Job(id="2", status=QUEUED), 0)
+    assert isinstance(told["9"], NotFound)
+    assert adapter.asked == ["jobs", "9"]
+    clock[0] += 2
+    adapter.error = Unavailable("down")
+    assert {type(one) for one in reads.watched({"1", "2"})[0].values()} == {Unavailable}
 
 
 class Array(Counting):

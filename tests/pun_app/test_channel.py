@@ -1,0 +1,254 @@
+"""pun_app/channel.py in a real waitress on a socket of its own: waits, bodies, and refusals before the app."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waitress import buffers, wasyncore
+
+from pun_app import channel as module
+from pun_app import long_poll, routes
+from pun_app import server as server_module
+from pun_app.adapters.model import COMPLETED, QUEUED, Job
+from pun_app.app import PARKED_CALL
+from pun_app.long_poll import LongPoll, Parked
+from pun_app.server import Server
+from tests.pun_app.pun import settings
+from tests.system.slurm import wait_for
+
+LARGE = 5 * 1024 * 1024
+
+
+class Scheduler:
+    """Tells of every job what ``job`` is."""
+
+    def __init__(self) -> None:
+        self.now = Job("1", status=QUEUED)
+
+    def watched(self, job_ids: set[str]) -> tuple[dict[str, Job], float]:
+        return dict.fromkeys(job_ids, self.now), 0.0
+
+    def job(self, _job_id: str) -> tuple[Job, float]:
+        return self.now, 0.0
+
+
+class App:
+    """Waits at /wait; elsewhere says how long the body is, once it may."""
+
+    def __init__(self) -> None:
+        self.long_poll = LongPoll(1000)
+        self.scheduler: Any = Scheduler()
+        self.go = threading.Event()
+        self.go.set()
+        self.busy = self.most = 0
+        self.lock = threading.Lock()
+        self.calls: list[str] = []
+
+    def body_limit(self, _method: str, path: str) -> int:
+        return LARGE if path == "/large" else 1000
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.calls.append(environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/wait":
+            wait = environ.get(PARKED_CALL)
+            if wait is None:
+                seconds = int(environ["QUERY_STRING"] or 300)
+                parked = Parked(
+                    self.long_poll.wait_for(self.scheduler, "1", lambda job: job.status == COMPLETED, seconds)
+                )
+                parked.call = parked.wait
+                raise parked
+            answer = wait.job()[0].status.encode()
+        else:
+            with self.lock:
+                self.busy += 1
+                self.most = max(self.most, self.busy)
+            assert self.go.wait(60)
+            answer = str(len(environ["wsgi.input"].read())).encode()
+            with self.lock:
+                self.busy -= 1
+        start_response("200 OK", [("Content-Length", str(len(answer)))])
+        return [answer]
+
+
+class Running:
+    """A server in a thread of this process, and how to ask it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app = App()
+        self.path = str(folder / "s")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen()
+        given = settings(Path("/run/x"), threads=4)
+        self.server = Server(self.app, listener.detach(), given)  # type: ignore[arg-type]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._loop)
+        self._thread.start()
+
+    def _loop(self) -> None:
+        while not self._over.is_set():
+            wasyncore.loop(self.app.long_poll.expire(), use_poll=True, map=self.server._map, count=1)
+
+    def stop(self) -> None:
+        self.app.go.set()
+        self._over.set()
+        self.server._server.pull_trigger()
+        self._thread.join()
+        self.server._server.task_dispatcher.shutdown()
+        wasyncore.close_all(self.server._map)
+
+    def connect(self, head: str, body: bytes = b"") -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(60)
+        connection.connect(self.path)
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        send(connection, f"{head} HTTP/1.1\r\nConnection: close\r\n{length}\r\n".encode() + body)
+        return connection
+
+    def ask(self, head: str, body: bytes = b"") -> tuple[int, str, bytes]:
+        return answer_of(self.connect(head, body))
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    """All of it, or what is taken before it is refused."""
+    try:
+        connection.sendall(data)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+
+def answer_of(connection: socket.socket) -> tuple[int, str, bytes]:
+    """Status, head and body."""
+    answer = b""
+    try:
+        while part := connection.recv(65_536):
+            answer += part
+    except ConnectionResetError:
+        pass  # It was closed before all that was sent had been read.
+    connection.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head[9:12]), head.decode(), body
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setattr(long_poll, "POLL_INTERVAL_S", 0.05)
+    monkeypatch.setattr(server_module.signal, "alarm", lambda _: 0)
+    running = Running(tmp_path)
+    yield running
+    running.app.long_poll.leave()
+    running.stop()
+
+
+def test_requests_that_wait_have_no_thread(running: Running) -> None:
+    """More of them than threads wait, and others are answered; each that waited is answered once, by a second call."""
+    connections = [running.connect("GET /wait") for _ in range(50)]
+    wait_for("all to wait", lambda: len(running.app.long_poll._waits) == 50)
+    assert len(running.server._server.task_dispatcher.threads) == 4
+    assert running.ask("GET /quick")[2] == b"0"
+    running.app.scheduler.now = Job("1", status=COMPLETED)
+    assert {answer_of(connection)[::2] for connection in connections} == {(200, b"completed")}
+    assert running.app.calls.count("/wait") == 100
+    assert not running.app.long_poll._waits
+
+
+def test_a_wait_whose_time_is_up_is_answered(running: Running) -> None:
+    assert running.ask("GET /wait?1")[::2] == (200, b"queued")
+
+
+def test_a_client_that_hangs_up_waits_no_longer(running: Running) -> None:
+    """Its place is free at once, and the app is not called for it again."""
+    connection = running.connect("GET /wait")
+    wait_for("it to wait", lambda: running.app.long_poll._waits)
+    connection.close()
+    wait_for("it to be let go", lambda: not running.app.long_poll._waits)
+    assert running.ask("GET /quick")[0] == 200
+    assert running.app.calls.count("/wait") == 1
+
+
+def test_a_pun_that_leaves_answers_those_who_wait(running: Running) -> None:
+    connections = [running.connect("GET /wait") for _ in range(5)]
+    wait_for("all to wait", lambda: len(running.app.long_poll._waits) == 5)
+    running.server._leave()
+    assert {answer_of(connection)[::2] for connection in connections} == {(200, b"queued")}
+
+
+@pytest.mark.parametrize("way", ["length", "chunked"])
+def test_a_body_has_its_addresss_size(running: Running, way: str) -> None:
+    """413 in the API's form, and the app is not called, whether the length is said before or not."""
+
+    def post(path: str, size: int) -> tuple[int, str, bytes]:
+        if way == "length":
+            return running.ask(f"POST {path}", b"x" * size)
+        connection = running.connect(f"POST {path} HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: x")
+        send(connection, f"{size:x}\r\n".encode() + b"x" * size + b"\r\n0\r\n\r\n")
+        return answer_of(connection)
+
+    assert post("/small", 1000)[::2] == (200, b"1000")
+    assert post("/large", LARGE)[::2] == (200, str(LARGE).encode())
+    before = len(running.app.calls)
+    for path, limit in (("/small", 1000), ("/large", LARGE)):
+        status, head, body = post(path, limit + 1)
+        assert (status, json.loads(body)["error"]) == (413, "payload_too_large")
+        assert f"larger than {limit} bytes" in json.loads(body)["message"] and "application/json" in head
+    assert len(running.app.calls) == before
+
+
+def test_so_many_large_bodies_at_once(running: Running) -> None:
+    """The others are not read until one of them has been answered, or its client has gone; small ones pass."""
+    body = b"x" * (routes.BODY_LIMIT + 1)
+    slow = running.connect("POST /large HTTP/1.1\r\nContent-Length: 2000000\r\nX: x", b"")
+    slow.sendall(b"x")
+    running.app.go.clear()
+    with ThreadPoolExecutor(6) as pool:
+        others = [pool.submit(running.ask, "POST /large", body) for _ in range(6)]
+        wait_for("one to be served", lambda: running.app.busy == module.LARGE_BODIES - 1)
+        small = running.connect("POST /small", b"x")
+        wait_for("the small one to be served", lambda: running.app.busy == module.LARGE_BODIES)
+        slow.close()
+        wait_for("another to be served", lambda: running.app.busy == module.LARGE_BODIES + 1)
+        running.app.go.set()
+        assert {other.result(60)[::2] for other in others} == {(200, str(len(body)).encode())}
+        assert answer_of(small)[2] == b"1"
+    assert running.app.most == module.LARGE_BODIES + 1
+
+
+def test_a_body_that_cannot_be_kept(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk of temporary files is full: 503 that says so, and the next one is served."""
+
+    def full() -> None:
+        raise OSError(28, os.strerror(28))
+
+    whole: Callable[..., Any] = buffers.TempfileBasedBuffer.newfile
+    monkeypatch.setattr(buffers.TempfileBasedBuffer, "newfile", lambda _self: full())
+    status, head, body = running.ask("POST /large", b"x" * 2_000_000)
+    assert status == 503 and "Retry-After: 10" in head
+    assert "No space left" in json.loads(body)["message"]
+    monkeypatch.setattr(buffers.TempfileBasedBuffer, "newfile", whole)
+    for _ in range(module.LARGE_BODIES + 1):
+        assert running.ask("POST /large", b"x" * 2_000_000)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "error"),
+    [
+        (f"GET /{'x' * 100_000}", 431, "headers_too_large"),
+        ("GET /quick HTTP/1.1\r\nno colon", 400, "bad_request"),
+        ("POST /small HTTP/1.1\r\nTransfer-Encoding: gzip", 501, "not_implemented"),
+    ],
+    ids=["large", "broken", "encoding"],
+)
+def test_what_never_reaches_the_app(running: Running, request_line: str, status: int, error: str) -> None:
+    """Is refused in the API's form, too."""
+    answered, _, body = running.ask(request_line)
+    assert (answered, json.loads(body)["error"], set(json.loads(body))) == (status, error, {"error", "message"})
+    assert running.app.calls == []
