@@ -21,7 +21,7 @@ from proxy_hook.config import Config
 from proxy_hook.errors import FolderError
 from proxy_hook.folders import nginx_group
 from proxy_hook.spawner.eligible import Rules
-from proxy_hook.unprivileged import become, bind
+from proxy_hook.unprivileged import BACKLOG, become, bind
 
 
 def main(config: Config) -> None:
@@ -122,6 +122,7 @@ def _serve(
             hook,
             http="httptools",
             lifespan="off",
+            backlog=BACKLOG,  # uvicorn sets it again.
             interface="asgi3",
             log_config=None,
             access_log=False,

@@ -7,6 +7,9 @@ import pwd
 import socket
 from pathlib import Path
 
+BACKLOG = 65_535
+"""Connections that wait in the kernel; it takes as many as net.core.somaxconn says. nginx answers 503 beyond that."""
+
 
 def bind(path: Path, mode: int) -> socket.socket:
     """A listening unix socket with that mode, in place of one that is left over."""
@@ -18,7 +21,7 @@ def bind(path: Path, mode: int) -> socket.socket:
     finally:
         os.umask(umask)
     path.chmod(mode)
-    listener.listen(1024)
+    listener.listen(BACKLOG)
     return listener
 
 

@@ -24,6 +24,8 @@ from proxy_hook.spawner.eligible import Refused, find_account
 from proxy_hook.spawner.launch import Birth
 
 LOOK_UP, USER, READY, REFUSED = b"L", b"U", b"R", b"!"
+REPORT_SIZE = 4096  # Greatest length of a report, in bytes.
+WAITS_FOR = {LOOK_UP: "the name service", USER: "the home directory"}  # What a child that is stuck waits for.
 
 # The app's function: it serves on a listening descriptor, with its settings as JSON, and calls back once it does.
 Live = Callable[[int, str, Callable[[], None]], None]

@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import suppress
 
 from proxy_hook.spawner import launch, wire
-from proxy_hook.spawner.child import LOOK_UP, READY, REFUSED, USER
+from proxy_hook.spawner.child import READY, REFUSED, REPORT_SIZE, WAITS_FOR
 from proxy_hook.spawner.eligible import Refused, Rules, check_name
 from proxy_hook.spawner.launch import Preloader, Settings
 from proxy_hook.spawner.pun import Pun, Reply
@@ -33,11 +33,8 @@ START_TIME = 10.0  # Seconds in which a PUN must have become its user; a home th
 FORK_TIME = 30.0  # Seconds in which the preloader must have forked; it may have to import the app first.
 REFUSAL_TIME, LONGEST_WAIT = 2.0, 60.0  # Seconds for which a refusal, and at most a failure, is repeated untried.
 SHORT_LIFE, SHORT_LIVES = 1.0, 5  # Seconds of a PUN that failed; failures in a row that make the next one wait.
-# Seconds for which a listener is kept that nobody asks for, and when too many are. Whoever was told its path has
-# connected long before (spawner_client.py and nginx's proxy_connect_timeout: seconds).
+# Seconds for which a listener is kept that nobody asks for, and when too many are: nginx connects within seconds.
 RESTING_TIME, SHORTEST_REST = 600.0, 60.0
-REPORT_SIZE = 4096  # Greatest length of a child's report, in bytes.
-WAITS_FOR = {LOOK_UP: "the name service", USER: "the home directory"}  # What a child that is stuck waits for.
 
 log = logging.getLogger("punway.spawner")
 
@@ -58,13 +55,14 @@ class Children:
         self._next_look = 0.0
         self._selector = selector
         self._preloader: Preloader | None = None
+        self._leaving: list[Preloader] = []  # Those of before a reload, whose PUNs finish what is in flight.
         self._preload()
 
     def ensure(self, reply: Reply, uid: int, name: str) -> None:
         """See to it that the user's socket answers, and ``reply`` with its path or with a refusal."""
         pun = self.puns.get(uid)
         if pun and pun.state == "refused" and pun.name == name and time.monotonic() < pun.refused_until:
-            return reply(self._refusal(pun))
+            return reply(pun.answer())
         try:
             check_name(name, Rules(**self.settings.birth["rules"]))
             if self._by_name.get(name, pun) is not pun:
@@ -74,8 +72,8 @@ class Children:
                     raise Refused(f"uid {uid} is served here as {pun.name}, not as {name}")
                 self._close_listener(pun)  # The account may have another name by now; the child will see.
             if pun is None or pun.listener is None:
-                failures = pun.failures if pun else 0
-                pun = Pun(uid, name, launch.bind(self.settings, name), failures=failures)
+                path, listener = launch.bind(self.settings, name)
+                pun = Pun(uid, name, path, listener, failures=pun.failures if pun else 0)
                 self.puns[uid] = self._by_name[name] = pun
                 self._queue_up(pun)
         except Refused as refusal:
@@ -84,10 +82,13 @@ class Children:
             log.error("no socket for %s: %s", name, error)
             return reply({"unavailable": "the portal cannot make the user's socket", "retry_after": 10})
         pun.asked = time.monotonic()
+        if pun.state == "resting":
+            # Not by the connection that comes then: its assertion is good for a minute, and a queue may take longer.
+            self._queue_up(pun)
         if pun.state in ("queued", "starting"):
             pun.waiting.append(reply)
         else:
-            reply(self._refusal(pun) if pun.state == "refused" else self._socket(pun))
+            reply(pun.answer())
 
     def ping(self, reply: Reply) -> None:
         reply({"pong": True})
@@ -95,9 +96,7 @@ class Children:
     def ps(self, reply: Reply) -> None:
         """The PUNs that there are, and since how many seconds; at most 500, as a message holds, and the count."""
         now, puns = time.monotonic(), [pun for pun in self.puns.values() if pun.pid]
-        keys = ("name", "uid", "pid", "state")
-        rows = [{**{key: getattr(pun, key) for key in keys}, "seconds": round(now - pun.since)} for pun in puns[:500]]
-        reply({"puns": rows, "count": len(puns)})
+        reply({"puns": [pun.row(now) for pun in puns[:500]], "count": len(puns)})
 
     def stop(self, reply: Reply, name: str) -> None:
         """Tell a user's PUN to leave after what is in flight; whether there was one."""
@@ -111,6 +110,8 @@ class Children:
         old, self._preloader = self._preloader, None
         self._preload()
         if old:
+            old.let_go()
+            self._leaving.append(old)
             self._let_go(old)
         reply({"reloaded": True})
 
@@ -118,9 +119,11 @@ class Children:
         """At the spawner's end: no PUN stays, no socket."""
         for pun in self.puns.values():
             self._close_listener(pun)
-        if self._preloader:
-            self._preloader.channel.close()
-            self._preloader.process.wait()
+        preloaders = [*self._leaving, *([self._preloader] if self._preloader else [])]
+        for preloader in preloaders:
+            preloader.channel.close()
+        for preloader in preloaders:
+            preloader.process.wait()
 
     def advance(self) -> None:
         """Do what is due: after each round of the selector's events, and every TICK."""
@@ -135,7 +138,7 @@ class Children:
     def _look(self, now: float) -> None:
         """Give up on what takes too long, and forget what is over."""
         with suppress(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)  # A preloader that was let go.
+            os.waitpid(-1, os.WNOHANG)  # A preloader that has ended.
         for pun in [pun for pun in self._working if pun.news and now > pun.heard + WAITING_TIME]:
             self._working.remove(pun)
         self.puns = {u: p for u, p in self.puns.items() if p.state != "refused" or now < p.refused_until + LONGEST_WAIT}
@@ -198,9 +201,15 @@ class Children:
             log.error("the preloader is not understood: %s", error)
             received = None
         if received is None:
+            self._selector.unregister(preloader.channel)
+            preloader.channel.close()
+            if preloader in self._leaving:
+                return self._leaving.remove(preloader)
             log.error("the preloader has ended; the next PUN starts another")
             self._preloader = None
             self._let_go(preloader)
+        elif preloader in self._leaving:
+            return  # Its PUNs are nobody's to count any more.
         elif "started" in received[0]:
             if pun := self.puns.get(received[0]["started"]):
                 pun.pid = received[0]["pid"]
@@ -215,9 +224,7 @@ class Children:
             self._ended(pun, os.waitstatus_to_exitcode(received[0]["status"]))
 
     def _let_go(self, preloader: Preloader) -> None:
-        """A preloader has ended, or is to: its PUNs leave after what is in flight, and are not waited for."""
-        self._selector.unregister(preloader.channel)
-        preloader.channel.close()
+        """Have its PUNs, which leave after what is in flight, be started again by the next preloader."""
         self._by_pid.clear()
         for pun in [pun for pun in self.puns.values() if pun.parent is preloader]:
             if pun.state == "starting":
@@ -238,7 +245,7 @@ class Children:
             self._working.add(pun)
             if pun.news.endswith(READY) and REFUSED not in pun.news:
                 pun.state, pun.since = "running", pun.heard
-                pun.tell_waiting(self._socket(pun))
+                pun.tell_waiting()
             return
         self._close_report(pun)
         if pun.state == "starting":
@@ -277,13 +284,7 @@ class Children:
         self._close_report(pun)
         self._close_listener(pun)
         pun.state, pun.refusal, pun.refused_until = "refused", refusal, time.monotonic() + seconds
-        pun.tell_waiting(self._refusal(pun))
-
-    def _refusal(self, pun: Pun) -> wire.Message:
-        return {**pun.refusal, "retry_after": max(1, round(pun.refused_until - time.monotonic()))}
-
-    def _socket(self, pun: Pun) -> wire.Message:
-        return {"socket": str(self.settings.folder(pun.name) / "pun.sock")}
+        pun.tell_waiting()
 
     def _signal(self, pun: Pun, number: int) -> None:
         self._signals.append((pun, pun.pid, number))

@@ -60,11 +60,11 @@ def prepare_folder(settings: Settings) -> None:
         remove(folder)
 
 
-def bind(settings: Settings, name: str) -> socket.socket:
-    """The listener of one user, in a folder that only nginx's group may enter. Raises OSError."""
+def bind(settings: Settings, name: str) -> tuple[str, socket.socket]:
+    """The listener of one user and its path, in a folder that only nginx's group may enter. Raises OSError."""
     _own_folder(settings.folder(name), settings)
     path = settings.folder(name) / "pun.sock"
-    return listen(path, socket.SOCK_STREAM, 0o660, os.geteuid(), settings.nginx_gid)
+    return str(path), listen(path, socket.SOCK_STREAM, 0o660, os.geteuid(), settings.nginx_gid)
 
 
 def listen(path: Path, kind: int, mode: int, uid: int, gid: int) -> socket.socket:
@@ -99,7 +99,7 @@ def _own_folder(folder: Path, settings: Settings) -> None:
 
 
 class Preloader:
-    """The spawner's end of one preloader process; it ends with its PUNs when ``channel`` is closed."""
+    """The spawner's end of one preloader process; it ends with its PUNs when ``channel`` is closed, or let go."""
 
     def __init__(self, settings: Settings) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -114,3 +114,7 @@ class Preloader:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+
+    def let_go(self) -> None:
+        """Have it end when its PUNs have finished what is in flight, however long that takes (preloader.py, _end)."""
+        self.channel.shutdown(socket.SHUT_WR)

@@ -18,11 +18,13 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 
 from proxy_hook.spawner import wire
 from proxy_hook.spawner.child import Live, child_main, load
 
 STOP_TIME = 15.0  # Seconds that PUNs have for what is in flight when the spawner ends.
+LEAVE_TIME = 140.0  # The same after a reload: a little more than a PUN takes for itself (pun_app/server.py).
 
 
 def main() -> None:
@@ -36,6 +38,13 @@ def main() -> None:
     # Objects of the imports are never collected, so that forks share their pages.
     gc.collect()
     gc.freeze()
+    with suppress(ConnectionError):  # The spawner may end while it is told something.
+        _serve(channel, woken, children, app, live)
+    _end(channel, children)
+
+
+def _serve(channel: socket.socket, woken: int, children: set[int], app: str, live: Live | None) -> None:
+    """Do what the spawner says, until it has ended or lets go."""
     while True:
         ready, _, _ = select.select([channel.fileno(), woken], [], [])
         if woken in ready:
@@ -44,7 +53,7 @@ def main() -> None:
         if channel.fileno() in ready:
             received = wire.receive(channel, descriptors=2)
             if received is None:
-                return _end(children)  # The spawner has let go, or has ended.
+                return
             message, descriptors = received
             if "start" in message:
                 _fork(channel, children, message, descriptors, app, live)
@@ -82,16 +91,28 @@ def _reap(channel: socket.socket, children: set[int]) -> None:
         wire.send(channel, {"ended": pid, "status": status})
 
 
-def _end(children: set[int]) -> None:
-    """Let the children finish what is in flight, for STOP_TIME; none is left behind."""
-    for number, patience in ((signal.SIGTERM, STOP_TIME), (signal.SIGKILL, 1.0)):
-        for pid in children:
-            os.kill(pid, number)
-        deadline = time.monotonic() + patience
-        while children and time.monotonic() < deadline:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-            children.discard(pid)
-            time.sleep(0 if pid else 0.02)
+def _end(channel: socket.socket, children: set[int]) -> None:
+    """Let the children finish what is in flight; none is left behind.
+
+    After a reload the spawner has shut its half of the channel down alone, and they have LEAVE_TIME; from its end on,
+    which closes the other half too, they have STOP_TIME.
+    """
+    for pid in children:
+        os.kill(pid, signal.SIGTERM)
+    spawner = select.poll()
+    spawner.register(channel, 0)  # POLLHUP comes all the same.
+    start = time.monotonic()
+    while children and time.monotonic() < start + (STOP_TIME if spawner.poll(0) else LEAVE_TIME):
+        pid, _ = os.waitpid(-1, os.WNOHANG)
+        children.discard(pid)
+        time.sleep(0 if pid else 0.02)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 1.0
+    while children and time.monotonic() < deadline:
+        pid, _ = os.waitpid(-1, os.WNOHANG)
+        children.discard(pid)
+        time.sleep(0 if pid else 0.02)
 
 
 if __name__ == "__main__":

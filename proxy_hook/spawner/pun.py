@@ -1,6 +1,7 @@
 """What the spawner knows of one user's PUN. Runs as root."""
 
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ class Pun:
 
     uid: int
     name: str
+    path: str
     listener: socket.socket | None = None
     state: str = "new"
     pid: int = 0
@@ -33,7 +35,18 @@ class Pun:
     report: int = -1
     news: bytes = b""
 
-    def tell_waiting(self, message: wire.Message) -> None:
+    def answer(self) -> wire.Message:
+        """Where its socket is, or why there is none and when to come again."""
+        if self.state != "refused":
+            return {"socket": self.path}
+        return {**self.refusal, "retry_after": max(1, round(self.refused_until - time.monotonic()))}
+
+    def tell_waiting(self) -> None:
         waiting, self.waiting = self.waiting, []
         for reply in waiting:
-            reply(message)
+            reply(self.answer())
+
+    def row(self, now: float) -> wire.Message:
+        """What ``ps`` shows of it."""
+        keys = ("name", "uid", "pid", "state")
+        return {**{key: getattr(self, key) for key in keys}, "seconds": round(now - self.since)}
