@@ -14,6 +14,7 @@ import pytest
 
 from proxy_hook.config import Config, Limits, Login, Mcp, Portal
 from proxy_hook.nginx_config import ANSWERS, portal_config, whole_config
+from proxy_hook.serve_nginx import write_files
 
 CONFIG = Config(mcp=replace(Mcp(), user="nobody"))
 TLS = Config(portal=replace(Portal(), listen="[::1]:8443", tls_certificate="/etc/x.crt", tls_key="/etc/x.key"))
@@ -93,6 +94,15 @@ def test_workers_take_what_the_host_allows(monkeypatch: pytest.MonkeyPatch, hard
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
     text = whole_config(CONFIG)
     assert f"worker_connections {connections};" in text and f"worker_rlimit_nofile {2 * connections};" in text
+
+
+def test_where_the_logs_of_an_nginx_of_its_own_go(tmp_path: Path) -> None:
+    """To files where systemd made a folder for them, as /dev/stdout cannot be opened there; else to the output."""
+    write_files(CONFIG, tmp_path, Path("/var/log/punway"))
+    text = (tmp_path / "portal.conf").read_text()
+    assert "access_log /var/log/punway/access.log punway;" in text and "/var/log/punway/audit.log" in text
+    write_files(CONFIG, tmp_path, None)
+    assert "access_log /dev/stdout punway;" in (tmp_path / "portal.conf").read_text()
 
 
 def test_without_a_way_to_sign_in_there_are_no_pages() -> None:

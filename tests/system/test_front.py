@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 import requests
 
 from tests.system.fake_pun import OF_NGINX, fake_pun
-from tests.system.portal import Client, Portal, User, raw, refusal
+from tests.system.portal import Client, Portal, User, children_of, raw, refusal, unique
 from tests.system.slurm import wait_for
 
 
@@ -227,6 +228,43 @@ def test_tls(folder: Path, slurm: object, hook_user: str, alice: User) -> None:
         assert subprocess.run(old, capture_output=True, check=False).returncode == 35  # CURLE_SSL_CONNECT_ERROR
     finally:
         portal.stop()
+
+
+def test_nginx_has_nothing_of_its_callers_environment(portal: Portal) -> None:
+    """Neither the master, which is root, nor a worker."""
+    master = portal.part("nginx")
+    for pid in (master, *children_of(master)):
+        assert b"ROOTS_SECRET" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_an_nginx_with_a_user_of_its_own(folder: Path, hook_user: str, mcp_user: str, alice: User) -> None:
+    """On a host whose web server serves other things, too: that one reaches no socket of the portal."""
+    name = unique("pwnginx")
+    subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=True)
+    portal = Portal(
+        folder / unique("n"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, more={"nginx_user": name},
+        mcp_user=mcp_user,
+    )  # fmt: skip
+    try:
+        assert portal.start().client(alice)("GET", "/api/v1/clusters").status_code == 200
+        own = pwd.getpwnam(name).pw_uid
+        pids = [portal.part("relay"), *children_of(portal.part("nginx"))]
+        assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids} == {own}
+        sockets = ["hook.sock", "relay.sock", "mcp.sock", "inner/nginx.sock", f"puns/{alice.name}/pun.sock"]
+        program = (
+            "import socket,sys\n"
+            "for path in sys.argv[1:]:\n"
+            "    try: socket.socket(socket.AF_UNIX).connect(path)\n"
+            "    except PermissionError: print('refused')\n"
+        )
+        argv = ["/usr/bin/python3", "-I", "-c", program, *(str(portal.run_dir / path) for path in sockets)]
+        tried = subprocess.run(
+            argv, user="www-data", group="www-data", extra_groups=[], capture_output=True, text=True, check=True
+        )
+        assert tried.stdout.split() == ["refused"] * len(sockets)
+    finally:
+        portal.stop()
+        subprocess.run(["userdel", name], check=False, capture_output=True)
 
 
 def test_the_access_log_has_no_query(portal: Portal, as_alice: Client) -> None:
