@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -42,7 +43,7 @@ class GridEngine:
     def run(self, *argv: str, check: bool = True, user: str | None = None, stdin: str = "") -> str:
         """A command's standard output, as root or as a user."""
         done = subprocess.run(
-            argv, env=self.environment, capture_output=True, text=True, check=False, user=user, timeout=60, cwd="/",
+            argv, env=self.environment, capture_output=True, text=True, check=False, user=user, timeout=120, cwd="/",
             input=stdin,
         )  # fmt: skip
         if check and done.returncode:
@@ -63,7 +64,7 @@ class GridEngine:
         self.start_master()
         self._configure()
         self._spawn("sge_execd", "execd")
-        wait_for("Grid Engine's host", lambda: "0.0" in self.run("qhost", check=False) or self._load_is_known())
+        wait_for("Grid Engine's host", self._load_is_known)
 
     def start_master(self) -> None:
         self._spawn("sge_qmaster", "qmaster")
@@ -81,7 +82,7 @@ class GridEngine:
             pid = self._pid(name)
             if pid:
                 os.kill(pid, signal.SIGTERM)
-                wait_for(f"the end of {name}", lambda name=name: not self._pid(name), 30)  # type: ignore[misc]
+                wait_for(f"the end of {name}", lambda name=name: not self._pid(name))  # type: ignore[misc]
 
     def _load_is_known(self) -> bool:
         return any(
@@ -101,7 +102,7 @@ class GridEngine:
         """Grid Engine's daemons put themselves into the background, with a file of their pid."""
         with (self.root / f"{name}.out").open("ab") as out:
             subprocess.run(
-                [f"/usr/sbin/{program}"], env=self.environment, stdout=out, stderr=out, check=True, cwd="/", timeout=60
+                [f"/usr/sbin/{program}"], env=self.environment, stdout=out, stderr=out, check=True, cwd="/", timeout=120
             )
 
     def _write_files(self) -> None:
@@ -130,12 +131,16 @@ scheduler_threads 1
         (self.common / "act_qmaster").write_text(f"{self.host}\n")
         # 127.0.0.1 is called localhost first, and qmaster refuses a client that is not called as it calls itself.
         (self.common / "host_aliases").write_text(f"{self.host} localhost\n")
+        # Grid Engine ends a job by the group id of this range that its processes have: another cell's must be others.
+        first = 100_000 + secrets.randbelow(1000) * 100
+        wanted = {
+            "execd_spool_dir": f"{self.root}/execd", "mailer": "/bin/true", "gid_range": f"{first}-{first + 99}",
+            # A host is known to qmaster from its first report on, also after qmaster was started again.
+            "load_report_time": "00:00:02",
+            "reporting_params": "accounting=true reporting=false flush_time=00:00:01 joblog=false sharelog=00:00:00",
+        }  # fmt: skip
         text = Path("/usr/share/gridengine/default-configuration").read_text()
-        text = text.replace("/var/spool/gridengine/execd", f"{self.root}/execd").replace(
-            "flush_time=00:00:15", "flush_time=00:00:01"
-        )
-        text = text.replace("/usr/bin/mail", "/bin/true")
-        (self.root / "configuration").write_text(text)
+        (self.root / "configuration").write_text(_with(text, wanted))
         for util in ("util", "bin"):
             target = Path("/usr/share/gridengine") / util if util == "util" else Path("/var/lib/gridengine/bin")
             (self.root / util).symlink_to(target)
@@ -154,19 +159,27 @@ scheduler_threads 1
         self._add("-Aprj", "name physics\noticket 0\nfshare 0\nacl NONE\nxacl NONE\n")
         template = self.run("qconf", "-sq")
         for name, limit in (("all.q", "INFINITY"), ("short.q", "0:1:0")):
+            # No thresholds: by default a queue starts no job while the machine's load per processor is above 1.75.
             wanted = {"qname": name, "hostlist": "@allhosts", "slots": "8", "shell": "/bin/bash", "pe_list": "smp",
-                      "h_rt": limit, "shell_start_mode": "unix_behavior"}  # fmt: skip
-            lines = [line.split(None, 1) for line in template.splitlines() if line and not line.startswith(" ")]
-            self._add("-Aq", "".join(f"{key} {wanted.get(key, value)}\n" for key, value in lines))
-        schedule = (
-            self.run("qconf", "-ssconf")
-            .replace("0:0:15", "0:0:1")
-            .replace("flush_submit_sec                  0", "flush_submit_sec 1")
-        )
-        schedule = schedule.replace("flush_finish_sec                  0", "flush_finish_sec 1")
-        self._add("-Msconf", schedule)
+                      "h_rt": limit, "shell_start_mode": "unix_behavior", "load_thresholds": "NONE",
+                      "suspend_thresholds": "NONE"}  # fmt: skip
+            self._add("-Aq", _with(template, wanted))
+        wanted = {
+            "schedule_interval": "0:0:1",
+            "flush_submit_sec": "1",
+            "flush_finish_sec": "1",
+            "job_load_adjustments": "NONE",
+        }
+        self._add("-Msconf", _with(self.run("qconf", "-ssconf"), wanted))
 
     def _add(self, option: str, text: str) -> None:
         path = self.root / "given"
         path.write_text(text)
         self.run("qconf", option, str(path))
+
+
+def _with(configuration: str, wanted: dict[str, str]) -> str:
+    """Return one of qconf's tables with other values for some of its keys."""
+    rows = [line.split(None, 1) for line in configuration.splitlines() if line and line[0] not in " #"]
+    assert wanted.keys() <= {key for key, _ in rows}
+    return "".join(f"{key} {wanted.get(key, value)}\n" for key, value in rows)
