@@ -27,14 +27,14 @@ from proxy_hook.spawner.eligible import Refused, Rules, find_account
 
 REMEMBERED = 60.0
 """Seconds for which a name's uid is remembered."""
-REFUSAL_TTL_S = 30.0
+REFUSAL_TTL_S = 10.0
 """How long it is remembered that a uid may not have a PUN."""
 MAX_CACHED_ACCOUNTS = 10_000
-"""Accounts in memory by name, by uid, and as many refused uids."""
+"""Accounts in memory by name, and as many refused uids."""
 UID_LOOKUP_TIME_S = 3.0
 """How long the registrar waits for the name service: less than one of its conversations may take."""
 MAX_LOOKUPS = 64
-"""Look-ups of uids that wait for the name service at once."""
+"""Look-ups of uids that wait for the name service at once: of uids that had an account, and of others."""
 _PATIENCE = 5.0
 _THREADS = 4
 
@@ -99,36 +99,40 @@ def rules_of(config: Config) -> Rules:
 class EligibleAccounts:
     """Accounts by uid, as far as the rules of [pun] allow them a PUN. Used from the hook's event loop alone.
 
-    Answers are cached, eligible accounts apart from refused uids: a user with 65,536 subordinate uids must not push
-    the others' accounts out of memory. The rules are the spawner's own, in one place (spawner/eligible.py).
+    Refusals are cached, so that uids without an account cost no thread again and again. Accounts are not: a uid may
+    belong to a new user at any moment. But uids that had one have threads of their own: a user with 65,536 subordinate
+    uids must not fill the others' with look-ups. The rules are the spawner's own, in one place (spawner/eligible.py).
     """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._eligible: Lru[int, tuple[float, UnixAccount]] = Lru(MAX_CACHED_ACCOUNTS)
         self._refused: Lru[int, tuple[float, str]] = Lru(MAX_CACHED_ACCOUNTS)
+        self._had_account: Lru[int, bool] = Lru(MAX_CACHED_ACCOUNTS)
         self._lookups: dict[int, asyncio.Future[UnixAccount]] = {}
-        # Threads of their own: a directory server that hangs fills these, and none that tokens need.
-        self._pool = ThreadPoolExecutor(_THREADS, "eligible")
+        self._waiting = {False: 0, True: 0}
+        self._pools = {
+            False: ThreadPoolExecutor(_THREADS, "new-accounts"),
+            True: ThreadPoolExecutor(_THREADS, "known-accounts"),
+        }
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown()
+        for pool in self._pools.values():
+            pool.shutdown()
 
     async def with_uid(self, uid: int) -> UnixAccount:
         """Return the account. Raises Denied: 403 with the rule, 503 if the name service does not answer."""
-        now = time.monotonic()
-        if (eligible := self._eligible.get(uid)) and eligible[0] > now:
-            return eligible[1]
-        if (refused := self._refused.get(uid)) and refused[0] > now:
+        if (refused := self._refused.get(uid)) and refused[0] > time.monotonic():
             raise forbidden(refused[1])
         lookup = self._lookups.get(uid)
         if lookup is None:
-            if len(self._lookups) >= MAX_LOOKUPS:
+            known = bool(self._had_account.get(uid))
+            if self._waiting[known] >= MAX_LOOKUPS:
                 raise unavailable("The portal looks up many accounts just now; try again")
-            lookup = asyncio.get_running_loop().run_in_executor(self._pool, self._find, uid)
+            lookup = asyncio.get_running_loop().run_in_executor(self._pools[known], self._find, uid)
             self._lookups[uid] = lookup
-            lookup.add_done_callback(lambda done: self._remember(uid, done))
+            self._waiting[known] += 1
+            lookup.add_done_callback(lambda done: self._looked_up(uid, known, done))
         try:
             return await asyncio.wait_for(asyncio.shield(lookup), UID_LOOKUP_TIME_S)
         except asyncio.TimeoutError:
@@ -145,13 +149,14 @@ class EligibleAccounts:
             raise forbidden(str(refusal)) from None
         return UnixAccount(uid, account.name)
 
-    def _remember(self, uid: int, done: asyncio.Future[UnixAccount]) -> None:
+    def _looked_up(self, uid: int, known: bool, done: asyncio.Future[UnixAccount]) -> None:
         del self._lookups[uid]
-        error, now = done.exception(), time.monotonic()
+        self._waiting[known] -= 1
+        error = done.exception()
         if error is None:
-            self._eligible.put(uid, (now + REMEMBERED, done.result()))
+            self._had_account.put(uid, True)
         elif isinstance(error, Denied):
-            self._refused.put(uid, (now + REFUSAL_TTL_S, error.message))
+            self._refused.put(uid, (time.monotonic() + REFUSAL_TTL_S, error.message))
 
 
 class UserMap:
