@@ -50,7 +50,6 @@ class Children:
         self._queue: deque[Pun] = deque()
         self._working: set[Pun] = set()  # Starts in progress, but for those that wait for somebody.
         self._at_once = STARTS_PER_CPU * len(os.sched_getaffinity(0))
-        self._signals: deque[tuple[Pun, int, int]] = deque()
         self._most_resting = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._next_look = 0.0
         self._selector = selector
@@ -100,10 +99,13 @@ class Children:
 
     def stop(self, reply: Reply, name: str) -> None:
         """Tell a user's PUN to leave after what is in flight; whether there was one."""
-        found = [pun for pun in self.puns.values() if pun.name == name and pun.pid]
-        for pun in found:
+        pun = self._by_name.get(name)
+        found = pun is not None and pun.pid > 0
+        if pun and pun.report >= 0:
+            pun.stop_then = True  # Before it serves it would die of the signal.
+        elif pun and found:
             self._signal(pun, signal.SIGTERM)
-        reply({"stopped": bool(found)})
+        reply({"stopped": found})
 
     def reload(self, reply: Reply) -> None:
         """New code for every PUN: a new preloader, while the old one's finish what is in flight."""
@@ -131,7 +133,8 @@ class Children:
         if now >= self._next_look:
             self._next_look = now + TICK
             self._look(now)
-        self._send_signals()
+        if self._preloader:
+            self._preloader.flush()
         while self._queue and len(self._working) < self._at_once and self._start(self._queue[0]):
             self._queue.popleft()
 
@@ -184,6 +187,7 @@ class Children:
         finally:
             os.close(theirs)
         pun.state, pun.since, pun.news, pun.parent, pun.report = "starting", time.monotonic(), b"", parent, ours
+        pun.stop_then = False
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._read_report(pun))
         self._working.add(pun)
         return True
@@ -248,6 +252,8 @@ class Children:
                 pun.tell_waiting()
             return
         self._close_report(pun)
+        if pun.stop_then:
+            self._signal(pun, signal.SIGTERM)
         if pun.state == "starting":
             _, refused, rule = pun.news.partition(REFUSED)
             if refused:
@@ -264,6 +270,8 @@ class Children:
             return self._fail(pun, "the user's process could not be started")
         if pun.state != "running":
             return  # It never was the user's process; its report told how that went.
+        if code == -signal.SIGTERM:
+            code = 0  # It was told to leave before it could hear.
         if code:
             log.warning("the PUN of %s ended with %s after %.1f s", pun.name, code, now - pun.since)
         pun.failures = pun.failures + 1 if code and now < pun.since + SHORT_LIFE else 0
@@ -287,17 +295,8 @@ class Children:
         pun.tell_waiting()
 
     def _signal(self, pun: Pun, number: int) -> None:
-        self._signals.append((pun, pun.pid, number))
-
-    def _send_signals(self) -> None:
-        while self._signals:
-            pun, pid, number = self._signals[0]
-            if pun.pid == pid and pun.parent:  # Without its preloader it is ended by the kernel (PR_SET_PDEATHSIG).
-                try:
-                    wire.send(pun.parent.channel, {"signal": pid, "number": number})
-                except OSError:
-                    return  # Its queue is full, or it has ended; see _start.
-            self._signals.popleft()
+        if pun.pid and pun.parent:  # Without its preloader it is ended by the kernel (PR_SET_PDEATHSIG).
+            pun.parent.signal(pun.pid, number)
 
     def _close_report(self, pun: Pun) -> None:
         self._working.discard(pun)

@@ -9,10 +9,13 @@ import socket
 import stat
 import subprocess
 import sys
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy_hook.spawner import wire
 from proxy_hook.spawner.eligible import Rules
 
 BACKLOG = 1024  # Connections that wait in the kernel while a user's PUN starts.
@@ -104,6 +107,7 @@ class Preloader:
     def __init__(self, settings: Settings) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
+        self._signals: deque[wire.Message] = deque()
         module = "proxy_hook.spawner.preloader"
         with theirs:
             self.process = subprocess.Popen(
@@ -114,6 +118,18 @@ class Preloader:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+
+    def signal(self, pid: int, number: int) -> None:
+        """Have it send a signal to a child."""
+        self._signals.append({"signal": pid, "number": number})
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits; where the channel is full, the rest waits on."""
+        with suppress(OSError):
+            while self._signals:
+                wire.send(self.channel, self._signals[0])
+                self._signals.popleft()
 
     def let_go(self) -> None:
         """Have it end when its PUNs have finished what is in flight, however long that takes (preloader.py, _end)."""

@@ -16,6 +16,7 @@ class Pun:
     """One user's PUN. Times are of the monotonic clock; ``report`` is -1 when it is closed.
 
     ``since`` is when its state began, ``asked`` when the hook last asked for it, ``heard`` when its child reported.
+    ``stop_then`` has it told to leave once it serves.
     """
 
     uid: int
@@ -34,6 +35,7 @@ class Pun:
     waiting: list[Reply] = field(default_factory=list)
     report: int = -1
     news: bytes = b""
+    stop_then: bool = False
 
     def answer(self) -> wire.Message:
         """Where its socket is, or why there is none and when to come again."""

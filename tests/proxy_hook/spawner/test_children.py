@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,15 @@ class Process:
         pass
 
 
-class HandPreloader:
+class HandPreloader(launch.Preloader):
     """Stands where the preloader's process would: what it was handed is in ``starts``, with the child's report."""
 
     def __init__(self, _settings: Settings) -> None:
         self.channel, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
         self.theirs.setblocking(False)
-        self.process = Process()
+        self._signals = deque()
+        self.process = Process()  # type: ignore[assignment]
         self.paused = False
         self.starts: dict[int, int] = {}
         self.signals: list[tuple[int, int]] = []
@@ -79,9 +81,6 @@ class HandPreloader:
         if uid in self.starts:
             os.close(self.starts.pop(uid))
         wire.send(self.theirs, {"ended": uid, "status": status})
-
-    def let_go(self) -> None:
-        self.channel.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self.take()
@@ -260,6 +259,26 @@ def test_a_reload_has_everybody_start_again(world: World) -> None:
         assert world.state(1) == "starting"
 
 
+def test_a_stop_does_not_kill_what_starts(world: World) -> None:
+    """A PUN that is told to leave before it can hear that hears it when it serves; its user is answered."""
+    world.ensure(1)
+    world.preloader.fork(1, b"L")
+    world.turn()
+    told: list[dict[str, Any]] = []
+    world.children.stop(told.append, "u1")
+    world.turn()
+    assert (told, world.preloader.signals) == ([{"stopped": True}], [])
+    os.write(world.preloader.starts[1], b"UR")
+    world.turn()
+    assert "socket" in world.answers[1][0]
+    os.close(world.preloader.starts.pop(1))
+    world.turn()
+    assert world.preloader.signals == [(1, 15)]
+    world.preloader.end(1, status=15)
+    world.turn()
+    assert (world.state(1), world.children.puns[1].failures) == ("resting", 0)
+
+
 def test_who_asks_for_a_pun_that_left_is_answered_when_there_is_another(world: World) -> None:
     """Not before its turn has come: what the hook then gives nginx for it would be too old."""
     rest(world, 1)
@@ -303,7 +322,7 @@ def test_an_end_that_is_heard_before_the_report(world: World) -> None:
     preloader.end(1)
     received: list[str] = []
     while len(received) < 2:
-        world.children._hear(preloader)  # type: ignore[arg-type]
+        world.children._hear(preloader)
         received.append(world.state(1))
     assert received == ["starting", "resting"]
     assert "socket" in world.answers[1][0]
