@@ -28,7 +28,8 @@ from tokens.register import Registrar
 from tokens.store import TokenStore
 from tokens.token import issue, utc_now
 
-START_TIME, END_TIME = 30.0, 10.0
+START_TIME, END_TIME = 120.0, 30.0
+"""Seconds. A busy machine takes long to start four interpreters; a portal that has ended is not waited for."""
 _CONFIG = """[portal]
 listen = "127.0.0.1:{port}"
 public_url = "http://127.0.0.1:{port}"
@@ -126,7 +127,7 @@ def _end_jobs(url: str, secret: str) -> None:
     def ask(path: str, method: str = "GET") -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {secret}", "Cache-Control": "no-cache"}
         request = urllib.request.Request(f"{url}/api/v1/jobs{path}?cluster=demo", method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=END_TIME) as answer:
             said: dict[str, Any] = json.load(answer)
             return said
 
@@ -176,7 +177,7 @@ def _await(url: str, portal: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + START_TIME
     while time.monotonic() < deadline and portal.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
+            with urllib.request.urlopen(f"{url}/health", timeout=10):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,41 @@ from tests.system.portal import PUNWAY, Client, Portal, User, processes_of, smal
 from tests.system.slurm import SlurmCluster, free_port, wait_for
 from tokens.token import sha256_of
 
+RunDemo = Callable[..., tuple[subprocess.Popen[bytes], int]]
 
-def run_demo(user: User | None, output: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """Start ``punway demo`` on a free port, as a user or as root."""
-    port = free_port()
-    as_user: dict[str, Any] = {"user": user.name, "group": user.gid, "extra_groups": []} if user else {}
-    home = str(user.home) if user else "/root"
-    with output.open("wb") as out:
-        demo = subprocess.Popen(
-            [*PUNWAY, "demo", "--port", str(port)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home}, start_new_session=True, **as_user,
-        )  # fmt: skip
-    wait_for("the demo", lambda: "Ctrl-C" in output.read_text() or demo.poll() is not None)
-    assert demo.poll() is None, output.read_text()
-    return demo, port
+
+@pytest.fixture
+def run_demo() -> Iterator[RunDemo]:
+    """Start ``punway demo`` on a free port, as a user or as root (None), and end the ones that a test has not ended.
+
+    It ignores those signals that are named, and no other, whatever the test run itself was started to ignore.
+    """
+    demos: list[subprocess.Popen[bytes]] = []
+
+    def run_demo(user: User | None, output: Path, *ignored: signal.Signals) -> tuple[subprocess.Popen[bytes], int]:
+        port = free_port()
+        as_user: dict[str, Any] = {"user": user.name, "group": user.gid, "extra_groups": []} if user else {}
+        home = str(user.home) if user else "/root"
+        ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        kept = {end: signal.signal(end, signal.SIG_IGN if end in ignored else signal.SIG_DFL) for end in ends}
+        try:
+            with output.open("wb") as out:
+                demo = subprocess.Popen(
+                    [*PUNWAY, "demo", "--port", str(port)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
+                    env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home}, start_new_session=True, **as_user,
+                )  # fmt: skip
+        finally:
+            for end, handler in kept.items():
+                signal.signal(end, handler)
+        demos.append(demo)
+        wait_for("the demo", lambda: "Ctrl-C" in output.read_text() or demo.poll() is not None, 180)
+        assert demo.poll() is None, output.read_text()
+        return demo, port
+
+    yield run_demo
+    for demo in demos:
+        demo.terminate()
+        demo.wait(120)
 
 
 async def an_errand(agent: Agent) -> str:
@@ -52,7 +74,7 @@ async def an_errand(agent: Agent) -> str:
 
 
 @pytest.mark.parametrize("as_root", [False, True], ids=["user", "root"])
-def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
+def test_the_demo(folder: Path, alice: User, run_demo: RunDemo, as_root: bool) -> None:
     """One screen; its three commands work as they are pasted; Ctrl-C leaves its directory and nothing else."""
     output = folder / f"demo-{as_root}"
     before = {path.name for path in alice.home.iterdir()}
@@ -93,7 +115,7 @@ def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
         uid = int(subprocess.run(["id", "-u", user], capture_output=True, text=True, check=True).stdout)
     finally:
         os.kill(demo.pid, signal.SIGINT)
-        demo.wait(60)
+        demo.wait(120)
     assert demo.returncode == 0
     said = output.read_text()
     place = re.search(r"directory stays: (\S+)", said)[1]
@@ -102,7 +124,7 @@ def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
     shutil.rmtree(place)
     assert [pid for pid in processes_of(uid) if "punway-demo" in Path(f"/proc/{pid}/cmdline").read_text()] == []
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.1:{port}", timeout=5)
+        requests.get(f"http://127.0.0.1:{port}", timeout=30)
     if as_root:
         assert user in said
         assert subprocess.run(["id", user], capture_output=True, check=False).returncode == 1
@@ -113,24 +135,22 @@ def test_the_demo(folder: Path, alice: User, as_root: bool) -> None:
 
 
 @pytest.mark.parametrize(("as_root", "end"), [(True, signal.SIGTERM), (False, signal.SIGHUP)])
-def test_the_demo_in_the_background(folder: Path, alice: User, as_root: bool, end: signal.Signals) -> None:
+def test_the_demo_in_the_background(
+    folder: Path, alice: User, run_demo: RunDemo, as_root: bool, end: signal.Signals
+) -> None:
     """As a script starts it, with SIGINT ignored: a kill ends it, or a terminal that is closed, and nothing stays."""
     output = folder / f"demo-{end.name}"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        demo, port = run_demo(None if as_root else alice, output)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    demo, port = run_demo(None if as_root else alice, output, signal.SIGINT)
     user = re.search(r"for (\S+) alone", output.read_text())[1]
     uid = int(subprocess.run(["id", "-u", user], capture_output=True, text=True, check=True).stdout)
     for _ in range(3):
         os.kill(demo.pid, end)
-    assert demo.wait(60) == 0
+    assert demo.wait(120) == 0
     said = output.read_text()
     assert "Traceback" not in said, said
     shutil.rmtree(re.search(r"directory stays: (\S+)", said)[1])
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.1:{port}", timeout=5)
+        requests.get(f"http://127.0.0.1:{port}", timeout=30)
     assert [pid for pid in processes_of(uid) if "punway-demo" in Path(f"/proc/{pid}/cmdline").read_text()] == []
     if as_root:
         assert subprocess.run(["id", user], capture_output=True, check=False).returncode == 1
