@@ -82,7 +82,7 @@ class Caller:
     def job(self, job_id: str) -> Any:
         return self.client.job(quote(job_id, safe=""), self.cluster)
 
-    def wait(self, job_id: str, until: Callable[[Any], bool], seconds: float = 90) -> Any:
+    def wait(self, job_id: str, until: Callable[[Any], bool], seconds: float = 120) -> Any:
         wait_for(f"job {job_id}", lambda: until(self.job(job_id)), seconds)
         return self.job(job_id)
 
@@ -149,7 +149,7 @@ class AdapterContract:
         # Whatever the machine's zone and the commands' language of times are.
         assert before - 90 <= seconds(done["submitted_at"]) <= seconds(done["started_at"]) + 1 <= time.time() + 5
         assert seconds(done["started_at"]) <= seconds(done["ended_at"]) <= time.time() + 5
-        wait_for("the output", lambda: out.is_file() and err.is_file(), 30)
+        wait_for("the output", lambda: out.is_file() and err.is_file())
         assert f"{alice.name}\n{workdir}\n" in out.read_text()
         assert "wrong\n" in err.read_text()
 
@@ -159,7 +159,7 @@ class AdapterContract:
         job = mine.submit("#!/bin/bash\necho one; echo two >&2; exit 3\n", output_path=str(out))
         done = mine.ended(job["job_id"])
         assert (done["status"], done["outcome"], done["exit_code"]) == ("completed", "failed", 3)
-        wait_for("the output", lambda: out.is_file() and "two" in out.read_text(), 30)
+        wait_for("the output", lambda: out.is_file() and "two" in out.read_text())
         assert "one\n" in out.read_text()
 
     def test_what_a_job_wrote(self, mine: Caller, others: Caller, scheduler: Scheduler, alice: User) -> None:
@@ -170,7 +170,7 @@ class AdapterContract:
         assert "has not started; its stdout will be in /" in waits.json()["message"]
         mine.change("POST", job, "/release")
         mine.ended(job)
-        wait_for("the output", lambda: mine.output(job).status_code == 200, 30)
+        wait_for("the output", lambda: mine.output(job).status_code == 200)
         read = mine.output(job).json()["data"]
         assert "Grüße €\n" in read["content"]
         assert "wrong\n" in mine.output(job, "stream=stderr").json()["data"]["content"]
@@ -188,7 +188,7 @@ class AdapterContract:
         out, err = alice.home / f"{mine.cluster} 1.out", alice.home / f"{mine.cluster} 1.err"
         job = mine.submit("#!/bin/bash\necho one; echo two >&2\n", output_path=str(out), error_path=str(err))["job_id"]
         mine.ended(job)
-        wait_for("the output", lambda: out.is_file() and err.is_file(), 30)
+        wait_for("the output", lambda: out.is_file() and err.is_file())
         for stream, path, text in (("stdout", out, "one\n"), ("stderr", err, "two\n")):
             read = mine.output(job, f"stream={stream}").json()["data"]
             assert (read["path"], text in read["content"]) == (str(path), True)
@@ -205,7 +205,7 @@ class AdapterContract:
         number = job.partition("[")[0]
         for task in (1, 2):
             task_id = scheduler.task_id.format(number=number, task=task)
-            wait_for(f"the output of {task_id}", partial(mine.has_output, task_id), 30)
+            wait_for(f"the output of {task_id}", partial(mine.has_output, task_id))
             assert f"task {task}\n" in mine.output(task_id).json()["data"]["content"]
         refused = mine.output(job)
         assert (refused.status_code, "is an array" in refused.json()["message"]) == (422, True)
@@ -360,7 +360,7 @@ class AdapterContract:
             '#!/bin/bash\nprintf "%s|%s|" "$COLOUR" "${EMPTY-unset}"\n', environment=values, output_path=str(out)
         )
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
-        wait_for("the output", lambda: out.is_file() and out.read_text().endswith("a, b=$(id) é||"), 30)
+        wait_for("the output", lambda: out.is_file() and out.read_text().endswith("a, b=$(id) é||"))
 
     @pytest.mark.parametrize(
         "name", ["plain", "with blank", "a,b|c;d", "x=y", "1st", "-N", "quote'\"", "héllo", "<&>", "a\\b", "%j", "n" * 200]
@@ -478,7 +478,7 @@ class AdapterContract:
             assert info["total_processors"] > 0
             return info["active_processors"] >= 1 and info["active_nodes"] == 1
 
-        wait_for("the job among what is in use", used, 60)
+        wait_for("the job among what is in use", used)
         mine.cancel(job)
 
     def test_history(self, mine: Caller, scheduler: Scheduler, others: Caller) -> None:
@@ -494,7 +494,7 @@ class AdapterContract:
             found = caller.get(f"/api/v1/jobs/historic?limit=1000{query}").json()["data"]
             return {job["job_id"]: job for job in found}
 
-        wait_for("both jobs in the history", lambda: {good, bad} <= set(past()), 60)
+        wait_for("both jobs in the history", lambda: {good, bad} <= set(past()))
         assert (past()[good]["outcome"], past()[bad]["outcome"], past()[bad]["exit_code"]) == ("succeeded", "failed", 4)
         assert bad in past("&status=failed")
         assert good not in past("&status=failed")
@@ -533,7 +533,7 @@ class AdapterContract:
                 assert int(answer.headers["Retry-After"]) > 0
         finally:
             scheduler.start()
-        wait_for("the scheduler", lambda: mine.get("/api/v1/jobs").status_code == 200, 60)
+        wait_for("the scheduler", lambda: mine.get("/api/v1/jobs").status_code == 200)
         assert mine.ended(mine.submit(TRUE)["job_id"])["outcome"] == "succeeded"
 
 

@@ -71,7 +71,7 @@ class OpenIdProvider:
         assert self._process and self._process.poll() is None, (self.folder / "log").read_text()
         try:
             return requests.get(f"{self.issuer}/.well-known/openid-configuration", timeout=10).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def sign(self, name: str, **claims: Any) -> str:

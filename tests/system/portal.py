@@ -22,6 +22,9 @@ import requests
 from tests.system.slurm import free_port, wait_for
 
 PUNWAY = [sys.executable, "-I", "-m", "proxy_hook.cli"]
+_FIRST = 70_000 + secrets.randbelow(100) * 300
+_RANGES = {"UID": (_FIRST, _FIRST + 299), "GID": (_FIRST, _FIRST + 299), "SYS_UID": (100, 999), "SYS_GID": (100, 999)}
+"""Users get ids of this test run's own: one whose user was just removed must not become another's beside it."""
 
 
 @dataclass
@@ -31,10 +34,12 @@ class User:
     name: str
     shell: str = "/bin/bash"
     options: tuple[str, ...] = ()
+    removed: bool = False
 
     def __post_init__(self) -> None:
+        ranges = [f"--key={key}_{end}={ids[end == 'MAX']}" for key, ids in _RANGES.items() for end in ("MIN", "MAX")]
         subprocess.run(
-            ["useradd", "--create-home", "--shell", self.shell, *self.options, self.name],
+            ["useradd", *ranges, "--create-home", "--shell", self.shell, *self.options, self.name],
             check=True,
             capture_output=True,
         )
@@ -61,6 +66,10 @@ class User:
         return done
 
     def remove(self) -> None:
+        """Remove the user, and end their processes; a second time do nothing, as the uid may be another's by then."""
+        if self.removed:
+            return
+        self.removed = True
         for pid in processes_of(self.uid):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -135,7 +144,7 @@ class Client:
     def job(self, job_id: str, cluster: str = "owens") -> Any:
         return self.data("GET", f"/api/v1/jobs/{job_id}?cluster={cluster}", headers={"Cache-Control": "no-cache"})
 
-    def wait(self, job_id: str, until: Callable[[Any], bool], cluster: str = "owens", seconds: float = 60) -> Any:
+    def wait(self, job_id: str, until: Callable[[Any], bool], cluster: str = "owens", seconds: float = 120) -> Any:
         """The job, once it is as ``until`` wants it."""
         wait_for(f"job {job_id}", lambda: until(self.job(job_id, cluster)), seconds)
         return self.job(job_id, cluster)
@@ -220,7 +229,7 @@ class Portal:
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ROOTS_SECRET": "of-root"}, **as_user,
             )  # fmt: skip
         try:
-            wait_for("the portal", self.is_well, 20)
+            wait_for("the portal", self.is_well)
         except TimeoutError as error:
             raise AssertionError(self.log()) from error
         return self
@@ -228,13 +237,13 @@ class Portal:
     def stop(self) -> None:
         if self.process:
             self.process.terminate()
-            self.process.wait(60)
+            self.process.wait(120)
             self.process = None
 
     def is_well(self) -> bool:
         try:
             return requests.get(f"{self.url}/health", timeout=10, verify=self.verify).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def log(self) -> str:
@@ -245,7 +254,7 @@ class Portal:
         command = [*PUNWAY, *argv, "-c", str(self.config)]
         if user:
             return user.run(*command, check=check)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=120)
         if check and done.returncode:
             raise AssertionError(f"{argv}: {done.stdout} {done.stderr}")
         return done

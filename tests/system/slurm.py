@@ -21,14 +21,28 @@ from pathlib import Path
 CLUSTER = "punwaytest"
 
 
+_HELD: list[socket.socket] = []
+"""One bound socket for each port that was given out."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the caller's own.
+
+    The port stays bound, without listening, until the test run ends. So the kernel gives it to nobody else, while a
+    server that sets SO_REUSEADDR, as all of ours do, can listen on it, also again after it was stopped.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("", 0))
+    _HELD.append(held)
+    return int(held.getsockname()[1])
 
 
-def wait_for(what: str, ready: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until ``ready()`` is true; fail with the name of what did not come."""
+def wait_for(what: str, ready: Callable[[], object], seconds: float = 120.0) -> None:
+    """Wait until ``ready()`` is true; fail with the name of what did not come.
+
+    ``seconds`` is generous, as a busy machine is slow; nothing waits longer than it must.
+    """
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
@@ -54,7 +68,7 @@ class SlurmCluster:
     def run(self, *argv: str, check: bool = True, user: str | None = None) -> str:
         """A command's standard output, as root or as a user."""
         done = subprocess.run(
-            argv, env=self.environment, capture_output=True, text=True, check=False, user=user, timeout=60, cwd="/"
+            argv, env=self.environment, capture_output=True, text=True, check=False, user=user, timeout=120, cwd="/"
         )
         if check and done.returncode:
             raise AssertionError(f"{argv}: {done.returncode}: {done.stderr}")
@@ -269,7 +283,7 @@ PidFile={self.folder}/log/slurmdbd.pid
             return
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)

@@ -137,7 +137,7 @@ def test_a_body_is_streamed(portal: Portal, alice: User, as_alice: Client) -> No
     with fake_pun(portal, alice, as_alice) as pun, socket.create_connection(("127.0.0.1", portal.port)) as connection:
         head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\n"
         connection.sendall(f"{head}Content-Length: 5000000\r\n\r\n".encode() + b"x" * 1000)
-        wait_for("the first bytes", lambda: pun.got, 10)
+        wait_for("the first bytes", lambda: pun.got)
     bodies = portal.run_dir / "nginx" / "body"
     assert not [path for path in bodies.rglob("*") if path.is_file()]
 

@@ -145,7 +145,7 @@ def test_a_dependency_by_native(as_alice: Client) -> None:
 def test_a_job_past_its_limit(as_alice: Client) -> None:
     """A job that runs into its wall time is completed, timed_out."""
     job = as_alice.submit(SLEEP, wall_time=1)["job_id"]
-    done = as_alice.wait(job, lambda j: j["status"] == "completed", seconds=150)
+    done = as_alice.wait(job, lambda j: j["status"] == "completed", seconds=240)
     assert (done["outcome"], done["native_state"], done["exit_code"]) == ("timed_out", "TIMEOUT", None)
 
 
@@ -157,7 +157,7 @@ def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: Slu
     in_queue = as_alice.job(job)
     with slurm.forgetful():
         queue = ("squeue", "-h", "--states=all", "-o", "%i")
-        wait_for("the queue to forget", lambda: job not in slurm.run(*queue).split(), 150)
+        wait_for("the queue to forget", lambda: job not in slurm.run(*queue).split(), 240)
     from_accounting = as_alice.job(job)
     same = ("job_id", "job_name", "job_owner", "status", "outcome", "exit_code", "queue_name", "accounting_id",
             "submitted_at", "started_at", "ended_at")  # fmt: skip

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -76,30 +77,34 @@ def test_an_agent_is_told_when_to_come_again(narrow: Portal, alice: User) -> Non
 def test_credentials_that_are_refused(narrow: Portal, alice: User) -> None:
     """Guessing gets 429, whatever is guessed; a good token from the same address passes, also one that is new."""
     good = narrow.client(alice)
-    guesses = ["0" * 63 + "f", "f" * 64, "not-a-token", "eyJhbGciOiJub25lIn0.e30."]
-    answers = [
-        Client(narrow.url, guesses[number % 4]) ("GET", "/api/v1/clusters") for number in range(REFUSED)
-    ]  # fmt: skip
-    assert {answer.status_code for answer in answers} == {401}
-    for guess in guesses:
-        no = Client(narrow.url, guess)("GET", "/api/v1/clusters")
-        assert no.status_code == 429 and no.json()["error"] == "too_many_requests"
-        assert 1 <= int(no.headers["Retry-After"]) <= 60 and "WWW-Authenticate" not in no.headers
+    guesses = ["0" * 63 + "f", "f" * 64, "not-a-token", "eyJhbGciOiJub25lIn0.e30.", "e" * 64]
+    began, refused = time.monotonic(), []
+
+    def guess(number: int) -> requests.Response:
+        answer = Client(narrow.url, guesses[number % 5])("GET", "/api/v1/clusters")
+        refused.append(answer.status_code)
+        return answer
+
+    assert {guess(number).status_code for number in range(REFUSED)} == {401}
+    for number in range(5):
+        no = guess(number)
+        if no.status_code == 429:  # Else a minute is over since the first guess; what that may cost is counted below.
+            assert no.json()["error"] == "too_many_requests"
+            assert 1 <= int(no.headers["Retry-After"]) <= 60 and "WWW-Authenticate" not in no.headers
     assert requests.get(f"{narrow.url}/api/v1/clusters", timeout=30).status_code == 401, (
         "who sends none has guessed none"
     )
     assert good("GET", "/api/v1/clusters").status_code == 200
     assert narrow.client(alice)("GET", "/api/v1/clusters").status_code == 200
     with ThreadPoolExecutor(16) as pool:
-        bad = Client(narrow.url, "e" * 64)
-        flood = {
-            answer.status_code for answer in pool.map(lambda _: bad("GET", "/api/v1/clusters"), range(REFUSED * 12))
-        }
-    assert flood == {429}
+        list(pool.map(guess, range(REFUSED * 12)))
+    minutes = int((time.monotonic() - began) // 60) + 1
+    assert set(refused) == {401, 429}
+    assert REFUSED <= refused.count(401) <= REFUSED * minutes, minutes
     assert good("GET", "/api/v1/clusters").status_code == 200
     assert narrow.client(alice)("GET", "/api/v1/clusters").status_code == 200
-    refused = [line for line in narrow.audit() if line.get("status") == 429]
-    assert refused and all(line["outcome"] == "refused" for line in refused)
+    lines = [line for line in narrow.audit() if line.get("status") == 429]
+    assert lines and all(line["outcome"] == "refused" for line in lines)
 
 
 def test_a_flood(folder: Path, hook_user: str, alice: User) -> None:

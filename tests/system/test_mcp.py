@@ -37,7 +37,7 @@ def post(portal: Portal, token: str, body: Any, **more: Any) -> requests.Respons
         "Accept": "application/json, text/event-stream", **more.pop("headers", {}),
     }  # fmt: skip
     data = json.dumps(body) if isinstance(body, (dict, list)) else body
-    return requests.post(f"{portal.url}/mcp", data=data, headers=headers, timeout=60, **more)
+    return requests.post(f"{portal.url}/mcp", data=data, headers=headers, timeout=120, **more)
 
 
 def call(name: Any, arguments: Any, **more: Any) -> dict[str, Any]:
@@ -446,12 +446,12 @@ def test_a_portal_whose_admin_has_not_made_the_user(folder: Path, hook_user: str
 def test_it_comes_again(portal: Portal, as_alice: Client) -> None:
     """Killed, the MCP server and nginx are started again; without the one, the other says so."""
     os.kill(portal.part("mcp"), signal.SIGKILL)
-    wait_for("the MCP server", lambda: post(portal, as_alice.token, call("list_clusters", {})).status_code == 200, 30)
+    wait_for("the MCP server", lambda: post(portal, as_alice.token, call("list_clusters", {})).status_code == 200)
     nginx = portal.part("nginx")
     for pid in (nginx, *children_of(nginx)):
         os.kill(pid, signal.SIGKILL)
-    wait_for("nginx", portal.is_well, 30)
-    wait_for("the inner socket", lambda: post(portal, as_alice.token, call("list_clusters", {})).status_code == 200, 30)
+    wait_for("nginx", portal.is_well)
+    wait_for("the inner socket", lambda: post(portal, as_alice.token, call("list_clusters", {})).status_code == 200)
 
 
 def test_many_agents_wait_at_once(portal: Portal, alice: User, as_alice: Client) -> None:
@@ -469,5 +469,5 @@ def test_many_agents_wait_at_once(portal: Portal, alice: User, as_alice: Client)
     assert post(portal, as_alice.token, call("list_clusters", {})).status_code == 200
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
     for thread in waiting:
-        thread.join(90)
+        thread.join(150)
     assert answers == [200] * 40

@@ -57,7 +57,7 @@ def schemathesis(portal: Portal, user: User, config: str, folder: Path, examples
     done = subprocess.run(
         [BIN / "st", "--config-file", folder / "schemathesis.toml", "run", f"{portal.url}/api/v1/openapi.json", "-H",
          f"Authorization: Bearer {portal.token(user)}", "-n", str(examples), "--seed", "2", "--no-color", "--request-timeout", "100"],
-        capture_output=True, text=True, check=False, cwd=folder, timeout=280,
+        capture_output=True, text=True, check=False, cwd=folder, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "Tested: 16" in done.stdout
@@ -84,7 +84,7 @@ def test_a_generated_client_submits_and_waits(portal: Portal, alice: User, tmp_p
     done = subprocess.run(
         [BIN / "openapi-python-client", "generate", "--url", f"{portal.url}/api/v1/openapi.json", "--meta", "none",
          "--output-path", tmp_path / "portal_client"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=200,
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=600,
         env={"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0 and "WARNING" not in done.stdout + done.stderr, done.stdout + done.stderr
@@ -94,7 +94,7 @@ def test_a_generated_client_submits_and_waits(portal: Portal, alice: User, tmp_p
         "from portal_client import AuthenticatedClient\n"
         "from portal_client.api.jobs import get_job, job_output, submit_job\n"
         "from portal_client.models import Options, Script, SubmitBody, GetJobUntil, JobOutputStream\n"
-        "client = AuthenticatedClient(os.environ['URL'], os.environ['TOKEN'], timeout=100)\n"
+        "client = AuthenticatedClient(os.environ['URL'], os.environ['TOKEN'], timeout=120)\n"
         "body = SubmitBody('owens', Script('#!/bin/sh\\necho generated; exit 5\\n'), Options(job_name='generated'))\n"
         "def data(answer):\n"
         "    assert hasattr(answer, 'data'), answer\n"
@@ -115,7 +115,7 @@ def test_a_generated_client_submits_and_waits(portal: Portal, alice: User, tmp_p
         check=False,
         cwd=tmp_path,
         env=environment,
-        timeout=120,
+        timeout=240,
     )
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == ["completed", 5, "generated\n", "not_found"]
@@ -125,6 +125,7 @@ def test_a_generated_client_submits_and_waits(portal: Portal, alice: User, tmp_p
 def test_the_page_shows_it(portal: Portal, as_alice: Client, chromium: Browser, scheme: Any, width: int) -> None:
     """From this portal alone, without an error; a call is tried with a token, and answered."""
     page = chromium.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.set_default_timeout(120_000)
     said = SimpleNamespace(hosts=set(), errors=[])
     page.on("request", lambda request: said.hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
     page.on("console", lambda message: said.errors.append(message.text) if message.type == "error" else None)

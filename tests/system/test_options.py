@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.system.portal import Client, User
+from tests.system.portal import Client, User, unique
 from tests.system.slurm import SlurmCluster
 
 
@@ -61,11 +61,12 @@ def test_the_environment_is_the_jobs_and_nobody_elses_to_see(as_alice: Client, a
     """Before the login's own variables, with any value; and in no list of processes."""
     alice.run("sh", "-c", f"echo 'export COLOUR=of-the-login OTHER=of-the-login' >> {alice.home}/.bash_profile")
     out = alice.home / "environment"
-    values = {"COLOUR": "a, b=$(id) 'c' \"d\"\n--export=NONE é", "EMPTY": ""}
+    secret = unique("secret")
+    values = {"COLOUR": f"a, b=$({secret}) 'c' \"d\"\n--export=NONE é", "EMPTY": ""}
     job = as_alice.submit(
         '#!/bin/bash\nprintf "%s|%s|%s|%s" "$COLOUR" "${EMPTY-unset}" "$OTHER" "$HOME"; srun -n1 true || echo srun failed\n',
         environment=values, output_path=str(out),
     )  # fmt: skip
     as_alice.wait(job["job_id"], lambda now: now["status"] == "completed")
     assert out.read_text() == f"{values['COLOUR']}||of-the-login|{alice.home}"
-    assert "id)" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert secret not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

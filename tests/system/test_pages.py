@@ -24,8 +24,9 @@ SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     options = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+    expect.set_options(timeout=120_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options, timeout=120_000)
         yield browser
         browser.close()
 
@@ -45,7 +46,7 @@ def browse(chromium: Browser) -> Iterator[Callable[..., Page]]:
     def browse(**options: Any) -> Page:
         contexts.append(chromium.new_context(ignore_https_errors=True, **options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         page.on("console", lambda message: noted(page, message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: noted(page, str(error)))
         return page
@@ -192,6 +193,7 @@ def test_the_page_without_javascript_and_by_keyboard_alone(
 def test_a_cross_origin_page_in_a_real_browser(gate: Portal, alice: User, chromium: Browser) -> None:
     """A page of another origin that posts a form to the portal, in the browser that is signed in there."""
     context = chromium.new_context(ignore_https_errors=True)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     page.goto(gate.link(alice))
     page.get_by_role("button", name="Sign in as").click()

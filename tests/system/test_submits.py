@@ -48,7 +48,7 @@ def test_a_retried_submit_is_one_job(portal: Portal, as_alice: Client, alice: Us
     assert again.headers["Idempotency-Replayed"] == "true"
     pun = portal.pid_of(alice)
     os.kill(pun, signal.SIGKILL)
-    wait_for("another process", lambda: portal.pid_of(alice) not in (0, pun) or not submit(as_alice, key).ok, 30)
+    wait_for("another process", lambda: portal.pid_of(alice) not in (0, pun) or not submit(as_alice, key).ok)
     again = submit(portal.client(alice), key)
     assert again.json() == first.json() and again.headers["Idempotency-Replayed"] == "true"
     assert submit(as_alice, None).json()["data"]["job_id"] != first.json()["data"]["job_id"]
@@ -140,9 +140,9 @@ def test_a_process_that_dies_in_a_submit(slow: tuple[Portal, Path], alice: User,
     answers: list[requests.Response] = []
     thread = threading.Thread(target=lambda: answers.append(submit(client, key)))
     thread.start()
-    wait_for("the submit", (wait.parent / "submitted").exists, 60)
+    wait_for("the submit", (wait.parent / "submitted").exists)
     os.kill(portal.pid_of(alice), signal.SIGKILL)
-    thread.join(60)
+    thread.join(120)
     assert answers[0].status_code == 503
     (job,) = queued(slurm, alice)
     wait.unlink()

@@ -84,7 +84,7 @@ def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], al
     def commands(waiting: int) -> int:
         before = calls.stat().st_size
         with ThreadPoolExecutor(waiting) as pool:
-            answers = [pool.submit(client, "GET", path(jobs[n % 10], "wait=12")) for n in range(waiting)]
+            answers = [pool.submit(client, "GET", path(jobs[n % 10], "wait=20")) for n in range(waiting)]
             quick = [client("GET", "/api/v1/clusters").status_code for _ in range(20)]
             assert quick == [200] * 20
             assert not any(answer.done() for answer in answers)
