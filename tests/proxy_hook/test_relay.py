@@ -203,11 +203,37 @@ def test_a_client_that_hangs_up_is_noticed(front: Front) -> None:
     with front.ask(path) as connection:
         pun = front.accept("u")
         connection.setblocking(False)
-        with suppress(BlockingIOError):
-            while connection.send(b"x" * 65_536):
-                continue
+        (exchange,) = front.relay._exchanges
+
+        def is_stuck() -> bool:
+            with suppress(BlockingIOError):
+                connection.send(b"x" * 65_536)
+            return bool(exchange._back and exchange._back.unsent)
+
+        until(is_stuck)
     until(lambda: not front.relay._exchanges)
     assert everything(pun).startswith(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nxxx")
+
+
+def test_a_head_that_does_not_end_is_refused(front: Front) -> None:
+    """Once it is too large, and not when its sender is through with it: it takes no memory meanwhile."""
+    connection = front.ask(front.pun("u"))
+    with front.accept("u") as pun:
+        pun.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: " + b"a" * 8192)
+        assert everything(connection) == b""
+
+
+def test_bytes_beyond_the_length_are_cut(front: Front) -> None:
+    """Also those that come later."""
+    path = front.pun("u")
+    with front.ask(path) as connection, front.accept("u") as pun:
+        pun.sendall(GOOD[:-1])
+        assert connection.recv(65_536) == GOOD[:-1]
+        pun.sendall(b"}evil")
+        assert connection.recv(65_536) == b"}"
+    with front.ask(path) as connection, front.accept("u") as pun:
+        pun.sendall(GOOD + b"evil")
+        assert connection.recv(65_536) == GOOD
 
 
 @pytest.mark.parametrize("constant", ["RESPONSE_HEAD_S", "IDLE_S", "REQUEST_HEAD_S"])

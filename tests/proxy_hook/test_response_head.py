@@ -29,6 +29,9 @@ def parse(head: bytes, *, to_head_request: bool = False) -> ResponseHead:
 
 
 @given(LINES.map(b"\r\n".join), st.booleans())
+@example(b"HTTP/1.1 100 Continue\r\nContent-Length: 4", False)
+@example(b"HTTP/1.1 101 Switching Protocols", True)
+@example(b"HTTP/1.1 600 X\r\nContent-Length: 4", False)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: a\r\n b", False)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nLocation: /\t/evil", False)
 def test_any_head_is_well_formed_or_refused(head: bytes, to_head_request: bool) -> None:
@@ -56,6 +59,16 @@ def test_what_a_pun_sends_is_passed_on() -> None:
         b"HTTP/1.1 201 Created\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n",
         7,
     )
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity\r\nContent-Length: 4", b"ETag: a", b"Content-Length: 4, 4",
+     b"Content-Length: 4\r\ncontent-length: 4", b"Content-Length: -4", b"Content-Length: \xb2", b"Content-Length:"],
+)  # fmt: skip
+def test_where_a_response_ends_is_said_in_one_way(lines: bytes) -> None:
+    with pytest.raises(BadResponse):
+        parse(b"HTTP/1.1 200 OK\r\n" + lines)
 
 
 def test_a_response_without_a_body_announces_none() -> None:
