@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import socket
 import sys
 from urllib.parse import urlsplit
 
 import uvicorn
 
+from mcp_server.limits import OPEN
 from mcp_server.portal import Portal
 from mcp_server.server import mcp_app
 
@@ -22,6 +24,9 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = json.loads(sys.argv[1])
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="punway mcp: %(name)s: %(message)s")
+    # A request that waits has two connections. systemd and shells allow a process 1,024, and more to those that ask.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 3 * OPEN)), hard))
     portal = Portal(settings["portal"], urlsplit(settings["public_url"]).netloc)
     app = mcp_app(portal, settings["public_url"], settings["origin"], settings["max_body"])
     server = uvicorn.Server(

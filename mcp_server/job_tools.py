@@ -11,7 +11,7 @@ from pydantic import Field, StrictInt
 
 from mcp_server.answers import Action, Job, Jobs, Output, PastJobs, Statuses, Validated, Waited
 from mcp_server.arguments import ClusterId, Cursor, JobId, JobNamed, Key, Limit, Options, Stream
-from mcp_server.door import caller_of
+from mcp_server.door import caller_of, place_of
 from mcp_server.portal import Portal
 
 WAIT = 45
@@ -89,6 +89,8 @@ class JobTools:
         """Wait until a job has started or ended, and see how it is then. Comes back early with reached=false when the
         time is up: call it again to wait on. This is the way to wait: it costs the scheduler next to nothing."""
         where, query = _path(job_id), {"cluster": cluster, "until": until, "wait": seconds}
+        # Hundreds may wait at once, and those who do not go first.
+        place_of(ctx).wait()
         if until == "change":
             return await self._changed(ctx, where, query)
         job = Job.model_validate((await self._ask(ctx, "GET", where, query=query, waiting=seconds))["data"])

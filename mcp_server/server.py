@@ -110,7 +110,8 @@ class Shown:
         known = tool.parameters["properties"].keys()
         # The SDK leaves out what a tool does not have: a wall time would be lost with its misspelling.
         if unknown := sorted(given.keys() - known):
-            text = f"{name} has no argument {', '.join(unknown)}. Its arguments are: {', '.join(sorted(known))}."
+            named = ", ".join(key[:64] for key in unknown[:10])
+            text = f"{name} has no argument {named}. Its arguments are: {', '.join(sorted(known))}."
             if "options" in known and (inner := [key for key in unknown if key in Options.model_fields]):
                 text += f" {', '.join(inner)} belongs into options."
             return text
@@ -158,10 +159,11 @@ def mcp_app(portal: Portal, public_url: str, origin: str, max_body: int) -> Door
     app = server.streamable_http_app(
         json_response=True,
         stateless_http=True,
+        # door.py has bounds of its own, before it.
         max_request_body_size=max_body,
         transport_security=TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[origin]),
     )
-    return Door(app, portal)
+    return Door(app, portal, max_body)
 
 
 def _one_line(function: Callable[..., Any]) -> str:

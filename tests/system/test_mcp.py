@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import select
 import signal
 import socket
 import threading
@@ -19,7 +20,7 @@ import requests
 from tests.system.agents import Agent, text_of, with_agent
 from tests.system.gate import Tab
 from tests.system.identity import OpenIdProvider
-from tests.system.portal import Client, Portal, User, children_of
+from tests.system.portal import Client, Portal, User, children_of, refusal
 from tests.system.slurm import wait_for
 
 READ_TOOLS = {
@@ -267,15 +268,58 @@ def test_what_no_client_sends(portal: Portal, as_alice: Client, body: Any, statu
         assert code is None or said["error"]["code"] == code
 
 
-def test_fifty_one_megabytes(portal: Portal, as_alice: Client) -> None:
-    """413 as elsewhere, said in advance or not."""
-    body = json.dumps(call("submit_job", {"cluster": "owens", "script": "x" * (51 * 1024**2)})).encode()
-    assert post(portal, as_alice.token, body).status_code == 413
+@pytest.mark.parametrize("size", [1024**2, 51 * 1024**2], ids=["1 MB", "51 MB"])
+def test_a_message_that_is_too_large(portal: Portal, as_alice: Client, size: int) -> None:
+    """413 in the API's form, said in advance or not."""
+    body = json.dumps(call("submit_job", {"cluster": "owens", "script": "x" * size})).encode()
+    answer = post(portal, as_alice.token, body)
+    assert refusal(answer)[:2] == (413, "payload_too_large")
+    assert size > 1024**2 or "files on the cluster" in answer.json()["message"]
     for chunked in (iter([body]), iter([body[:1000], body[1000:]])):
         try:
-            assert post(portal, as_alice.token, chunked).status_code == 413
+            assert refusal(post(portal, as_alice.token, chunked))[:2] == (413, "payload_too_large")
         except requests.ConnectionError:
-            continue  # nginx had answered, and closed, before all was sent.
+            continue  # It had been answered, and closed, before all was sent.
+
+
+def test_a_script_of_almost_a_megabyte(portal: Portal, as_alice: Client) -> None:
+    """Goes through: it is the scheduler that has no such cluster."""
+    said = post(
+        portal, as_alice.token, call("validate_job", {"cluster": "nope", "script": "#!/bin/sh\n" + "x" * 1_000_000})
+    )
+    assert "Cluster not found" in said.json()["result"]["content"][0]["text"]
+
+
+def test_one_users_messages_leave_the_others_theirs(
+    portal: Portal, alice: User, as_alice: Client, as_bob: Client
+) -> None:
+    """Hundreds that are half sent, with one token that may only look: bob is answered meanwhile, most of them are refused
+    unread, and the server's memory stays."""
+    token = portal.token(alice, "--scopes", "jobs:read")
+    head = (
+        f"POST /mcp HTTP/1.1\r\nHost: {portal.url.removeprefix('http://')}\r\nAuthorization: Bearer {token}\r\n"
+        "Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
+        "Content-Length: 1000000\r\nConnection: close\r\n\r\n"
+    ).encode()
+    assert post(portal, as_bob.token, call("whoami", {})).status_code == 200
+    pid = portal.part("mcp")
+    connections = []
+    try:
+        for _ in range(300):
+            connections.append(socket.create_connection(("127.0.0.1", portal.port), timeout=60))
+            connections[-1].sendall(head + b"{" + b"[]," * 10_000)
+        for _ in range(20):
+            assert post(portal, as_bob.token, call("whoami", {})).status_code == 200
+        wait_for("most to be refused", lambda: len(select.select(connections, [], [], 0)[0]) >= 280)
+        refused = select.select(connections, [], [], 0)[0]
+        assert {connection.recv(12) for connection in refused} <= {b"HTTP/1.1 429", b"HTTP/1.1 408"}
+        peak = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        assert peak and int(peak[1]) < 400 * 1024
+    finally:
+        for connection in connections:
+            connection.close()
+    wait_for("alice to be served", lambda: post(portal, token, call("whoami", {})).status_code == 200)
+    assert portal.part("mcp") == pid
 
 
 def test_who_may_come_in(portal: Portal, alice: User, as_alice: Client) -> None:

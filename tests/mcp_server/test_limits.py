@@ -1,0 +1,269 @@
+"""mcp_server/limits.py and door.py: what is read and served at once, of one user and of all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+
+from mcp_server import door as door_module
+from mcp_server import limits as module
+from mcp_server.door import Door
+from mcp_server.limits import MESSAGE_SIZE, MESSAGE_VALUES, WAITING_SIZE, values_in
+from mcp_server.portal import Caller
+
+GOOD = httpx2.Response(200, json={"data": {"scopes": ["jobs:read"]}})
+
+
+@dataclass
+class Judge:
+    """The portal, as far as the door asks it: who has the credential ``bad`` is refused."""
+
+    asked: int = 0
+
+    async def send(self, caller: Caller, _method: str, _path: str) -> httpx2.Response:
+        self.asked += 1
+        if caller.authorization == "bad":
+            return httpx2.Response(401, json={"error": "unauthorized"}, headers={"WWW-Authenticate": "Bearer"})
+        return GOOD
+
+
+@dataclass
+class Server:
+    """The door before an app that answers when it is let; ``most`` were there at once."""
+
+    waits: bool = False
+    busy: int = 0
+    most: int = 0
+
+    def __post_init__(self) -> None:
+        self.go = anyio.Event()
+        self.judge = Judge()
+        self.door = Door(self._app, self.judge, 50 * 1024**2)  # type: ignore[arg-type]
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.request"
+        self.busy += 1
+        self.most = max(self.most, self.busy)
+        if self.waits:
+            scope["state"]["place"].wait()
+        await self.go.wait()
+        self.busy -= 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+
+@dataclass
+class Message:
+    """One POST. ``read`` is how much of it was asked for; it ends with what ``sends`` ends with."""
+
+    user: str = "alice"
+    sends: list[bytes] = field(default_factory=lambda: [b"{}"])
+    headers: dict[str, str] = field(default_factory=dict)
+    hangs: bool = False
+    """Whether the last of it never comes."""
+    read: int = 0
+    status: int = 0
+    body: bytes = b""
+
+    async def post(self, door: Door) -> Message:
+        headers = {"x-punway-user": self.user, "content-length": str(sum(map(len, self.sends))), **self.headers}
+        scope = {
+            "type": "http", "method": "POST", "path": "/mcp",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items() if value],
+        }  # fmt: skip
+        await door(scope, self._receive, self._send)
+        return self
+
+    async def _receive(self) -> dict[str, Any]:
+        if self.read == len(self.sends):
+            await anyio.sleep_forever()
+        self.read += 1
+        more = self.hangs or self.read < len(self.sends)
+        return {"type": "http.request", "body": self.sends[self.read - 1], "more_body": more}
+
+    async def _send(self, event: Any) -> None:
+        if event["type"] == "http.response.start":
+            self.status = event["status"]
+            self.headers = {name.decode().lower(): value.decode() for name, value in event["headers"]}
+        else:
+            self.body += event.get("body", b"")
+
+
+def run(errand: Callable[[], Awaitable[Any]]) -> Any:
+    async def limited() -> Any:
+        with anyio.fail_after(60):
+            return await errand()
+
+    return anyio.run(limited)
+
+
+def ask(*, waits: bool = False, **message: Any) -> Message:
+    async def errand() -> Message:
+        server = Server(waits)
+        server.go.set()
+        return await Message(**message).post(server.door)
+
+    answered: Message = run(errand)
+    return answered
+
+
+def test_nothing_is_read_before_the_credential_is_good() -> None:
+    message = ask(headers={"authorization": "bad"})
+    assert (message.status, message.read) == (401, 0)
+    assert message.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_message_that_says_that_it_is_too_large_is_not_read() -> None:
+    """413 in the API's form, which says what to do instead."""
+    message = ask(headers={"content-length": str(MESSAGE_SIZE + 1)})
+    assert (message.status, message.read) == (413, 0)
+    said = json.loads(message.body)
+    assert said["error"] == "payload_too_large" and "files" in said["message"]
+
+
+def test_a_message_that_is_too_large_is_read_no_further() -> None:
+    """Where its length was not said before."""
+    message = ask(sends=[b"x" * 65_536] * 100, headers={"content-length": ""})
+    assert (message.status, message.read) == (413, 17)
+
+
+def test_a_message_of_many_values_is_not_parsed() -> None:
+    """However small it is: an empty list is two bytes, and takes a hundred."""
+    for body in (b"[" + b"[]," * MESSAGE_VALUES + b"[]]", b"[" * 100_000, b"{" + b'"a":1,' * MESSAGE_VALUES + b"}"):
+        message = ask(sends=[body])
+        assert (message.status, json.loads(message.body)["error"]["code"]) == (400, -32700)
+    assert ask(sends=[json.dumps({"script": ",[{" * 100_000}).encode()]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("message", "count"),
+    [
+        (b"{}", 2), (b'{"a": [1, 2], "b": {}}', 6), (rb'{"a": "\",[\\", "b": "[,"}', 3), (b'"', 1), (b"", 1),
+        (rb'["\\\\", "\\\"", ","]', 4), (b'"' * 1000, 1), (b"\\" * 1000, 1),
+    ],
+)  # fmt: skip
+def test_values_are_counted_outside_of_texts(message: bytes, count: int) -> None:
+    """At least as many as there are."""
+    assert values_in(message) == count
+
+
+def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one deadline for all of it."""
+    monkeypatch.setattr(door_module, "BODY_TIME_S", 0.2)
+    message = ask(sends=[b"{"], hangs=True)
+    assert (message.status, json.loads(message.body)["error"]) == (408, "request_timeout")
+
+
+def test_a_user_has_a_share_of_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beyond it queues, unread, and is 429 after a time; another user is served at once."""
+    monkeypatch.setattr(module, "QUEUE_TIME_S", 0.5)
+
+    async def errand() -> None:
+        server = Server()
+        messages = [Message() for _ in range(module.PLACES_PER_USER + 5)]
+        async with anyio.create_task_group() as group:
+            for message in messages:
+                group.start_soon(message.post, server.door)
+            while sum(message.status == 429 for message in messages) < 5:
+                await anyio.sleep(0.01)
+            refused = [message for message in messages if message.status == 429]
+            assert {message.read for message in refused} == {0}
+            assert {json.loads(message.body)["error"] for message in refused} == {"too_many_requests"}
+            assert {message.headers["retry-after"] for message in refused} == {"5"}
+            assert server.busy == module.PLACES_PER_USER
+            bobs = Message("bob")
+            group.start_soon(bobs.post, server.door)
+            while server.busy == module.PLACES_PER_USER:
+                await anyio.sleep(0.01)
+            server.go.set()
+        assert bobs.status == 200
+        assert [message.status for message in messages].count(200) == module.PLACES_PER_USER
+        assert not server.door._limits._shares
+
+    run(errand)
+
+
+def test_all_users_together_have_so_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it is 503; and what queued is served when there is room."""
+    monkeypatch.setattr(module, "QUEUE_TIME_S", 30.0)
+
+    async def errand() -> None:
+        server = Server()
+        messages = [Message(f"user{number // 10}") for number in range(module.PLACES + 10)]
+        async with anyio.create_task_group() as group:
+            for message in messages:
+                group.start_soon(message.post, server.door)
+            while server.busy < module.PLACES:
+                await anyio.sleep(0.01)
+            monkeypatch.setattr(module, "QUEUE_TIME_S", 0.1)
+            late = await Message("late").post(server.door)
+            assert (late.status, json.loads(late.body)["error"]) == (503, "service_unavailable")
+            server.go.set()
+        assert {message.status for message in messages} == {200}
+        assert server.most == module.PLACES
+
+    run(errand)
+
+
+def test_large_messages_are_fewer() -> None:
+    """Of one user and of all; small ones pass meanwhile."""
+
+    async def errand() -> None:
+        server = Server()
+        large = [b" " * (module.LARGE_SIZE + 1)]
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(Message(f"user{number % 8}", large).post, server.door)
+            while server.busy < module.LARGE:
+                await anyio.sleep(0.01)
+            group.start_soon(Message("user0").post, server.door)
+            while server.busy == module.LARGE:
+                await anyio.sleep(0.01)
+            server.go.set()
+        assert server.most == module.LARGE + 1
+
+    run(errand)
+
+
+def test_who_waits_for_a_job_has_no_place() -> None:
+    """More of one user wait than there are places; but one with a long message keeps its place."""
+
+    async def errand(sends: list[bytes], expected: int) -> None:
+        server = Server(waits=True)
+        async with anyio.create_task_group() as group:
+            for _ in range(module.OPEN_PER_USER - 1):
+                group.start_soon(Message(sends=sends).post, server.door)
+            while server.busy < expected or server.judge.asked < module.OPEN_PER_USER - 1:
+                await anyio.sleep(0.01)
+            for _ in range(100):
+                await anyio.sleep(0)  # Whoever has a place gets to the app.
+            assert server.busy == expected
+            server.go.set()
+
+    run(lambda: errand([b"{}"], module.OPEN_PER_USER - 1))
+    run(lambda: errand([b" " * (WAITING_SIZE + 1)], module.PLACES_PER_USER))
+
+
+def test_so_many_requests_of_a_user_are_open() -> None:
+    """Waiting or queueing: the next is refused before anything is asked for it, and another user's is not."""
+
+    async def errand() -> None:
+        server = Server(waits=True)
+        async with anyio.create_task_group() as group:
+            for _ in range(module.OPEN_PER_USER):
+                group.start_soon(Message().post, server.door)
+            while server.busy < module.OPEN_PER_USER:
+                await anyio.sleep(0.01)
+            asked = server.judge.asked
+            late = await Message().post(server.door)
+            assert (late.status, server.judge.asked) == (429, asked)
+            server.go.set()
+            assert (await Message("bob").post(server.door)).status == 200
+
+    run(errand)
