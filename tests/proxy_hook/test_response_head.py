@@ -64,9 +64,11 @@ def test_what_a_pun_sends_is_passed_on() -> None:
 @pytest.mark.parametrize(
     "lines",
     [b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity\r\nContent-Length: 4", b"ETag: a", b"Content-Length: 4, 4",
-     b"Content-Length: 4\r\ncontent-length: 4", b"Content-Length: -4", b"Content-Length: \xb2", b"Content-Length:"],
+     b"Content-Length: 4\r\ncontent-length: 4", b"Content-Length: -4", b"Content-Length: \xb2", b"Content-Length:",
+     b"Content-Length: 4\r\nETag: a\r\nETag: a", b"Content-Length: 4\r\n", b"Content-Length: 4\r\n folded"],
 )  # fmt: skip
-def test_where_a_response_ends_is_said_in_one_way(lines: bytes) -> None:
+def test_a_head_that_is_refused(lines: bytes) -> None:
+    """Where a response ends is said once and in one way, and a known header is there once."""
     with pytest.raises(BadResponse):
         parse(b"HTTP/1.1 200 OK\r\n" + lines)
 
