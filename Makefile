@@ -1,7 +1,8 @@
 # make demo    the whole portal on this machine, for yourself alone
-# make check   lint, types, import rules, unit tests: under a minute
-# make test    all of it, with real nginx, Slurm and users (as root)
+# make check   lint, import rules, types, unit tests: about a minute, and another one to set up the first time
+# make test    all of it, with real nginx, Slurm and users (as root): about ten minutes
 #
+# The times are of a machine with two processors that does nothing else. A busy one takes longer, and all holds.
 # All of them set up what they need: Debian's packages where root runs them, and a virtual environment.
 
 # Not the first python3 of the PATH: one that ordinary users can read too, since PUNs become ordinary users.
@@ -9,6 +10,11 @@ PYTHON ?= $(shell for python in /usr/bin/python3 /usr/local/bin/python3 $$(comma
 	[ -x "$$python" ] && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' && echo "$$python" && break; done)
 # And for the same reason root's virtual environment is not in the checkout, which may lie in root's home.
 VENV ?= $(if $(filter 0,$(shell id -u)),/opt/punway-dev,.venv)
+
+# More than processors, as many tests wait for something. Each process of the system tests has a Slurm of its own.
+WORKERS ?= 4
+
+NODE_PARTS := $(patsubst %,tests/system/%/node_modules/.package-lock.json,provider mcp_clients)
 
 .PHONY: demo check test packages node-parts install install-test clean
 
@@ -18,21 +24,23 @@ demo: packages install
 check: install-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/python -m pytest -q -n auto --ignore tests/system
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --ignore tests/system
 
 test: PACKAGES_FOR = test
 test: packages check node-parts
-	$(VENV)/bin/python -m pytest -q tests/system
+	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder tests/system
 
 packages:
 	@sh tests/packages.sh $(or $(PACKAGES_FOR),demo)
 
 # The OpenID provider that the tests sign in at, and MCP clients; node and npm come with the test packages.
-node-parts: install-test
-	for folder in provider mcp_clients; do PATH="$(VENV)/bin:$$PATH" \
-	$(VENV)/bin/npm ci --no-audit --no-fund --silent --prefix tests/system/$$folder || exit 1; done
+node-parts: $(NODE_PARTS)
+
+tests/system/%/node_modules/.package-lock.json: tests/system/%/package-lock.json | install-test
+	PATH="$(VENV)/bin:$$PATH" $(VENV)/bin/npm ci --no-audit --no-fund --silent --prefix tests/system/$*
+	touch $@
 
 install: $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .

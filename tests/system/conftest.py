@@ -1,4 +1,8 @@
-"""Slurm, the users and the portal: each comes up once for the run, and is ended by its own pid."""
+"""Slurm, the users and the portal: each comes up once for each process of the run, and is ended by its own pid.
+
+The tests wait more than they compute, so several processes run them side by side. Nothing is shared between them: each
+has its own folder, users, ports, schedulers and portals.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,16 @@ from tests.system.portal import Client, Portal, User, unique
 from tests.system.slurm import SlurmCluster
 
 __all__ = ["gate", "provider"]
+FOLDER = Path(__file__).parent
+LONGEST = (
+    "test_jobs",
+    "test_waiting",
+    "test_adapters TestSlurm",
+    "test_openapi",
+    "test_mcp_clients",
+    "test_commands",
+    "test_adapters TestGridEngine",
+)
 NEEDED = (
     "nginx",
     "slurmctld",
@@ -38,12 +52,24 @@ def pytest_configure() -> None:
     os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
+def group_of(item: pytest.Item) -> str:
+    """Return the name of the tests that share an item's fixtures, so that one process runs them all, in their order."""
+    name = item.path.stem
+    if isinstance(item, pytest.Function):
+        name += f" {item.cls.__name__}" if item.cls else ""
+        name += f" {item.callspec.params.get('short', '')}" if hasattr(item, "callspec") else ""
+    return name.strip()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() != 0:
-        skip = pytest.mark.skip(reason="needs root: it makes users, and processes that become them")
-        for item in items:
-            if "tests/system" in str(item.path):
-                item.add_marker(skip)
+    """Give each process of pytest-xdist whole groups of tests (see Makefile), the longest first."""
+    mine = {item: group_of(item) for item in items if item.path.is_relative_to(FOLDER)}
+    items.sort(key=lambda item: LONGEST.index(mine[item]) if mine.get(item) in LONGEST else len(LONGEST))
+    for item, group in mine.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root: it makes users, and processes that become them"))
 
 
 @pytest.fixture(scope="session")

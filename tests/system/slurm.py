@@ -82,11 +82,19 @@ class SlurmCluster:
         self._start_accounting()
         self.start_controller()
         self._spawn("slurmd", ["slurmd", "-D", "-N", self.host])
-        wait_for("the node", lambda: "idle" in self.run("sinfo", "-h", "-o", "%T", check=False))
+        self._await_node()
 
     def start_controller(self) -> None:
+        """Start slurmctld, and wait until it takes jobs."""
         self._spawn("slurmctld", ["slurmctld", "-D"])
         wait_for("slurmctld", lambda: "UP" in self.run("scontrol", "ping", check=False))
+        if "slurmd" in self.processes:
+            self._await_node()
+
+    def _await_node(self) -> None:
+        """A node is unknown to a new slurmctld, and gets no job, until it has registered."""
+        states = ("idle", "mixed", "allocated", "completing")
+        wait_for("the node", lambda: self.run("sinfo", "-h", "-o", "%T", "-p", "batch", check=False).strip() in states)
 
     def stop_controller(self) -> None:
         self._stop("slurmctld")

@@ -1,8 +1,8 @@
 """Every adapter whose scheduler can run on this machine, held to the same list (contract.py).
 
-Slurm, Grid Engine and the scheduler of Punway itself are started here. A PBS or an LSF that runs on the machine already
-is taken in alone by PUNWAY_TEST_PBS (its exec directory), PUNWAY_TEST_TORQUE (bin directory:host) and PUNWAY_TEST_LSF
-(bindir:envdir:serverdir).
+Slurm, Grid Engine and the scheduler of Punway itself are started here, each for its own class. A PBS or an LSF that runs
+on the machine already is taken in by PUNWAY_TEST_PBS (its exec directory), PUNWAY_TEST_TORQUE (bin directory:host) and
+PUNWAY_TEST_LSF (bindir:envdir:serverdir); choose its class with -k.
 """
 
 from __future__ import annotations
@@ -47,57 +47,18 @@ def loses_the_answer(folder: Path, name: str, submit: Path | str) -> str:
     return str(wrapper)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def schedulers(folder: Path, hook_user: str, request: pytest.FixtureRequest) -> Iterator[Portal]:
-    """One portal with a cluster for each of them, and one more for each whose submits lose their answers."""
-    if PBS or TORQUE or LSF:
-        jobs = running_already(folder)
-    else:
-        jobs = started_here(folder, request.getfixturevalue("slurm"), request.getfixturevalue("gridengine"))
-    files = {name: f"v2:\n  job: {{{job}}}\n" for name, job in jobs.items()}
+    """A portal with the clusters of one class: its scheduler, and one more whose submits lose their answers."""
+    clusters: dict[str, str] = request.cls.clusters(folder, request)
+    files = {name: f"v2:\n  job: {{{job}}}\n" for name, job in clusters.items()}
     # In a zone that is far from the schedulers', and half an hour off.
-    portal = Portal(folder / "a", hook_user, files, {"environment": {"TZ": "America/St_Johns"}})
+    environment = {"environment": {"TZ": "America/St_Johns"}}
+    portal = Portal(folder / f"a-{next(iter(clusters))}", hook_user, files, environment)
     try:
         yield portal.start()
     finally:
         portal.stop()
-
-
-def started_here(folder: Path, slurm: SlurmCluster, gridengine: GridEngine) -> dict[str, str]:
-    settings = "".join(f"export {name}={value}\n" for name, value in gridengine.environment.items() if name != "PATH")
-    sge = gridengine.root / "wrapped"
-    sge.mkdir()
-    for name in SGE_COMMANDS:
-        program(sge / name, f'{settings}exec {PROGRAMS}/{name} "$@"')
-    return {
-        "slurm": f"adapter: slurm, bin: /usr/bin, conf: {slurm.conf}",
-        "slurm-lost": f"adapter: slurm, bin: /usr/bin, conf: {slurm.conf},"
-        f" bin_overrides: {{sbatch: {loses_the_answer(folder, 'sbatch', '/usr/bin/sbatch')}}}",
-        "sge": f"adapter: sge, bin: {sge}, sge_root: {gridengine.root}",
-        "sge-lost": f"adapter: sge, bin: {sge}, sge_root: {gridengine.root},"
-        f" bin_overrides: {{qsub: {loses_the_answer(folder, 'sge', sge / 'qsub')}}}",
-        "box": "adapter: local, slots: 4",
-    }
-
-
-def running_already(folder: Path) -> dict[str, str]:
-    jobs = {}
-    if PBS:
-        lost = loses_the_answer(folder, "pbs", f"{PBS}/bin/qsub")
-        jobs["pbs"] = f"adapter: pbspro, exec: {PBS}"
-        jobs["pbs-lost"] = f"adapter: pbspro, exec: {PBS}, bin_overrides: {{qsub: {lost}}}"
-    if TORQUE:
-        bindir, host = TORQUE.split(":")
-        jobs["torque"] = f"adapter: torque, bin: {bindir}, host: {host}"
-        jobs["torque-lost"] = (
-            f"{jobs['torque']}, bin_overrides: {{qsub: {loses_the_answer(folder, 'torque', f'{bindir}/qsub')}}}"
-        )
-    if LSF:
-        bindir, envdir, serverdir = LSF.split(":")
-        lost = loses_the_answer(folder, "lsf", f"{bindir}/bsub")
-        jobs["lsf"] = f"adapter: lsf, bindir: {bindir}, envdir: {envdir}, serverdir: {serverdir}"
-        jobs["lsf-lost"] = f"{jobs['lsf']}, bin_overrides: {{bsub: {lost}}}"
-    return jobs
 
 
 def peak(pid: int) -> int:
@@ -116,6 +77,12 @@ def as_scheduler_bob(schedulers: Portal, bob: User) -> Client:
 
 
 class TestSlurm(AdapterContract):
+    @staticmethod
+    def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+        job = f"adapter: slurm, bin: /usr/bin, conf: {request.getfixturevalue('slurm').conf}"
+        lost = loses_the_answer(folder, "sbatch", "/usr/bin/sbatch")
+        return {"slurm": job, "slurm-lost": f"{job}, bin_overrides: {{sbatch: {lost}}}"}
+
     @pytest.fixture
     def scheduler(self, slurm: SlurmCluster) -> Scheduler:
         site = {"queues": {"batch": None, "short": 60}, "account": "chem", "native": ["--nice=5"]}
@@ -146,6 +113,21 @@ class TestSlurm(AdapterContract):
 
 
 class TestGridEngine(AdapterContract):
+    @staticmethod
+    def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+        gridengine = request.getfixturevalue("gridengine")
+        environment = gridengine.environment.items()
+        settings = "".join(f"export {name}={value}\n" for name, value in environment if name != "PATH")
+        sge = gridengine.root / "wrapped"
+        sge.mkdir()
+        for name in SGE_COMMANDS:
+            program(sge / name, f'{settings}exec {PROGRAMS}/{name} "$@"')
+        job = f"adapter: sge, bin: {sge}, sge_root: {gridengine.root}"
+        return {
+            "sge": job,
+            "sge-lost": f"{job}, bin_overrides: {{qsub: {loses_the_answer(folder, 'sge', sge / 'qsub')}}}",
+        }
+
     @pytest.fixture
     def scheduler(self, gridengine: GridEngine) -> Scheduler:
         site = {"queues": {"all.q": None, "short.q": 60}, "account": "physics", "native": ["-p", "-5"]}
@@ -156,6 +138,10 @@ class TestGridEngine(AdapterContract):
 
 
 class TestLocal(AdapterContract):
+    @staticmethod
+    def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+        return {"box": "adapter: local, slots: 4"}
+
     @pytest.fixture
     def scheduler(self) -> Scheduler:
         return Scheduler("box", "local", None, {"queues": {"local": None}})
@@ -167,6 +153,11 @@ class TestLocal(AdapterContract):
 if PBS:
 
     class TestPbs(AdapterContract):
+        @staticmethod
+        def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+            job, lost = f"adapter: pbspro, exec: {PBS}", loses_the_answer(folder, "pbs", f"{PBS}/bin/qsub")
+            return {"pbs": job, "pbs-lost": f"{job}, bin_overrides: {{qsub: {lost}}}"}
+
         @pytest.fixture
         def scheduler(self) -> Scheduler:
             site = {"queues": {"workq": None, "debug": 3600}, "account": "a", "native": ["-p", "5"]}
@@ -176,6 +167,15 @@ if PBS:
 if TORQUE:
 
     class TestTorque(AdapterContract):
+        @staticmethod
+        def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+            bindir, host = TORQUE.split(":")
+            job, lost = (
+                f"adapter: torque, bin: {bindir}, host: {host}",
+                loses_the_answer(folder, "torque", f"{bindir}/qsub"),
+            )
+            return {"torque": job, "torque-lost": f"{job}, bin_overrides: {{qsub: {lost}}}"}
+
         @pytest.fixture
         def scheduler(self) -> Scheduler:
             site = {"queues": {"batch": None, "short": 600}, "account": "a", "native": ["-p", "5"]}
@@ -185,6 +185,13 @@ if TORQUE:
 if LSF:
 
     class TestLsf(AdapterContract):
+        @staticmethod
+        def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+            bindir, envdir, serverdir = LSF.split(":")
+            job = f"adapter: lsf, bindir: {bindir}, envdir: {envdir}, serverdir: {serverdir}"
+            lost = loses_the_answer(folder, "lsf", f"{bindir}/bsub")
+            return {"lsf": job, "lsf-lost": f"{job}, bin_overrides: {{bsub: {lost}}}"}
+
         @pytest.fixture
         def scheduler(self) -> Scheduler:
             site = {"queues": {"normal": None, "short": 3600}, "account": "a", "native": ["-r"]}

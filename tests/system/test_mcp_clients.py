@@ -9,7 +9,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -217,18 +217,18 @@ def with_token(portal: Portal, token: str) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             theirs, ours = f"127.0.0.1:{self.server.server_port}", portal.url.removeprefix("http://")
             headers = {key: value.replace(theirs, ours) for key, value in self.headers.items()}
-            connection = HTTPConnection("127.0.0.1", portal.port, timeout=120)
-            connection.request(self.command, self.path, body, {**headers, "Authorization": f"Bearer {token}"})
-            answer = connection.getresponse()
-            content = answer.read()
-            self.send_response(answer.status)
-            for key, value in answer.getheaders():
-                if key.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
-                    self.send_header(key, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-            connection.close()
+            with closing(HTTPConnection("127.0.0.1", portal.port, timeout=120)) as connection:
+                connection.request(self.command, self.path, body, {**headers, "Authorization": f"Bearer {token}"})
+                answer = connection.getresponse()
+                content = answer.read()
+            with suppress(ConnectionError):  # Some scenarios hang up before the answer.
+                self.send_response(answer.status)
+                for key, value in answer.getheaders():
+                    if key.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                        self.send_header(key, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
         do_GET = do_POST = do_DELETE = do_any
 

@@ -21,7 +21,7 @@ import requests
 from tests.system.portal import Client, Portal, User, children_of, processes_of, refusal
 from tests.system.slurm import SlurmCluster, wait_for
 
-IDLE = 3
+IDLE = 15
 NewUser = Callable[..., User]
 
 
@@ -79,7 +79,7 @@ def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User, group: st
         assert alice.run("cat", f"/proc/{pid}/environ", check=False).returncode != 0
     finally:
         subprocess.run(["gpasswd", "-d", alice.name, group], check=True, capture_output=True)
-        short.punway("admin", "stop", alice.name)
+        short.punway("admin", "stop", alice.name, check=False)
 
 
 def test_a_pun_has_the_title_of_its_user(short: Portal, alice: User) -> None:
