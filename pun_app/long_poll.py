@@ -71,7 +71,7 @@ class Parked(BaseException):
 
 
 class LongPoll:
-    """The waits of one PUN."""
+    """The waits of one PUN. None of its methods is for a signal handler: they share a lock."""
 
     def __init__(self, uid: int) -> None:
         self._phase = phase_of(uid)
@@ -88,10 +88,10 @@ class LongPoll:
                 raise Unavailable(
                     f"{MAX_WAITING} of your requests wait already; wait for fewer jobs, or ask without wait"
                 )
-            self._waits.add(wait)
             if scheduler not in self._polled:
-                self._polled.add(scheduler)
                 threading.Thread(target=self._poll, args=(scheduler,), name="long-poll", daemon=True).start()
+                self._polled.add(scheduler)
+            self._waits.add(wait)
         return wait
 
     def park(self, wait: Wait, resume: Callable[[], None]) -> None:

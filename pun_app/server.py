@@ -149,15 +149,20 @@ class Server:
         # The spawner tells when to leave, a terminal does not. Not SIG_IGN, which commands and jobs would inherit.
         signal.signal(signal.SIGINT, lambda *_: None)
         while not (self._leaving and not self._server.active_channels):
-            wasyncore.loop(timeout=self._long_poll.expire(), map=self._map, use_poll=True, count=1)
-            self._consider()
+            self.turn()
+
+    def turn(self) -> None:
+        """Serve what there is to read and write, and wait for it for a second at most."""
+        wasyncore.loop(timeout=self._long_poll.expire(), map=self._map, use_poll=True, count=1)
+        self._consider()
+        if self._leaving:
+            self._long_poll.leave()
 
     def _leave(self, *_: object) -> None:
         if not self._leaving:
             # By its default this signal ends the process, whatever its threads are stuck in.
             signal.alarm(LEAVE_TIME)
         self._leaving = True
-        self._long_poll.leave()
         self._server.accepting = False
         self._server.pull_trigger()
 

@@ -96,7 +96,7 @@ class Running:
 
     def _loop(self) -> None:
         while not self._over.is_set():
-            wasyncore.loop(self.app.long_poll.expire(), use_poll=True, map=self.server._map, count=1)
+            self.server.turn()
 
     def stop(self) -> None:
         self.app.go.set()
