@@ -30,7 +30,7 @@ check: install-test
 
 test: PACKAGES_FOR = test
 test: packages check node-parts
-	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder tests/system
+	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder tests/system
 
 packages:
 	@sh tests/packages.sh $(or $(PACKAGES_FOR),demo)

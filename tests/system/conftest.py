@@ -21,16 +21,17 @@ from tests.system.portal import Client, Portal, User, unique
 from tests.system.slurm import SlurmCluster
 
 __all__ = ["gate", "provider"]
-FOLDER = Path(__file__).parent
 LONGEST = (
-    "test_jobs",
-    "test_waiting",
-    "test_adapters TestSlurm",
-    "test_openapi",
-    "test_mcp_clients",
-    "test_commands",
-    "test_adapters TestGridEngine",
+    "test_openapi.py",
+    "test_waiting.py",
+    "test_jobs.py",
+    "test_adapters.py::TestSlurm",
+    "test_mcp_clients.py",
+    "test_process.py",
+    "test_commands.py",
+    "test_adapters.py::TestGridEngine",
 )
+"""What pytest-xdist gives to one process as a whole (--dist loadscope), the longest first."""
 NEEDED = (
     "nginx",
     "slurmctld",
@@ -52,24 +53,16 @@ def pytest_configure() -> None:
     os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
-def group_of(item: pytest.Item) -> str:
-    """Return the name of the tests that share an item's fixtures, so that one process runs them all, in their order."""
-    name = item.path.stem
-    if isinstance(item, pytest.Function):
-        name += f" {item.cls.__name__}" if item.cls else ""
-        name += f" {item.callspec.params.get('short', '')}" if hasattr(item, "callspec") else ""
-    return name.strip()
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each process of pytest-xdist whole groups of tests (see Makefile), the longest first."""
-    mine = {item: group_of(item) for item in items if item.path.is_relative_to(FOLDER)}
-    items.sort(key=lambda item: LONGEST.index(mine[item]) if mine.get(item) in LONGEST else len(LONGEST))
-    for item, group in mine.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-        if os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip(reason="needs root: it makes users, and processes that become them"))
+    """Begin with what takes longest, so that no process of the run is left alone with it at the end."""
+    items.sort(
+        key=lambda item: next((n for n, name in enumerate(LONGEST) if f"/{name}::" in item.nodeid), len(LONGEST))
+    )
+    if os.geteuid() != 0:
+        skip = pytest.mark.skip(reason="needs root: it makes users, and processes that become them")
+        for item in items:
+            if "tests/system" in str(item.path):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,14 @@ def processes_of(uid: int) -> list[int]:
     return found
 
 
+def command_of(pid: int) -> str:
+    """Return the command line or the title of a process; nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
 @contextmanager
 def small_disk(user: User) -> Iterator[Callable[[], None]]:
     """A small file system of its own where a user's token file is; what is yielded fills it up."""
@@ -281,7 +289,7 @@ class Portal:
             "spawner": "proxy_hook.spawner.answers", "hook": "hook", "relay": "relay", "mcp": "mcp_server", "nginx": "nginx: master",
         }[name]  # fmt: skip
         for pid in children_of(self.process.pid):
-            line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+            line = command_of(pid)
             if f"{words} " in f"{line} " or line.startswith(words):
                 return pid
         raise AssertionError(f"no {name}")

@@ -230,10 +230,14 @@ PidFile={self.folder}/log/slurmdbd.pid
 
     def _start_database(self) -> None:
         folder = self.folder / "mysql"
-        data = folder / "data"
+        data, temporary = folder / "data", folder / "tmp"
+        temporary.mkdir()
+        shutil.chown(temporary, "mysql")
+        # By default in /tmp, where each server that starts removes the temporary tables of all others.
+        place = {"TMPDIR": str(temporary)}
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={data}", "--skip-test-db"],
-            check=True, capture_output=True,
+            check=True, capture_output=True, env={**self.environment, **place},
         )  # fmt: skip
         self._spawn(
             "mariadbd",
@@ -241,6 +245,7 @@ PidFile={self.folder}/log/slurmdbd.pid
                 "mariadbd", "--no-defaults", "--user=mysql", f"--datadir={data}", f"--socket={folder}/mysql.sock",
                 "--skip-networking", f"--pid-file={folder}/mariadbd.pid", "--innodb-buffer-pool-size=64M",
             ],
+            place,
         )  # fmt: skip
         client = ["mariadb", "--no-defaults", f"--socket={folder}/mysql.sock"]
 

@@ -21,7 +21,7 @@ import requests
 
 from tests.system.agents import Agent, with_agent
 from tests.system.conftest import cluster_files
-from tests.system.portal import PUNWAY, Client, Portal, User, processes_of, small_disk
+from tests.system.portal import PUNWAY, Client, Portal, User, command_of, processes_of, small_disk
 from tests.system.slurm import SlurmCluster, free_port, wait_for
 from tokens.token import sha256_of
 
@@ -122,7 +122,7 @@ def test_the_demo(folder: Path, alice: User, run_demo: RunDemo, as_root: bool) -
     assert place in screen
     assert Path(place).is_dir()
     shutil.rmtree(place)
-    assert [pid for pid in processes_of(uid) if "punway-demo" in Path(f"/proc/{pid}/cmdline").read_text()] == []
+    assert [pid for pid in processes_of(uid) if "punway-demo" in command_of(pid)] == []
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}", timeout=30)
     if as_root:
@@ -151,7 +151,7 @@ def test_the_demo_in_the_background(
     shutil.rmtree(re.search(r"directory stays: (\S+)", said)[1])
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}", timeout=30)
-    assert [pid for pid in processes_of(uid) if "punway-demo" in Path(f"/proc/{pid}/cmdline").read_text()] == []
+    assert [pid for pid in processes_of(uid) if "punway-demo" in command_of(pid)] == []
     if as_root:
         assert subprocess.run(["id", user], capture_output=True, check=False).returncode == 1
 

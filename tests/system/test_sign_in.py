@@ -16,7 +16,7 @@ import requests
 
 from tests.system.gate import FRONT_SECRET, HOME, Tab
 from tests.system.identity import OpenIdProvider
-from tests.system.portal import Client, Portal, User, processes_of, small_disk
+from tests.system.portal import Client, Portal, User, command_of, processes_of, small_disk
 from tests.system.slurm import wait_for
 from tokens.token import is_secret
 
@@ -149,7 +149,7 @@ def test_an_identity_that_is_no_user_of_the_portal(
     name = pattern.format(alice.name, alice.name.upper())
     client = Client(gate.url, provider.sign(name), gate.verify)
     assert client.error("GET", "/api/v1/clusters")[:2] == (403, "forbidden")
-    assert not [pid for pid in processes_of(0) if "punway pun" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert not [pid for pid in processes_of(0) if "punway pun" in command_of(pid)]
 
 
 @pytest.mark.parametrize("name", ["root", "daemon", "nobody-of-that-name"])
