@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -23,11 +23,16 @@ _WINDOW_S = 60.0
 _CLOSE_INTERVAL_S = 5.0
 
 
-def to_stderr() -> None:
-    """Write the lines as they are, without a prefix, so that each is JSON."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    _log.addHandler(handler)
+def to_stdout() -> None:
+    """Write the lines, and nothing else, to standard output: each is JSON, whole, and one write."""
+
+    class ToStdout(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            line = f"{record.getMessage()}\n".encode()
+            while line:
+                line = line[os.write(1, line) :]
+
+    _log.addHandler(ToStdout())
     _log.setLevel(logging.INFO)
     _log.propagate = False
 

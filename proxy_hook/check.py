@@ -16,7 +16,7 @@ from pathlib import Path
 import tomli
 
 from proxy_hook import nginx_config
-from proxy_hook.config import Config, interpreter, load
+from proxy_hook.config import ENVIRONMENT, Config, interpreter, load
 from proxy_hook.errors import CannotServe, ConfigError
 from proxy_hook.folders import trouble_with
 from proxy_hook.serve_nginx import find_nginx
@@ -187,7 +187,7 @@ def _nginx(config: Config) -> Iterator[Finding]:
     except CannotServe as error:
         yield False, str(error)
         return
-    built = subprocess.run([nginx, "-V"], capture_output=True, text=True, check=False).stderr
+    built = subprocess.run([nginx, "-V"], env=ENVIRONMENT, capture_output=True, text=True, check=False).stderr
     if "http_auth_request_module" not in built:
         yield False, f"{nginx} is built without auth_request; use the distribution's nginx"
         return
@@ -201,7 +201,7 @@ def _nginx(config: Config) -> Iterator[Finding]:
         Path(folder, "portal.conf").write_text(text.replace(str(config.inner_socket), f"{folder}/inner.sock"))
         Path(folder, "nginx.conf").write_text(whole)
         argv = [nginx, "-t", "-q", "-e", "stderr", "-p", folder, "-c", f"{folder}/nginx.conf"]
-        tried = subprocess.run(argv, capture_output=True, text=True, check=False)
+        tried = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     yield (
         (True, f"{nginx} takes the portal's configuration") if tried.returncode == 0 else (False, tried.stderr.strip())
     )
@@ -235,7 +235,7 @@ def room_in(nginx_files: str) -> Finding | None:
 def _clusters(config: Config, rows: list[list[str]]) -> Iterator[Finding]:
     """The findings; each cluster's row of the table is put into ``rows``."""
     argv = [interpreter(), "-I", "-m", "pun_app.check", config.clusters.path]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     if done.returncode:
         yield False, f"the cluster files could not be checked: {done.stderr.strip()}"
     for line in done.stdout.splitlines():

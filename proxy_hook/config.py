@@ -22,6 +22,8 @@ from tokens import scopes
 from tokens.lifetime import Policy, lifetime_from
 
 DEFAULT_PATH = Path("/etc/punway/punway.toml")
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+"""All that a part is given of an environment: nothing of the caller's, such as a proxy, PYTHONPATH or LD_PRELOAD."""
 
 
 def _key(default: Any, why: str) -> Any:

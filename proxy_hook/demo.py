@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from proxy_hook.config import interpreter
+from proxy_hook.config import ENVIRONMENT, interpreter
 from proxy_hook.errors import CannotServe
 from proxy_hook.serve_nginx import find_nginx
 from tokens import scopes
@@ -98,7 +98,11 @@ def _run(port: int) -> int:
     url = f"http://127.0.0.1:{port}"
     log = (folder / "log").open("wb")
     argv = [interpreter(), "-I", "-m", "proxy_hook.cli", "serve", "-c", str(config)]
-    portal = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    # nginx may be the user's own.
+    environment = {**ENVIRONMENT, "PATH": f"{ENVIRONMENT['PATH']}:{os.environ.get('PATH', '')}"}
+    portal = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+    )
     try:
         print("Starting …", flush=True)
         _await(url, portal, folder)
@@ -189,20 +193,16 @@ def _as_throw_away_user(port: int) -> int:
     python = Path(interpreter())
     name = f"punway-demo-{secrets.token_hex(2)}"
     try:
-        subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True, capture_output=True)
+        subprocess.run(
+            ["useradd", "--create-home", "--shell", "/bin/sh", name], env=ENVIRONMENT, check=True, capture_output=True
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         raise CannotServe(f"no throw-away user can be made ({error}); run the demo as an ordinary user") from error
     print(f"You are root, so the demo runs as a throw-away user, {name}.", flush=True)
     child: subprocess.Popen[bytes] | None = None
     try:
         home = pwd.getpwnam(name).pw_dir
-        environment = {
-            "HOME": home,
-            "USER": name,
-            "LOGNAME": name,
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-        }
+        environment = {**ENVIRONMENT, "HOME": home, "USER": name, "LOGNAME": name}
         argv = [str(python), "-I", "-m", "proxy_hook.cli", "demo", "--port", str(port)]
         child = subprocess.Popen(
             argv,
@@ -246,5 +246,5 @@ def _remove_user(name: str) -> None:
             for place, _, files in os.walk(folder):
                 for path in (place, *(os.path.join(place, file) for file in files)):
                     os.chown(path, 0, 0, follow_symlinks=False)
-    subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
+    subprocess.run(["userdel", "--remove", name], env=ENVIRONMENT, check=False, capture_output=True)
     print(f"The throw-away user {name} is removed.")

@@ -93,7 +93,7 @@ def _serve(
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway hook: %(name)s: %(message)s")
     for name in ("uvicorn", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    audit.to_stderr()
+    audit.to_stdout()
     end_on_thread_failure()
     signer = Signer()
     with os.fdopen(public_key, "wb") as file:

@@ -1,7 +1,8 @@
 """``punway nginx``: an nginx for the portal alone, in the foreground, with a whole configuration from punway.toml.
 
 For ``punway serve``, and for hosts where the distribution's nginx serves other things as well. It gets an environment
-built from nothing. With systemd's LogsDirectory= its logs are files there, else they go to the standard output.
+built from nothing. With systemd's LogsDirectory= its logs are files there; else the audit log is the standard output,
+as the hook's is, and the access log the standard error.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from proxy_hook import nginx_config
-from proxy_hook.config import Config
+from proxy_hook.config import ENVIRONMENT, Config
 from proxy_hook.errors import CannotServe
 from proxy_hook.folders import nginx_group, prepare
 
@@ -28,7 +29,7 @@ def main(config: Config) -> None:
     # An nginx that was killed leaves its socket, and would not bind it again.
     config.inner_socket.unlink(missing_ok=True)
     argv = [nginx, "-e", "stderr", "-p", str(folder), "-c", conf]
-    os.execve(nginx, argv, {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"})  # noqa: S606 - no shell
+    os.execve(nginx, argv, ENVIRONMENT)  # noqa: S606 - no shell
 
 
 def write_files(config: Config, folder: Path, logs: Path | None) -> str:
@@ -36,7 +37,7 @@ def write_files(config: Config, folder: Path, logs: Path | None) -> str:
     folder.mkdir(exist_ok=True)
     # Whatever the umask is: nginx's workers have folders of theirs below it.
     folder.chmod(0o755)
-    access, audit = (str(logs / f"{name}.log") if logs else "/dev/stdout" for name in ("access", "audit"))
+    access, audit = (str(logs / "access.log"), str(logs / "audit.log")) if logs else ("/dev/stderr", "/dev/stdout")
     (folder / "portal.conf").write_text(nginx_config.portal_config(config, access, audit))
     path = folder / "nginx.conf"
     path.write_text(nginx_config.whole_config(config))

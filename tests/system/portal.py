@@ -188,7 +188,7 @@ class Portal:
         self.verify: str | None = None
         self.run_dir = self.folder / "run"
         self.config = self.folder / "punway.toml"
-        self.log_file = self.folder / "log"
+        self.log_file, self.audit_file = self.folder / "log", self.folder / "audit"
         clusters = self.folder / "clusters.d"
         clusters.mkdir(exist_ok=True)
         for name, text in self.clusters.items():
@@ -231,9 +231,9 @@ class Portal:
         as_user: dict[str, Any] = (
             {"user": self.run_as.name, "group": self.run_as.gid, "extra_groups": []} if self.run_as else {}
         )
-        with self.log_file.open("ab") as log:
+        with self.log_file.open("ab") as log, self.audit_file.open("ab") as audit:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
+                argv, stdin=subprocess.DEVNULL, stdout=audit, stderr=log, cwd="/", start_new_session=True,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ROOTS_SECRET": "of-root"}, **as_user,
             )  # fmt: skip
         try:
@@ -255,7 +255,8 @@ class Portal:
             return False
 
     def log(self) -> str:
-        return self.log_file.read_text(errors="replace")
+        """All that the portal wrote, the audit log last."""
+        return "".join(file.read_text(errors="replace") for file in (self.log_file, self.audit_file))
 
     def punway(self, *argv: str, user: User | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A ``punway`` command with this portal's configuration, as root or as a user."""
@@ -277,7 +278,7 @@ class Portal:
 
     def audit(self) -> list[dict[str, Any]]:
         """The audit log's lines."""
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith('{"time"')]
+        return [json.loads(line) for line in self.audit_file.read_text().splitlines()]
 
     def client(self, user: User, *options: str) -> Client:
         return Client(self.url, self.token(user, *options), self.verify)

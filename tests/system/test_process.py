@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,6 +137,107 @@ def test_a_pun_has_a_fresh_environment(short: Portal, alice: User) -> None:
     # Nor does a job ignore a signal because somebody before it did; 32 and 33 are glibc's own, and nobody's to set.
     _, ignored = (alice.home / f"signals-{job}.txt").read_text().split()
     assert int(ignored, 16) & ~(0b11 << 31) == 0
+
+
+ATTACKER = """
+import ctypes, os, sys, time
+ATTACH, DETACH, WNOHANG = 16, 17, 1
+libc = ctypes.CDLL(None, use_errno=True)
+preloader, seen, deadline = sys.argv[1], set(), time.monotonic() + 60
+print("ready", flush=True)
+while time.monotonic() < deadline:
+    for pid in open(f"/proc/{preloader}/task/{preloader}/children").read().split():
+        for path, flags in ((f"/proc/{pid}/mem", os.O_RDWR), (f"/proc/{pid}/fd/2", os.O_WRONLY), (f"/proc/{pid}/environ", 0)):
+            try:
+                os.close(os.open(path, flags))
+                print("opened", path, flush=True)
+            except OSError:
+                pass
+        if libc.ptrace(ATTACH, int(pid), 0, 0) == 0:
+            os.waitpid(int(pid), 0)
+            print("attached to", pid, flush=True)
+            libc.ptrace(DETACH, int(pid), 0, 0)
+        try:
+            title = open(f"/proc/{pid}/cmdline").read()
+        except OSError:
+            continue
+        if title.startswith("punway pun") and pid not in seen:
+            seen.add(pid)
+            print("serves", flush=True)
+"""
+
+
+def test_no_process_of_its_user_looks_into_a_pun(short: Portal, alice: User) -> None:
+    """Not from its first moment on: no debugger, memory, environment or descriptor, however quickly it is tried."""
+    client, _ = warm(short, alice)
+    argv = ["/usr/bin/python3", "-I", "-c", ATTACKER, str(preloader_of(short))]
+    attacker = subprocess.Popen(
+        argv, user=alice.name, group=alice.gid, extra_groups=[], stdout=subprocess.PIPE, text=True
+    )
+    assert attacker.stdout
+    try:
+        assert attacker.stdout.readline() == "ready\n"
+        said = []
+        for _ in range(6):
+            said.append(attacker.stdout.readline())
+            short.punway("admin", "stop", alice.name, check=False)  # It may have left by itself.
+            wait_for("the PUN to leave", lambda: short.pid_of(alice) == 0)
+            assert client("GET", "/api/v1/clusters").status_code == 200
+        assert said == ["serves\n"] * 6
+    finally:
+        attacker.kill()
+        attacker.stdout.close()
+        attacker.wait()
+
+
+def test_a_pun_forges_no_audit_line(short: Portal, alice: User) -> None:
+    """Whatever it writes to what it holds: not a line of it is on the audit log, and each is marked as a PUN's."""
+    client, pid = warm(short, alice)
+    forged = b'{"time": "2026-01-01T00:00:00+00:00", "action": "token.made", "user": "root", "token_id": "forged"}'
+    for entry in sorted(Path(f"/proc/{pid}/fd").iterdir()):
+        if os.readlink(entry).startswith("pipe:") and os.access(entry, os.W_OK):
+            for before, after in ((b"", b"\n"), (b"no end", b""), (b"\n", b"\r"), (b"punway hook: ", b"\n\n")):
+                with entry.open("wb", buffering=0) as pipe:
+                    pipe.write(before + forged + after)
+    assert client("DELETE", "/api/v1/jobs/1?cluster=box").status_code == 404
+    wait_for("its line", lambda: any(line["action"] == "DELETE /api/v1/jobs/1" for line in short.audit()))
+    wait_for("the PUN's lines", lambda: short.log_file.read_text().count("forged") >= 8)
+    assert "forged" not in short.audit_file.read_text()
+    assert all(line.startswith("puns | ") for line in short.log_file.read_text().split("\n") if "forged" in line)
+
+
+def test_a_part_has_nothing_of_the_callers_environment(short: Portal) -> None:
+    """No secret, no proxy, no PYTHONPATH; nginx hides its own, see tests/proxy_hook/test_serve.py."""
+    for part in ("spawner", "hook"):
+        given = Path(f"/proc/{short.part(part)}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+        assert {variable.partition(b"=")[0] for variable in given} <= {b"PATH", b"LANG"}, part
+
+
+def test_the_command_runs_no_code_of_its_callers(tmp_path: Path) -> None:
+    """Nothing that Python's variables or the current directory lead to runs in root's punway."""
+    trap = f"import pathlib; pathlib.Path({str(tmp_path / 'sprung')!r}).touch(); raise SystemExit('sprung')\n"
+    for name in (
+        "sitecustomize.py",
+        "usercustomize.py",
+        "tomli.py",
+        "proxy_hook/__init__.py",
+        "argparse.py",
+        "start.py",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(trap)
+    traps = {
+        "PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path),
+        "PYTHONSTARTUP": str(tmp_path / "start.py"), "PYTHONUSERBASE": str(tmp_path), "PYTHONINSPECT": "1",
+    }  # fmt: skip
+    punway = Path(sys.executable).with_name("punway")
+    (tmp_path / "link").symlink_to(punway)
+    for command in (punway, tmp_path / "link"):
+        for environment in (traps, {**traps, "PYTHONHOME": str(tmp_path)}):
+            argv = [str(command), "--version"]
+            done = subprocess.run(argv, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.stdout.startswith("punway "), done.stderr
+            assert not (tmp_path / "sprung").exists()
 
 
 def test_nobody_else_reaches_a_puns_socket(short: Portal, alice: User, bob: User) -> None:

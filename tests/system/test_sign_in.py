@@ -334,7 +334,7 @@ def test_the_audit_log(gate: Portal, alice: User, tab: Tab) -> None:
     unknown = Client(gate.url, "0" * 64, gate.verify)("GET", "/api/v1/clusters")
 
     def line(request: requests.Response) -> dict[str, Any]:
-        wait_for("its line", lambda: request.headers["X-Request-Id"] in gate.log())
+        wait_for("its line", lambda: request.headers["X-Request-Id"] in gate.audit_file.read_text())
         lines = [line for line in gate.audit() if line["request_id"] == request.headers["X-Request-Id"]]
         assert len(lines) == 1
         return lines[0]

@@ -13,15 +13,19 @@ import pytest
 
 from proxy_hook.spawner import preloader
 
-BUSY = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True)); print('up', flush=True); time.sleep(600)"
+BUSY = """
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"told\\n"))
+os.write(1, b"up\\n")
+while True:
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
 def busy() -> Iterator[subprocess.Popen[bytes]]:
     """A PUN with something in flight: it is told to leave, and does not yet."""
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-c", BUSY.replace("600)", "600); time.sleep(600)")], stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-I", "-c", BUSY], stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdout.readline() == b"up\n"
     yield process
