@@ -102,7 +102,8 @@ def test_where_the_logs_of_an_nginx_of_its_own_go(tmp_path: Path) -> None:
     text = (tmp_path / "portal.conf").read_text()
     assert "access_log /var/log/punway/access.log punway;" in text and "/var/log/punway/audit.log" in text
     write_files(CONFIG, tmp_path, None)
-    assert "access_log /dev/stdout punway;" in (tmp_path / "portal.conf").read_text()
+    text = (tmp_path / "portal.conf").read_text()
+    assert "access_log /dev/stderr punway;" in text and "access_log /dev/stdout punway_audit" in text
 
 
 def test_without_a_way_to_sign_in_there_are_no_pages() -> None:
