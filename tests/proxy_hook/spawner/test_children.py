@@ -329,14 +329,18 @@ def test_an_end_that_is_heard_before_the_report(world: World) -> None:
 
 
 def test_a_report_that_goes_on_is_not_listened_to(world: World) -> None:
-    """From the moment that a PUN is its user's, what it writes costs the spawner one look."""
-    world.ensure(1)
-    world.preloader.fork(1, b"LU", b"R")
+    """From the moment that a PUN is its user's, what it writes has a bound, and costs one look once it has said all."""
+    world.ensure(1, 2)
+    world.preloader.fork(1, b"LUR")
+    world.preloader.fork(2, b"LU")
     world.turn()
-    os.write(world.preloader.starts[1], b"x" * 4096)
+    for uid in (1, 2):
+        os.write(world.preloader.starts[uid], b"x" * 3 * module.REPORT_SIZE)
     world.turn()
-    assert world.children.puns[1].report == -1
-    assert len(world.children.puns[1].news) <= module.REPORT_SIZE
+    assert [world.children.puns[uid].report for uid in (1, 2)] == [-1, -1]
+    assert len(world.children.puns[1].news) == 3
+    assert len(world.children.puns[2].news) < 2 * module.REPORT_SIZE
+    assert "unavailable" in world.answers[2][0]
 
 
 def rest(world: World, *uids: int) -> None:
