@@ -199,8 +199,8 @@ def test_a_pun_forges_no_audit_line(short: Portal, alice: User) -> None:
             for before, after in ((b"", b"\n"), (b"no end", b""), (b"\n", b"\r"), (b"punway hook: ", b"\n\n")):
                 with entry.open("wb", buffering=0) as pipe:
                     pipe.write(before + forged + after)
-    assert client("DELETE", "/api/v1/jobs/1?cluster=box").status_code == 404
-    wait_for("its line", lambda: any(line["action"] == "DELETE /api/v1/jobs/1" for line in short.audit()))
+    assert client("DELETE", "/api/v1/jobs/999999?cluster=box").status_code == 404
+    wait_for("its line", lambda: any(line["action"] == "DELETE /api/v1/jobs/999999" for line in short.audit()))
     wait_for("the PUN's lines", lambda: short.log_file.read_text().count("forged") >= 8)
     assert "forged" not in short.audit_file.read_text()
     assert all(line.startswith("puns | ") for line in short.log_file.read_text().split("\n") if "forged" in line)
