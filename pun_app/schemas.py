@@ -15,8 +15,6 @@ Line = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f
 WALL_TIME_LIMIT = 10 * 365 * 86_400
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Email = Annotated[str, Meta(max_length=254, pattern=r"^[^\x00-\x20\x7f,@]+@[^\x00-\x20\x7f,@]+\Z")]
-# The name of a file, without its ending.
-ClusterId = Annotated[str, Meta(max_length=255)]
 JobId = Annotated[str, Meta(min_length=1, max_length=64)]
 JobIds = Annotated[list[JobId], Meta(max_length=1000)]
 
@@ -68,7 +66,7 @@ class Options(Struct, forbid_unknown_fields=True):
 
 
 class SubmitBody(Struct, forbid_unknown_fields=True):
-    cluster: Annotated[ClusterId, _NOT_BLANK]
+    cluster: Annotated[str, _NOT_BLANK]
     script: Script
     options: Options = msgspec.field(default_factory=Options)
 
@@ -138,7 +136,7 @@ class AccountAnswer(Struct):
 
 
 class JobNamed(Struct, forbid_unknown_fields=True):
-    cluster: ClusterId
+    cluster: str
     job_id: JobId
 
 

@@ -294,14 +294,6 @@ def test_an_error_repeats_little_of_what_was_sent(pun: Pun, body: bytes, status:
     assert 20 < len(answer.json["message"]) < 1100
 
 
-@pytest.mark.parametrize(("path", "body"), [
-    ("/api/v1/jobs/status", b'{"jobs": [{"cluster": "%s", "job_id": "1"}]}'),
-    ("/api/v1/jobs", b'{"cluster": "%s", "script": {"content": "#!"}}'),
-])  # fmt: skip
-def test_a_clusters_id_is_short(pun: Pun, path: str, body: bytes) -> None:
-    assert "cluster" in pun("POST", path, 400, body=body % (b"x" * 256), headers=JSON).json["message"]
-
-
 def test_a_failure_of_ours_is_500_and_says_nothing(pun: Pun, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the contract's form, without the traceback's words."""
 
