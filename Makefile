@@ -1,5 +1,5 @@
 # make demo    the whole portal on this machine, for yourself alone
-# make check   lint, import rules, types, unit tests: about a minute, and another one to set up the first time
+# make check   lint, import rules, types, unit tests: a minute, and another one the first time
 # make test    all of it, with real nginx, Slurm and users (as root): about ten minutes
 #
 # The times are of a machine with two processors that does nothing else. A busy one takes longer, and all holds.
@@ -45,8 +45,11 @@ tests/system/%/node_modules/.package-lock.json: tests/system/%/package-lock.json
 install: $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
 
+# What pyproject.toml asks for is looked at again when that has changed; the package itself is always installed anew.
+install-test: PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 install-test: $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[test]'
+	if cmp -s pyproject.toml $(VENV)/pyproject.toml; then $(PIP) --no-deps .; \
+	else $(PIP) '.[test]' && cp pyproject.toml $(VENV)/; fi
 
 $(VENV)/bin/python:
 	@[ -n "$(PYTHON)" ] || { echo "No python3 of version 3.10 or later is found; install python3" >&2; exit 1; }
