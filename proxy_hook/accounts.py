@@ -27,10 +27,10 @@ from proxy_hook.spawner.eligible import Refused, Rules, find_account
 
 REMEMBERED = 60.0
 """Seconds for which a name's uid is remembered."""
-REFUSAL_TTL_S = 10.0
-"""How long it is remembered that a uid may not have a PUN."""
+NO_ACCOUNT_TTL_S = 10.0
+"""How long it is cached that a uid has no account."""
 MAX_CACHED_ACCOUNTS = 10_000
-"""Accounts in memory by name, and as many refused uids."""
+"""Accounts in memory by name, and as many uids without one."""
 UID_LOOKUP_TIME_S = 3.0
 """How long the registrar waits for the name service: less than one of its conversations may take."""
 MAX_LOOKUPS = 64
@@ -99,16 +99,16 @@ def rules_of(config: Config) -> Rules:
 class EligibleAccounts:
     """Accounts by uid, as far as the rules of [pun] allow them a PUN. Used from the hook's event loop alone.
 
-    Refusals are cached, so that uids without an account cost no thread again and again. Accounts are not: a uid may
+    That a uid has no account is cached, so that it costs no thread again and again. Accounts are not cached: a uid may
     belong to a new user at any moment. But uids that had one have threads of their own: a user with 65,536 subordinate
     uids must not fill the others' with look-ups. The rules are the spawner's own, in one place (spawner/eligible.py).
     """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._refused: Lru[int, tuple[float, str]] = Lru(MAX_CACHED_ACCOUNTS)
+        self._without_account: Lru[int, float] = Lru(MAX_CACHED_ACCOUNTS)
         self._had_account: Lru[int, bool] = Lru(MAX_CACHED_ACCOUNTS)
-        self._lookups: dict[int, asyncio.Future[UnixAccount]] = {}
+        self._lookups: dict[int, asyncio.Future[UnixAccount | None]] = {}
         self._waiting = {False: 0, True: 0}
         self._pools = {
             False: ThreadPoolExecutor(_THREADS, "new-accounts"),
@@ -122,9 +122,9 @@ class EligibleAccounts:
 
     async def with_uid(self, uid: int) -> UnixAccount:
         """Return the account. Raises Denied: 403 with the rule, 503 if the name service does not answer."""
-        if (refused := self._refused.get(uid)) and refused[0] > time.monotonic():
-            raise forbidden(refused[1])
         lookup = self._lookups.get(uid)
+        if (self._without_account.get(uid) or 0.0) > time.monotonic():
+            raise _no_account(uid)
         if lookup is None:
             known = bool(self._had_account.get(uid))
             if self._waiting[known] >= MAX_LOOKUPS:
@@ -134,29 +134,37 @@ class EligibleAccounts:
             self._waiting[known] += 1
             lookup.add_done_callback(lambda done: self._looked_up(uid, known, done))
         try:
-            return await asyncio.wait_for(asyncio.shield(lookup), UID_LOOKUP_TIME_S)
+            account = await asyncio.wait_for(asyncio.shield(lookup), UID_LOOKUP_TIME_S)
         except asyncio.TimeoutError:
             raise unavailable("The name service does not answer; try again") from None
+        if account is None:
+            raise _no_account(uid)
+        return account
 
-    def _find(self, uid: int) -> UnixAccount:
+    def _find(self, uid: int) -> UnixAccount | None:
         if uid == 0:
             raise forbidden("root has no tokens: run this as an ordinary user")
         try:
             account = find_account(pwd.getpwuid(uid).pw_name, uid, self._rules)
         except KeyError:
-            raise forbidden(f"uid {uid} has no account on this host") from None
+            return None
         except Refused as refusal:
             raise forbidden(str(refusal)) from None
         return UnixAccount(uid, account.name)
 
-    def _looked_up(self, uid: int, known: bool, done: asyncio.Future[UnixAccount]) -> None:
+    def _looked_up(self, uid: int, known: bool, done: asyncio.Future[UnixAccount | None]) -> None:
         del self._lookups[uid]
         self._waiting[known] -= 1
-        error = done.exception()
-        if error is None:
+        if done.exception() is not None:
+            return  # A rule, or a failure: whoever waits is told.
+        if done.result() is None:
+            self._without_account.put(uid, time.monotonic() + NO_ACCOUNT_TTL_S)
+        else:
             self._had_account.put(uid, True)
-        elif isinstance(error, Denied):
-            self._refused.put(uid, (time.monotonic() + REFUSAL_TTL_S, error.message))
+
+
+def _no_account(uid: int) -> Denied:
+    return forbidden(f"uid {uid} has no account on this host")
 
 
 class UserMap:

@@ -18,7 +18,7 @@ from proxy_hook.config_rules import listen_address
 WORKER_CONNECTIONS = 32_768
 """Connections of one nginx worker, to clients and to parts of the portal. They take 14 MB."""
 WORKER_FILES = 2 * WORKER_CONNECTIONS
-HOOK_TIME = 185
+HOOK_TIME = 120
 """Seconds that nginx waits for the hook: a little longer than the hook waits for a PUN (spawner_client.py)."""
 
 

@@ -17,7 +17,7 @@ from proxy_hook.accounts import UnixAccount
 from proxy_hook.denied import Denied, forbidden, unavailable
 
 _MESSAGE_SIZE = 64 * 1024
-START_DEADLINE_S = 180.0
+START_DEADLINE_S = 115.0
 """For a first request: the spawner gives a PUN 10 s to start once its turn has come, and thousands may be queued."""
 _FRESH = 1.0
 """Seconds for which an answer is used again: longer, and a refused user would be let on for longer."""

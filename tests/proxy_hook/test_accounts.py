@@ -139,7 +139,7 @@ def eligible(monkeypatch: pytest.MonkeyPatch, getpwuid: Any) -> EligibleAccounts
 
 
 def test_a_uid_is_looked_up_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused one not again for a while; an account each time, since the uid may be a new user's by then."""
+    """One without an account not again for a while; an account each time: the uid may be a new user's by then."""
     asked: list[int] = []
     real = pwd.getpwuid
 

@@ -278,7 +278,7 @@ class Portal:
 
     def audit(self) -> list[dict[str, Any]]:
         """The audit log's lines."""
-        return [json.loads(line) for line in self.audit_file.read_text().splitlines()]
+        return [json.loads(line) for line in self.audit_file.read_text(errors="replace").splitlines()]
 
     def client(self, user: User, *options: str) -> Client:
         return Client(self.url, self.token(user, *options), self.verify)

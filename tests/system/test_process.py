@@ -7,12 +7,15 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +24,7 @@ import requests
 
 from tests.system.portal import Client, Portal, User, children_of, processes_of, refusal
 from tests.system.slurm import SlurmCluster, wait_for
+from tokens.token import sha256_of
 
 IDLE = 15
 NewUser = Callable[..., User]
@@ -384,9 +388,11 @@ def test_many_users_at_once_from_cold(short: Portal, new_user: NewUser) -> None:
 def test_a_user_whom_the_rules_refuse(
     short: Portal, new_user: NewUser, shell: str, options: tuple[str, ...], said: str
 ) -> None:
-    """403 that names the rule, and no process."""
+    """Neither a token, nor a process where there is a token already: 403 that names the rule."""
     user = new_user("pwno", shell, options)
-    client = short.client(user)
+    made = short.punway("token", "create", "x", user=user, check=False)
+    assert made.returncode == 1 and said in made.stderr
+    client = routed(short, user)
     for _ in range(2):
         status, error, message = client.error("GET", "/api/v1/clusters")
         assert (status, error) == (403, "forbidden")
@@ -394,6 +400,17 @@ def test_a_user_whom_the_rules_refuse(
     assert short.pid_of(user) == 0
     assert processes_of(user.uid) == []
     assert not (short.run_dir / "puns" / user.name).exists()
+
+
+def routed(portal: Portal, user: User) -> Client:
+    """A client with a token that leads to a user whom the registrar would refuse, as one from before the rule does."""
+    secret = os.urandom(32).hex()
+    with closing(sqlite3.connect(portal.folder / "state" / "routes.sqlite", timeout=60)) as table, table:
+        table.execute(
+            "INSERT INTO routes (sha256, uid, name, created_at) VALUES (?, ?, ?, ?)",
+            (sha256_of(secret), user.uid, user.name, datetime.now(timezone.utc).isoformat(timespec="seconds")),
+        )
+    return Client(portal.url, secret)
 
 
 def test_a_user_who_is_gone_from_the_system(short: Portal, new_user: NewUser) -> None:
