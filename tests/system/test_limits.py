@@ -160,7 +160,7 @@ def test_half_sent_requests_stop_nobody(folder: Path, hook_user: str, alice: Use
                 return False
 
         # Again, where the machine was too busy to open all of them before the first ones were ended.
-        wait_for("all of them in nginx", all_fit, 120)
+        wait_for("all of them in nginx", all_fit)
     finally:
         portal.stop()
 

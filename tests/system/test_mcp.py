@@ -426,7 +426,7 @@ def test_a_client_that_hangs_up_in_a_wait(portal: Portal, alice: User, as_alice:
                 f"{portal.url}/mcp", json=message, timeout=2,
                 headers={"Authorization": f"Bearer {as_alice.token}", "Accept": "application/json, text/event-stream", **headers},
             ))  # fmt: skip
-    wait_for("what waits to be let go", lambda: connections() <= before + 1 and inner() <= files + 3, 30)
+    wait_for("what waits to be let go", lambda: connections() <= before + 1 and inner() <= files + 3)
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 
 

@@ -166,7 +166,7 @@ def test_a_pun_starts_while_its_user_holds_the_registrar(strict: Portal, alice: 
     client = strict.client(alice)
     for _ in range(5):
         strict.punway("admin", "stop", alice.name, check=False)
-        wait_for("the PUN to leave", lambda: strict.pid_of(alice) == 0, 60)
+        wait_for("the PUN to leave", lambda: strict.pid_of(alice) == 0)
         with holding(alice, str(strict.run_dir / "register.sock")):
             assert client("GET", "/api/v1/whoami").status_code == 200
             pid = strict.pid_of(alice)
@@ -180,7 +180,7 @@ def test_uids_without_an_account_hold_nothing(strict: Portal, alice: User, bob: 
     with neighbour(TRICKLE, str(strict.run_dir / "register.sock"), str(NO_ACCOUNT), "600"):
         all_is_well(strict, client, bob)
         hook = strict.part("hook")
-        wait_for("the hook to hang up", lambda: len(os.listdir(f"/proc/{hook}/fd")) < 100, 60)
+        wait_for("the hook to hang up", lambda: len(os.listdir(f"/proc/{hook}/fd")) < 100)
         all_is_well(strict, client, bob)
 
 
@@ -202,7 +202,7 @@ def test_a_user_who_writes_without_end_is_stopped(strict: Portal, alice: User, b
     try:
         with neighbour(WRITE, str(strict.run_dir / "register.sock"), user=mallory):
             all_is_well(strict, client, bob)
-            wait_for("the limit", lambda: "in a minute" in ask(strict, mallory.uid, b"{}\n").get("message", ""), 60)
+            wait_for("the limit", lambda: "in a minute" in ask(strict, mallory.uid, b"{}\n").get("message", ""))
             all_is_well(strict, client, bob)
         assert len(strict.log()) - before < 200_000
     finally:
@@ -234,10 +234,10 @@ def test_a_token_that_the_file_brings_is_audited_and_bound_by_the_site(strict: P
     client, secret = strict.client(alice), os.urandom(32).hex()
     write_token(alice, secret, scopes=["clusters:read", "jobs:read", "jobs:write", "files:write"])
     strict.punway("admin", "stop", alice.name)
-    wait_for("the PUN to leave", lambda: strict.pid_of(alice) == 0, 60)
+    wait_for("the PUN to leave", lambda: strict.pid_of(alice) == 0)
     assert client("GET", "/api/v1/whoami").status_code == 200
     by_hand = Client(strict.url, secret)
-    wait_for("the token to be registered", lambda: by_hand("GET", "/api/v1/whoami").status_code == 200, 60)
+    wait_for("the token to be registered", lambda: by_hand("GET", "/api/v1/whoami").status_code == 200)
     assert by_hand.data("GET", "/api/v1/whoami")["scopes"] == ["clusters:read", "jobs:read"]
     body = {"cluster": "box", "script": {"content": "#!/bin/sh\n"}}
     assert by_hand.error("POST", "/api/v1/jobs", body)[:2] == (403, "insufficient_scope")
@@ -263,7 +263,7 @@ def _make_older(portal: Portal, secret: str, by: timedelta) -> None:
     table.close()
     hook = portal.part("hook")
     os.kill(hook, 9)
-    wait_for("the next hook", lambda: Path(f"/proc/{hook}").exists() is False and portal.is_well(), 60)
+    wait_for("the next hook", lambda: Path(f"/proc/{hook}").exists() is False and portal.is_well())
 
 
 def test_no_token_is_made_beyond_what_the_site_allows(strict: Portal, alice: User) -> None:

@@ -41,7 +41,7 @@ WELL = json.dumps(
 USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
 
 
-def wait(until: Callable[[], object], seconds: float = 20) -> None:
+def wait(until: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, "it did not come"

@@ -29,10 +29,10 @@ def adapter(home: Path) -> Iterator[LocalAdapter]:
     for job in adapter.jobs():
         if job.status != "completed":
             adapter.cancel(job.id)
-    wait(lambda: not runners(home), 20)
+    wait(lambda: not runners(home))
 
 
-def wait(until: Callable[[], object], seconds: float = 30) -> None:
+def wait(until: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, "it did not come"
