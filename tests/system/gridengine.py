@@ -31,7 +31,6 @@ class GridEngine:
         self.host = socket.gethostname()
         self.ports = (free_port(), free_port())
         self.common = folder / CELL / "common"
-        self.pids: list[int] = []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -78,7 +77,8 @@ class GridEngine:
         """End all of it, jobs first."""
         for user in self.users:
             self.run("qdel", "-f", "-u", user, check=False)
-        for name in ("execd/" + self.host.split(".")[0] + "/execd.pid", "execd/execd.pid", "qmaster/qmaster.pid"):
+        # execd calls its folder as it calls the host, which may be localhost.
+        for name in (*(str(path) for path in self.root.glob("execd/*/execd.pid")), "qmaster/qmaster.pid"):
             pid = self._pid(name)
             if pid:
                 os.kill(pid, signal.SIGTERM)
