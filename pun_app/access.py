@@ -19,7 +19,7 @@ from tokens import scopes
 from tokens.assertion import Assertion, InvalidAssertion, Verifier
 from tokens.errors import StoreError, StoreRefused
 from tokens.store import ENTRIES, TokenStore
-from tokens.token import utc_now
+from tokens.token import Token, utc_now
 
 USE_NOTED_EVERY = 60.0
 """Seconds between two notes of a token's use in the file."""
@@ -40,6 +40,7 @@ class Caller:
     token_id: str | None
     token_name: str | None
     expires_at: datetime | None = None
+    token_sha256: str | None = None
 
     def need(self, scope: str) -> None:
         """Raise InsufficientScope unless the caller may."""
@@ -74,22 +75,31 @@ class Access:
             return Caller(assertion.user, assertion.via, assertion.scopes, None, None)
         if assertion.via != "token" or assertion.sha256 is None:
             raise Unauthorized("Invalid or missing API token")
+        now = utc_now()
+        token = self._good_token(assertion.sha256, now)
+        if not token.in_clear:
+            self._uses.note(token.id, token.last_used_at, now)
+        # The hook says what the site allows, the file what the token may.
+        held = scopes.common(token.scopes, assertion.scopes)
+        return Caller(assertion.user, assertion.via, held, token.id, token.name, token.expires_at, token.sha256)
+
+    def check_again(self, caller: Caller) -> None:
+        """Raise what ``caller`` raises if the caller's token has been revoked, or has expired, since then."""
+        if caller.token_sha256 is not None:
+            self._good_token(caller.token_sha256, utc_now())
+
+    def _good_token(self, sha256: str, now: datetime) -> Token:
         try:
-            token = self._store.find(assertion.sha256)
+            token = self._store.find(sha256)
         except StoreRefused as error:
             raise Unauthorized(f"No token can be checked: {error}") from error
         except StoreError as error:
             raise Unavailable(f"No token can be checked just now: {error}") from error
         if token is None:
             raise Unauthorized("Invalid or missing API token: this token was revoked")
-        now = utc_now()
         if token.expired(now):
             raise Unauthorized("Invalid or missing API token: this token has expired", token)
-        if not token.in_clear:
-            self._uses.note(token.id, token.last_used_at, now)
-        # The hook says what the site allows, the file what the token may.
-        held = scopes.common(token.scopes, assertion.scopes)
-        return Caller(assertion.user, assertion.via, held, token.id, token.name, token.expires_at)
+        return token
 
     def visitor(self, note: str | None) -> Visitor:
         """The visitor of a page. Raises Unauthorized for whoever has no browser's session."""

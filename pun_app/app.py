@@ -80,6 +80,9 @@ class App:
             if call is None:
                 caller = self._access.caller(http.headers.get("X-Pun-Assertion"))
                 call = self._call(http, caller)
+            else:
+                # The request has waited, for minutes maybe.
+                self._access.check_again(call.caller)
             response = _handled(call)
         except ApiError as error:
             response = self._error(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import socket
@@ -162,6 +163,24 @@ def test_a_client_that_hangs_up_is_not_waited_for(counted: tuple[Portal, Path], 
         connection.close()
     wait_for("as many connections as before", lambda: count(pid, "fd") <= before)
     client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
+
+
+def test_a_token_that_is_revoked_during_a_wait(portal: Portal, as_alice: Client, alice: User) -> None:
+    """The request that waits is refused when its wait is over."""
+    job = as_alice.submit("#!/bin/sh\nsleep 600\n", "box")
+    waiting = portal.client(alice)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(waiting, "GET", f"/api/v1/jobs/{job['job_id']}?cluster=box&wait=120")
+        wait_for("the request to be noted", lambda: any(t["last_used_at"] for t in _tokens(alice)[-1:]))
+        portal.punway("token", "revoke", _tokens(alice)[-1]["id"], user=alice)
+        as_alice("DELETE", f"/api/v1/jobs/{job['job_id']}?cluster=box")
+        assert answer.result().status_code == 401
+
+
+def _tokens(user: User) -> list[dict[str, Any]]:
+    """The entries of a user's token file, the latest last."""
+    entries: list[dict[str, Any]] = json.loads(user.token_file.read_text())
+    return entries
 
 
 def test_two_hundred_who_wait_hold_no_thread(counted: tuple[Portal, Path], alice: User) -> None:
