@@ -45,6 +45,7 @@ def main() -> None:
                     "nginx, master": nginx,
                     "nginx, a worker": children_of(nginx)[0],
                     "hook": portal.part("hook"),
+                    "relay": portal.part("relay"),
                     "spawner": spawner,
                     "preloader": next(pid for pid in children_of(spawner) if pid != portal.pid_of(users[0])),
                     "MCP server": portal.part("mcp"),
