@@ -154,7 +154,8 @@ class RouteTable:
                     self._insert(connection, uid, name, sha256, added)
                     live += 1
             renamed = [sha256 for sha256, row in rows.items() if row.uid == uid and row.name != name]
-            connection.execute(update(_routes).where(_routes.c.sha256.in_(renamed)).values(name=name))
+            if renamed:  # Else a PUN's start, which registers what is known already, would be a write.
+                connection.execute(update(_routes).where(_routes.c.sha256.in_(renamed)).values(name=name))
         self._cache.forget(renamed)
         return added
 
