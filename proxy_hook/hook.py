@@ -8,7 +8,6 @@ client's answer. Besides: ``/health``, where a browser signs in (sign_in.py), an
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -30,8 +29,6 @@ from tokens.assertion import LIFETIME, Signer
 from tokens.lifetime import Policy
 
 MAX_CACHED_ASSERTIONS = 10_000
-HEALTH_TTL_S = 1.0
-"""How long the answer of /health is used again."""
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 log = logging.getLogger("punway.hook")
@@ -71,8 +68,6 @@ class Hook:
 
     def __post_init__(self) -> None:
         self._assertions = Assertions(self.signer)
-        self._health_lock = asyncio.Lock()
-        self._health = 0.0, False
 
     async def admit(self, principal: Principal) -> Headers:
         """Where the principal's app is, and the note for it. Raises Denied."""
@@ -107,16 +102,8 @@ class Hook:
         return by_session(session)
 
     async def health(self) -> dict[str, Any]:
-        """Whether the portal's parts answer, and nothing else. Raises Denied (503).
-
-        Anybody may ask, so the spawner is asked once in HEALTH_TTL_S at most, however many do.
-        """
-        async with self._health_lock:
-            until, alive = self._health
-            if time.monotonic() >= until:
-                alive = await self.spawner.alive()
-                self._health = time.monotonic() + HEALTH_TTL_S, alive
-        if not alive:
+        """Whether the portal's parts answer, and nothing else. Raises Denied (503)."""
+        if not await self.spawner.alive():
             raise unavailable("The spawner does not answer")
         return {"data": {"status": "ok", "hook": "ok", "spawner": "ok"}}
 

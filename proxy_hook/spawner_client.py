@@ -22,6 +22,8 @@ START_DEADLINE_S = 115.0
 _FRESH = 1.0
 """Seconds for which an answer is used again: longer, and a refused user would be let on for longer."""
 MAX_CACHED_SOCKETS = 10_000
+ALIVE_TTL_S = 1.0
+"""How long it is used again whether the spawner answers, unless the conversation ends before."""
 
 
 class SpawnerClient:
@@ -37,6 +39,8 @@ class SpawnerClient:
         self._unsent: dict[int, bytes] = {}
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
+        self._alive_lock = asyncio.Lock()
+        self._alive = 0.0, False
         self._sockets: dict[UnixAccount, tuple[float, str]] = {}
         self._asking: dict[UnixAccount, asyncio.Task[str]] = {}
 
@@ -58,12 +62,20 @@ class SpawnerClient:
             task.exception()  # Everybody who waited may have left; asyncio would log that nobody looked.
 
     async def alive(self) -> bool:
-        """Whether the spawner answers."""
-        try:
-            await self._ask({"ask": "ping"}, 2.0)
-        except Denied:
-            return False
-        return True
+        """Whether the spawner answers.
+
+        Anybody may ask for the portal's health, so it is asked once in ALIVE_TTL_S at most, however many do.
+        """
+        async with self._alive_lock:
+            until, alive = self._alive
+            if time.monotonic() >= until:
+                try:
+                    await self._ask({"ask": "ping"}, 2.0)
+                    alive = True
+                except Denied:
+                    alive = False
+                self._alive = time.monotonic() + ALIVE_TTL_S, alive
+        return alive
 
     async def _ensure(self, account: UnixAccount) -> str:
         answer = await self._ask({"ask": "ensure", "uid": account.uid, "name": account.name}, START_DEADLINE_S)
@@ -139,6 +151,7 @@ class SpawnerClient:
 
     def close(self) -> None:
         """End the conversation, and say so to all who wait."""
+        self._alive = 0.0, False
         connection, self._connection = self._connection, None
         if connection is None:
             return
