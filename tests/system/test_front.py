@@ -176,9 +176,11 @@ def _set_in_nginx(portal: Portal, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    workers = set(children_of(portal.part("nginx")))
-    os.kill(portal.part("nginx"), signal.SIGHUP)
-    wait_for("new workers", lambda: set(children_of(portal.part("nginx"))) - workers)
+    nginx = portal.part("nginx")
+    workers = set(children_of(nginx))
+    os.kill(nginx, signal.SIGHUP)
+    wait_for("new workers", lambda: set(children_of(nginx)) - workers)
+    wait_for("the end of the old ones, which still take requests", lambda: not workers & set(children_of(nginx)))
 
 
 def test_without_the_spawner(portal: Portal, as_alice: Client) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def ask(portal: Portal, uid: int, line: bytes = b"") -> dict[str, Any]:
     finally:
         os.seteuid(0)
     with connection:
-        if line:
+        with suppress(BrokenPipeError):  # Who is refused before the line is read has the answer all the same.
             connection.sendall(line)
         answer: dict[str, Any] = json.loads(connection.makefile().readline())
         return answer
