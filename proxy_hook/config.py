@@ -154,7 +154,7 @@ class Limits:
     refused: int = _key(
         60,
         "Credentials a minute of one address (IPv6: /64) that are refused with 401; more with 429. Good ones still "
-        "pass; from ten times as many on, only those that were made or used since the hook started. 0: no limit.",
+        "pass. 0: no limit.",
     )
     flood: int = _key(2_000, "Requests a second of one address (IPv6: /64) that nginx takes at all; 0: no limit.")
     connections: int = _key(4_000, "Requests of one address (IPv6: /64) that nginx has open at once; 0: no limit.")

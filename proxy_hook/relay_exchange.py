@@ -23,7 +23,7 @@ MAX_REQUEST_HEAD_BYTES = 64 * 1024
 READ_BYTES = 128 * 1024
 REQUEST_HEAD_S = 10.0
 IDLE_S = 340.0
-"""Seconds without a byte: longer than nginx waits, and than a request may (pun_app/waiting.py)."""
+"""Seconds without a byte: longer than nginx waits, and than a request may (pun_app/long_poll.py)."""
 RESPONSE_HEAD_S = 30.0
 """Seconds from the first byte of a response to the end of its head."""
 LINGER_S = 10.0

@@ -257,8 +257,9 @@ class Children:
         if pun.state == "starting":
             _, refused, rule = pun.news.partition(REFUSED)
             if refused:
-                log.warning("no PUN for %s: %s", pun.name, rule.decode())
-                self._refuse(pun, {"refused": rule.decode()}, REFUSAL_TIME)
+                said = rule.decode(errors="replace")  # Whatever a child reports, it does not end this process.
+                log.warning("no PUN for %s: %s", pun.name, said)
+                self._refuse(pun, {"refused": said}, REFUSAL_TIME)
             else:
                 self._fail(pun, "the user's process could not be started")
 
