@@ -353,6 +353,17 @@ def rest(world: World, *uids: int) -> None:
     assert {world.state(uid) for uid in uids} == {"resting"}
 
 
+def test_a_rule_that_is_no_text_ends_nothing(world: World) -> None:
+    """Bytes that are not UTF-8 in a child's report refuse that user; the spawner and the others go on."""
+    world.ensure(1, 2)
+    world.preloader.fork(1, b"L", b"!\xff\xfe")
+    world.preloader.end(1)
+    world.preloader.serve(2)
+    world.turn()
+    assert "\ufffd" in world.answers[1][0]["refused"]
+    assert "socket" in world.answers[2][0]
+
+
 def test_the_listener_of_a_user_who_left_is_freed(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
