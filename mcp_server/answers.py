@@ -10,6 +10,11 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 Time = Annotated[str | None, Field(description="RFC 3339, UTC; null where it is not known")]
+CanStart = Annotated[
+    bool | None,
+    Field(description="false: a queued job that can never start as things are (reason says why); do not wait for it"),
+]
+Reason = Annotated[str | None, Field(description="why it can never start, in words; null otherwise")]
 Seconds = Annotated[int | None, Field(description="seconds")]
 
 
@@ -100,6 +105,8 @@ class Job(BaseModel):
     ended_at: Time
     wallclock_time: Seconds
     wallclock_limit: Seconds
+    can_start: CanStart = None
+    reason: Reason = None
 
 
 class Jobs(BaseModel):
@@ -129,6 +136,8 @@ class Status(BaseModel):
     native_reason: str | None
     outcome: str | None
     exit_code: int | None
+    can_start: CanStart = None
+    reason: Reason = None
     error: str | None = Field(description="not_found, or another error")
     message: str | None
 
@@ -138,7 +147,9 @@ class Statuses(BaseModel):
 
 
 class Waited(BaseModel):
-    reached: bool = Field(description="false: the time was up before the job got there; call again to wait on")
+    reached: bool = Field(
+        description="false: the time was up before the job got there; call again to wait on, unless can_start is false"
+    )
     job: Job
 
 

@@ -87,7 +87,8 @@ class JobTools:
         ] = WAIT,
     ) -> Waited:
         """Wait until a job has started or ended, and see how it is then. Comes back early with reached=false when the
-        time is up: call it again to wait on. This is the way to wait: it costs the scheduler next to nothing."""
+        time is up: call it again to wait on. When the job's can_start is false it can never start: stop waiting, and
+        tell the user the reason. This is the way to wait: it costs the scheduler next to nothing."""
         where, query = _path(job_id), {"cluster": cluster, "until": until, "wait": seconds}
         # Hundreds may wait at once, and those who do not go first.
         place_of(ctx).wait()

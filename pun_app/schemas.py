@@ -90,7 +90,8 @@ class JobAnswer(Struct, gc=False):
     """A job. Times are RFC 3339 in UTC, durations seconds; what is not known is null.
 
     ``status`` is one of the contract's five words, ``native_state`` the scheduler's own; ``outcome`` and
-    ``exit_code`` say how a job ended, ``native_reason`` why it waits or ended.
+    ``exit_code`` say how a job ended, ``native_reason`` why it waits or ended. ``can_start`` is false for a queued job
+    that the scheduler will never start as things are, and ``reason`` says why in words; both are null otherwise.
     """
 
     job_id: str
@@ -109,9 +110,11 @@ class JobAnswer(Struct, gc=False):
     ended_at: str | None
     wallclock_time: int | None
     wallclock_limit: int | None
+    can_start: bool | None = None
+    reason: str | None = None
 
 
-class PastJobAnswer(JobAnswer, gc=False):
+class PastJobAnswer(JobAnswer, gc=False, kw_only=True):
     """A job that has ended, with what it used: processor seconds and bytes; efficiencies are from 0 to 1."""
 
     cpus: int | None
@@ -154,6 +157,8 @@ class StatusAnswer(Struct):
     native_reason: str | None = None
     outcome: str | None = None
     exit_code: int | None = None
+    can_start: bool | None = None
+    reason: str | None = None
     error: str | None = None
     message: str | None = None
 

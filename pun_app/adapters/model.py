@@ -68,7 +68,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """One job, or one task of an array. ``None`` is what the scheduler does not tell.
 
     ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
-    set once it has ended, and is one of OUTCOMES.
+    set once it has ended, and is one of OUTCOMES. ``can_start`` is False for a queued job that the scheduler will never
+    start as things are, and ``reason`` says why in words; otherwise both are None.
     A Struct, as a list may hold ten thousand; and none that the collector of garbage looks at, as nothing in it can
     refer to it.
     """
@@ -88,6 +89,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     ended_at: int | None = None
     wallclock_time: int | None = None
     wallclock_limit: int | None = None
+    can_start: bool | None = None
+    reason: str | None = None
 
 
 def whole_job(job_id: str, jobs: list[Job]) -> Job:
@@ -98,6 +101,9 @@ def whole_job(job_id: str, jobs: list[Job]) -> Job:
     first = jobs[0]
     ended = [job for job in jobs if job.status == COMPLETED]
     outcome = exit_code = ended_at = None
+    queued = [job for job in jobs if job.status in (QUEUED, QUEUED_HELD)]
+    # One task that can start, or that runs, is worth waiting for.
+    is_stuck = bool(queued) and len(queued) + len(ended) == len(jobs) and all(job.can_start is False for job in queued)
     if len(ended) == len(jobs):
         failed = [job for job in ended if job.outcome != "succeeded"]
         outcome = (failed or ended)[0].outcome
@@ -119,6 +125,8 @@ def whole_job(job_id: str, jobs: list[Job]) -> Job:
         ended_at=ended_at,
         wallclock_time=max((job.wallclock_time or 0 for job in jobs), default=None),
         wallclock_limit=first.wallclock_limit,
+        can_start=False if is_stuck else None,
+        reason=queued[0].reason if is_stuck else None,
     )
 
 

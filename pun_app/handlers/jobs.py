@@ -48,7 +48,8 @@ def list_jobs(request: Request) -> list[JobAnswer]:
 def get_job(request: Request) -> JobAnswer:
     """One job of the caller, alive or ended. NotFound also for a job that is another user's.
 
-    With ``wait`` (seconds) it is answered once the job is as far as ``until`` says, or the time is up.
+    With ``wait`` (seconds) it is answered once the job is as far as ``until`` says, the time is up, or it is known that
+    the job can never start.
     """
     cluster = request.cluster()
     if request.wait is not None:  # The second call, after Parked.
@@ -59,8 +60,8 @@ def get_job(request: Request) -> JobAnswer:
         if seconds:
             seen = request.seen or _etag(job)
             is_done: Callable[[Job], bool] = {
-                "running": lambda job: job.status in (RUNNING, SUSPENDED, COMPLETED),
-                "completed": lambda job: job.status == COMPLETED,
+                "running": lambda job: job.status in (RUNNING, SUSPENDED, COMPLETED) or job.can_start is False,
+                "completed": lambda job: job.status == COMPLETED or job.can_start is False,
                 "change": lambda job: _etag(job) != seen,
             }[until]
             if not is_done(job):
@@ -84,7 +85,10 @@ def _waiting(request: Request) -> tuple[int, str]:
 
 def _etag(job: Job) -> str:
     """Of what changes when something happens to a job: not of its clock."""
-    told = (job.status, job.native_state, job.outcome, job.exit_code, job.queue, job.started_at, job.ended_at)
+    told = (
+        job.status, job.native_state, job.outcome, job.exit_code, job.queue, job.started_at, job.ended_at,
+        job.can_start,
+    )  # fmt: skip
     return f'"{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"'
 
 
@@ -112,7 +116,15 @@ def _status(asked: JobNamed, found: dict[str, Job] | ApiError) -> StatusAnswer:
     if job is None:
         return StatusAnswer(asked.cluster, asked.job_id, error=NotFound.error, message="Job not found")
     return StatusAnswer(
-        asked.cluster, asked.job_id, job.status, job.native_state, job.native_reason, job.outcome, job.exit_code
+        cluster=asked.cluster,
+        job_id=asked.job_id,
+        status=job.status,
+        native_state=job.native_state,
+        native_reason=job.native_reason,
+        outcome=job.outcome,
+        exit_code=job.exit_code,
+        can_start=job.can_start,
+        reason=job.reason,
     )
 
 
@@ -243,6 +255,8 @@ def job_answer(cluster: Cluster, job: Job) -> JobAnswer:
         ended_at=_time(job.ended_at),
         wallclock_time=job.wallclock_time,
         wallclock_limit=job.wallclock_limit,
+        can_start=job.can_start,
+        reason=job.reason,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pun_app.adapters.local import LocalAdapter
 from pun_app.adapters.local_queue import DONE, LocalJob, LocalQueue
-from pun_app.adapters.model import Job
+from pun_app.adapters.model import Job, whole_job
 from tests.pun_app.pun import Pun, pun, registrar
 
 __all__ = ["pun", "registrar"]
@@ -149,3 +149,40 @@ def test_what_was_seen_is_not_sent_again(pun: Pun, listed: list[str]) -> None:
     assert get(pun, "", 200, **{"If-None-Match": '"else"'}).headers["ETag"] == etag
     get(pun, "&wait=1&until=change", 304, **{"If-None-Match": etag})
     assert get(pun, "&wait=300&until=change", 200, **{"If-None-Match": '"else"'}).json["data"]["job_id"] == "3"
+
+
+STUCK = {"status": "queued", "can_start": False, "reason": "It asks for more time than its queue allows"}
+
+
+def test_a_job_that_can_never_start_ends_a_wait(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and says why; also one that turns out so while a request waits."""
+    queued = Job("3", status="queued")
+    stuck = Job("3", **STUCK)  # type: ignore[arg-type]
+    told = [stuck]
+    monkeypatch.setattr(LocalAdapter, "job", lambda self, job_id: told.pop(0) if len(told) > 1 else told[0])
+    for until in ("completed", "running"):
+        told[:] = [stuck]
+        now = get(pun, f"&wait=300&until={until}").json["data"]
+        assert {name: now[name] for name in STUCK} == STUCK
+        told[:] = [queued, stuck]
+        now = get(pun, f"&wait=300&until={until}", 200, **{"Cache-Control": "no-cache"}).json["data"]
+        assert now["can_start"] is False
+
+
+def test_that_a_job_can_never_start_is_a_change(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [Job("3", status="queued")]
+    monkeypatch.setattr(LocalAdapter, "job", lambda self, job_id: told[0])
+    seen = get(pun, "").headers["ETag"]
+    told[0] = Job("3", **STUCK)  # type: ignore[arg-type]
+    again = get(pun, "", 200, **{"If-None-Match": seen, "Cache-Control": "no-cache"})
+    assert (again.json["data"]["can_start"], again.headers["ETag"] == seen) == (False, False)
+    assert get(pun, "&wait=300&until=change", 200, **{"If-None-Match": seen}).json["data"]["can_start"] is False
+
+
+def test_an_array_can_start_while_one_of_its_tasks_can() -> None:
+    stuck, fine = Job("5_1", **STUCK), Job("5_2", status="queued")  # type: ignore[arg-type]
+    running, ended = Job("5_3", status="running"), Job("5_4", status="completed", outcome="failed")
+    assert whole_job("5", [stuck, ended]).can_start is False
+    assert whole_job("5", [ended, stuck]).reason == STUCK["reason"]
+    for tasks in ([stuck, fine], [stuck, running], [ended, ended]):
+        assert (whole_job("5", tasks).can_start, whole_job("5", tasks).reason) == (None, None)
