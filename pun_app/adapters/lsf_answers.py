@@ -98,6 +98,7 @@ def _job(record: dict[str, Any]) -> Job:
         wallclock_time=max(0, (ended or now) - started) if started is not None else 0,
         wallclock_limit=int(float(limit[0]) * 60) if limit else None,
     )
+    job = _never_started(job)
     if state == "DONE" or (state == "EXIT" and ("EXIT_CODE" in record or "EXIT_REASON" in given)):
         return _ended(job, number(given.get("EXIT_CODE", "")), given.get("EXIT_REASON", ""))
     return job
@@ -107,6 +108,15 @@ def _index(name: str) -> int | None:
     """Of ``arr[7]``: brackets in a name are an element of an array."""
     found = re.search(r"\[(\d{1,9})\]$", name)
     return int(found[1]) if found else None
+
+
+def _never_started(job: Job) -> Job:
+    """A queued job with why it can never start, where LSF's reason says so."""
+    if job.status != QUEUED or "invalid or never satisfied" not in (job.native_reason or ""):
+        return job
+    return msgspec.structs.replace(
+        job, can_start=False, reason=f"It waits for a job that did not end as its dependency asks ({job.native_reason})"
+    )
 
 
 def _ended(job: Job, code: int | None, reason: str) -> Job:
@@ -252,6 +262,7 @@ def told(job: Job, story: Story) -> Job:
         ended_at=ended,
         wallclock_limit=story.limit or job.wallclock_limit,
     )
+    more = _never_started(more)
     return _ended(more, story.exit_code, story.reason) if status == COMPLETED and job.outcome is None else more
 
 

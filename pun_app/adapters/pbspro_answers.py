@@ -122,13 +122,16 @@ def job_of(job_id: str, job: JobAnswer) -> Job:
         # PBS learns of the time used every other minute.
         used = max(used or 0, now - started)
     outcome = _outcome(job) if status == COMPLETED else None
+    comment = None if job.comment is None else str(job.comment)
+    # The scheduler's own words for what no host of the cluster is large enough for.
+    never = status == QUEUED and (comment or "").startswith("Can Never Run")
     return Job(
         id=job_id,
         name=None if job.name is None else str(job.name),
         owner=user_of(job),
         status=status,
         native_state=job.state or None,
-        native_reason=None if job.comment is None else str(job.comment),
+        native_reason=comment,
         outcome=outcome,
         exit_code=job.exit_status if outcome in ("succeeded", "failed") and (job.exit_status or 0) >= 0 else None,
         queue=None if job.queue is None else str(job.queue),
@@ -138,6 +141,8 @@ def job_of(job_id: str, job: JobAnswer) -> Job:
         ended_at=ended,
         wallclock_time=used or 0,
         wallclock_limit=duration(str(job.asked.get("walltime", ""))),
+        can_start=False if never else None,
+        reason=comment if never else None,
     )
 
 

@@ -23,6 +23,7 @@ from pun_app.adapters.model import (
 )
 from pun_app.adapters.parse import duration, number, records, word
 from pun_app.adapters.script import last_option
+from pun_app.adapters.slurm_reasons import never_starts
 from pun_app.errors import NotFound, Refused, Unavailable
 
 STATUS: dict[str, tuple[str, str | None]] = {
@@ -177,6 +178,7 @@ def queued_job(
     status, outcome = STATUS.get(state, (None, None))
     if state == "PENDING" and reason in HELD_REASONS:
         status = QUEUED_HELD
+    why_never = never_starts(reason, queue) if status == QUEUED else None
     raw = number(exit_code)
     code = None if raw is None else (128 + (raw & 127) if raw & 127 else raw >> 8 & 255)
     job = Job(
@@ -195,6 +197,8 @@ def queued_job(
         ended_at=number(ended) if status == COMPLETED else None,
         wallclock_time=duration(used),
         wallclock_limit=duration(limit),
+        can_start=False if why_never else None,
+        reason=why_never,
     )
     return number(uid), word(comment), job
 

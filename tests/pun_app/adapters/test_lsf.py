@@ -12,9 +12,9 @@ import pytest
 
 from pun_app.adapters.command import Output
 from pun_app.adapters.lsf import FIELDS, LsfAdapter, job_of, submit_command
-from pun_app.adapters.lsf_answers import past_job, records, stories, table, when
+from pun_app.adapters.lsf_answers import Story, past_job, records, stories, table, told, when
 from pun_app.adapters.lsf_site import cluster_info, queues_of
-from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
+from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, Period
 from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import Recordings, answers, options_of
 
@@ -345,3 +345,18 @@ def test_a_clusters_name_goes_with_each_command() -> None:
     adapter = LsfAdapter("c", {"adapter": "lsf", "cluster": "east"})
     assert adapter.aimed(["bjobs", "-a"]) == ["bjobs", "-m", "east", "-a"]
     assert adapter.aimed(["bhist", "-l"]) == ["bhist", "-l"]
+
+
+def test_a_dependency_that_is_never_met_says_so() -> None:
+    """By the reason that LSF gives a queued job, in JSON as in the long answer; and no other reason means it."""
+
+    def job(stat: str, reason: str) -> Job:
+        record = {"JOBID": "7", "STAT": stat, "USER": "a", "PEND_REASON": reason}
+        return records(json.dumps({"COMMAND": "bjobs", "JOBS": 1, "RECORDS": [record]}))[0]
+
+    never = "Dependency condition invalid or never satisfied;"
+    assert (job("PEND", never).can_start, never in (job("PEND", never).reason or "")) == (False, True)
+    for stat, reason in (("PEND", "Job dependency condition not satisfied"), ("PEND", ""), ("RUN", never)):
+        assert (job(stat, reason).can_start, job(stat, reason).reason) == (None, None)
+    story = Story("7", f"Job <7>, User <a>, Status <PEND>\n PENDING REASONS:\n {never}\n")
+    assert told(Job("7", status=QUEUED, native_state="PEND"), story).can_start is False

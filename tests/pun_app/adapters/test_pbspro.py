@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 
 from pun_app.adapters.command import NotStarted, Output
-from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
+from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, Period
 from pun_app.adapters.pbspro import PbsProAdapter, submit_command
 from pun_app.adapters.pbspro_answers import Jobs, job_of, read
 from pun_app.errors import NotFound, NotSupported, Refused, Unavailable
@@ -78,6 +79,23 @@ def test_a_job_as_a_whole() -> None:
     # Sun Nov 22 19:07:38 2026 and 19:08:24, in UTC.
     assert (job.submitted_at, job.started_at, job.ended_at) == (1795374458, 1795374458, 1795374504)
     assert (job.wallclock_time, job.wallclock_limit) == (45, 300)
+
+
+def test_a_job_that_can_never_start_says_so() -> None:
+    """By the scheduler's comment, while the job is queued; and no other comment means it."""
+    said = "Can Never Run: Insufficient amount of resource: ncpus (R: 6336 A: 4 T: 4)"
+
+    def job(**more: object) -> Job:
+        text = json.dumps({"Jobs": {"1.vm": {"Job_Owner": "a@b", "job_state": "Q", **more}}})
+        return job_of("1.vm", read(text, Jobs).jobs["1.vm"])
+
+    assert (job(comment=said).can_start, job(comment=said).reason) == (False, said)
+    for other in (
+        {},
+        {"comment": "Not Running: Insufficient amount of resource: ncpus"},
+        {"comment": said, "job_state": "F"},
+    ):
+        assert (job(**other).can_start, job(**other).reason) == (None, None)
 
 
 def test_a_state_that_is_not_known_is_null() -> None:

@@ -185,6 +185,9 @@ def test_a_running_job() -> None:
             {"State": "PENDING", "Reason": "Priority"},
             {"status": QUEUED, "started_at": None, "native_reason": "Priority"},
         ),
+        ({"State": "PENDING", "Reason": "PartitionTimeLimit"}, {"status": QUEUED, "can_start": False}),
+        ({"State": "PENDING", "Reason": "Priority"}, {"status": QUEUED, "can_start": None, "reason": None}),
+        ({"State": "RUNNING", "Reason": "PartitionTimeLimit"}, {"status": RUNNING, "can_start": None}),
         ({"State": "SUSPENDED"}, {"status": SUSPENDED}),
         (
             {"State": "FAILED", "exit_code": "768"},
@@ -199,7 +202,7 @@ def test_a_running_job() -> None:
         ({"State": "CANCELLED", "NodeList": ""}, {"started_at": None, "outcome": "cancelled"}),
         ({"State": "CANCELLED"}, {"started_at": 200, "outcome": "cancelled"}),
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_states_and_what_goes_with_them(changes: dict[str, str], expected: dict[str, object]) -> None:
     """Each word of Slurm's is a status; one that is not known is null, beside the word."""
