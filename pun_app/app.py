@@ -191,7 +191,8 @@ def _field_first(said: str) -> str:
     """``Expected `int`, got `str` - at `$.options.wall_time``` → ``options.wall_time: expected int, got str``."""
     match = _EXPECTED.match(said)
     what, where = (match["what"], match["where"]) if match else (said, None)
-    what = what.replace("`", "")
+    # An optional member may be null; what it should be otherwise is what helps.
+    what = what.replace("`", "").replace(" | null", "")
     what = what[:1].lower() + what[1:]
     return f"{where}: {what}" if where else f"The body: {what}"
 

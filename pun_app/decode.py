@@ -6,10 +6,14 @@ holds: 36 MB of empty arrays were 1.7 GB.
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
+
+_FLOAT = re.compile(r"Expected `(?:[a-z]+ \| )*int(?: \| [a-z]+)*`, got `float`")
 
 
 def decode(content: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
@@ -17,14 +21,14 @@ def decode(content: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
-        if not str(error).startswith("Expected `int`, got `float`"):
+        if not _FLOAT.match(str(error)):
             raise
         # msgspec takes 60.0 for an int only if it takes "60" as well. So find first that every text is where text
         # belongs, and every number where a number does.
         try:
             msgspec.json.decode(content, type=_with_floats(kind))
         except msgspec.ValidationError as other:
-            raise msgspec.ValidationError(str(other).replace("`float`", "`int`", 1)) from error
+            raise msgspec.ValidationError(re.sub(r"\bfloat\b", "int", str(other), count=1)) from error
         return msgspec.json.decode(content, type=kind, strict=False)
 
 
@@ -43,7 +47,9 @@ def _with_floats(kind: Any) -> Any:
         )
     inner = get_args(kind)
     if get_origin(kind) is Annotated:
-        return float if inner[0] is int else kind
-    if get_origin(kind) is Union:
+        return _with_floats(inner[0]) if inner[0] is int or get_origin(inner[0]) is list else kind
+    if get_origin(kind) is list:
+        return list[_with_floats(inner[0])]  # type: ignore[misc]
+    if get_origin(kind) in (Union, UnionType):
         return Union[tuple(_with_floats(one) for one in inner)]  # noqa: UP007 - made of types that are not written here
     return kind

@@ -1,6 +1,6 @@
 """Every request and response body, as msgspec Structs. They are checked before a handler sees them.
 
-Optional fields may be left out, and not be null: the contract's types are text, whole numbers and arrays.
+Optional fields may be left out or be null, which is the same: clients send either for what they do not set.
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
+
+from pun_app.adapters.model import DEPENDENCIES
 
 # One line of text, as a scheduler's options take it: no control characters, so no NUL and no newline.
 Line = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 WALL_TIME_LIMIT = 10 * 365 * 86_400
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Email = Annotated[str, Meta(max_length=254, pattern=r"^[^\x00-\x20\x7f,@]+@[^\x00-\x20\x7f,@]+\Z")]
-JobId = Annotated[str, Meta(min_length=1, max_length=64)]
+# Some clients read an id of digits as a number.
+JobId = Annotated[str, Meta(min_length=1, max_length=64)] | Annotated[int, Meta(ge=0, le=10**18)]
 JobIds = Annotated[list[JobId], Meta(max_length=1000)]
 
 
@@ -34,41 +37,51 @@ Environment = Annotated[
 _NOT_BLANK = Meta(extra_json_schema={"pattern": r"^[^\x00]*[!-~][^\x00]*$"})
 
 
-class Script(Struct, forbid_unknown_fields=True):
+class Script(Struct, forbid_unknown_fields=True, omit_defaults=True):
     content: Annotated[str, Meta(min_length=1), _NOT_BLANK]
-    workdir: Line | UnsetType = UNSET
+    workdir: Line | None = None
 
 
-class Options(Struct, forbid_unknown_fields=True):
+class Options(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """``wall_time`` is in seconds; ``memory`` and ``gpus`` are of each node, ``cores`` of all of them."""
 
-    job_name: Line | UnsetType = UNSET
-    queue_name: Line | UnsetType = UNSET
-    accounting_id: Line | UnsetType = UNSET
-    wall_time: Annotated[int, Meta(ge=1, le=WALL_TIME_LIMIT)] | UnsetType = UNSET
-    output_path: Line | UnsetType = UNSET
-    error_path: Line | UnsetType = UNSET
-    array: ArrayRange | UnsetType = UNSET
-    after: JobIds | UnsetType = UNSET
-    afterok: JobIds | UnsetType = UNSET
-    afternotok: JobIds | UnsetType = UNSET
-    afterany: JobIds | UnsetType = UNSET
-    nodes: Count | UnsetType = UNSET
-    cores: Count | UnsetType = UNSET
-    memory: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[MGT]\Z")] | UnsetType = UNSET
-    gpus: Count | UnsetType = UNSET
-    qos: Line | UnsetType = UNSET
-    reservation: Line | UnsetType = UNSET
-    environment: Environment | UnsetType = UNSET
-    hold: bool | UnsetType = UNSET
-    email: Email | UnsetType = UNSET
-    native: Annotated[list[Line], Meta(max_length=200)] | UnsetType = UNSET
+    job_name: Line | None = None
+    queue_name: Line | None = None
+    accounting_id: Line | None = None
+    wall_time: Annotated[int, Meta(ge=1, le=WALL_TIME_LIMIT)] | None = None
+    output_path: Line | None = None
+    error_path: Line | None = None
+    array: ArrayRange | None = None
+    after: JobIds | None = None
+    afterok: JobIds | None = None
+    afternotok: JobIds | None = None
+    afterany: JobIds | None = None
+    nodes: Count | None = None
+    cores: Count | None = None
+    memory: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[MGT]\Z")] | None = None
+    gpus: Count | None = None
+    qos: Line | None = None
+    reservation: Line | None = None
+    environment: Environment | None = None
+    hold: bool | None = None
+    email: Email | None = None
+    native: Annotated[list[Line], Meta(max_length=200)] | None = None
+
+    def __post_init__(self) -> None:
+        # One form, so that a repeated submit is the same body however its client writes ids.
+        for name in DEPENDENCIES:
+            if (given := getattr(self, name)) is not None:
+                setattr(self, name, [str(job_id) for job_id in given])
 
 
 class SubmitBody(Struct, forbid_unknown_fields=True):
     cluster: Annotated[str, _NOT_BLANK]
     script: Script
-    options: Options = msgspec.field(default_factory=Options)
+    options: Options | None = msgspec.field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if self.options is None:
+            self.options = Options()
 
 
 class ValidAnswer(Struct):
@@ -141,6 +154,10 @@ class AccountAnswer(Struct):
 class JobNamed(Struct, forbid_unknown_fields=True):
     cluster: str
     job_id: JobId
+
+    @property
+    def id(self) -> str:
+        return str(self.job_id)
 
 
 class StatusBody(Struct, forbid_unknown_fields=True):

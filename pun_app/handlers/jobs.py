@@ -9,9 +9,6 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
-
-from msgspec import UnsetType
 
 from pun_app.adapters.model import COMPLETED, RUNNING, SUSPENDED, Job, JobRequest
 from pun_app.clusters.load import Cluster
@@ -19,12 +16,10 @@ from pun_app.errors import ApiError, BadRequest, NotFound, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
 from pun_app.long_poll import MAX_WAIT_S, Parked
-from pun_app.schemas import JobAction, JobAnswer, JobNamed, StatusAnswer, StatusBody, SubmitBody, ValidAnswer
+from pun_app.schemas import JobAction, JobAnswer, JobNamed, Options, StatusAnswer, StatusBody, SubmitBody, ValidAnswer
 
 USUAL_WAIT = 60
 """Seconds to wait where it is said what for, and not how long."""
-
-T = TypeVar("T")
 
 
 def list_jobs(request: Request) -> list[JobAnswer]:
@@ -97,7 +92,7 @@ def job_statuses(request: Request) -> list[StatusAnswer]:
     body: StatusBody = request.body
     asked: dict[str, list[str]] = {}
     for one in body.jobs:
-        asked.setdefault(one.cluster, []).append(one.job_id)
+        asked.setdefault(one.cluster, []).append(one.id)
     found: dict[str, dict[str, Job] | ApiError] = {}
     for cluster_id, job_ids in asked.items():
         try:
@@ -111,13 +106,13 @@ def job_statuses(request: Request) -> list[StatusAnswer]:
 
 def _status(asked: JobNamed, found: dict[str, Job] | ApiError) -> StatusAnswer:
     if isinstance(found, ApiError):
-        return StatusAnswer(asked.cluster, asked.job_id, error=found.error, message=found.message)
-    job = found.get(asked.job_id)
+        return StatusAnswer(asked.cluster, asked.id, error=found.error, message=found.message)
+    job = found.get(asked.id)
     if job is None:
-        return StatusAnswer(asked.cluster, asked.job_id, error=NotFound.error, message="Job not found")
+        return StatusAnswer(asked.cluster, asked.id, error=NotFound.error, message="Job not found")
     return StatusAnswer(
         cluster=asked.cluster,
-        job_id=asked.job_id,
+        job_id=asked.id,
         status=job.status,
         native_state=job.native_state,
         native_reason=job.native_reason,
@@ -163,31 +158,31 @@ def submit_job(request: Request) -> JobAnswer | ValidAnswer:
 
 def _job_request(body: SubmitBody) -> JobRequest:
     """What the body asks for. Raises Refused for a workdir that is none."""
-    options = body.options
+    options = body.options or Options()
     return JobRequest(
         content=body.script.content,
-        workdir=_workdir(_given(body.script.workdir)),
-        job_name=_given(options.job_name),
-        queue_name=_given(options.queue_name),
-        accounting_id=_given(options.accounting_id),
-        wall_time=_given(options.wall_time),
-        output_path=_given(options.output_path),
-        error_path=_given(options.error_path),
-        array=_given(options.array),
-        after=tuple(_given(options.after) or ()),
-        afterok=tuple(_given(options.afterok) or ()),
-        afternotok=tuple(_given(options.afternotok) or ()),
-        afterany=tuple(_given(options.afterany) or ()),
-        nodes=_given(options.nodes),
-        cores=_given(options.cores),
-        memory=_mebibytes(_given(options.memory)),
-        gpus=_given(options.gpus),
-        qos=_given(options.qos),
-        reservation=_given(options.reservation),
-        environment=_given(options.environment) or {},
-        hold=bool(_given(options.hold)),
-        email=_given(options.email),
-        native=tuple(_given(options.native) or ()),
+        workdir=_workdir(body.script.workdir),
+        job_name=options.job_name,
+        queue_name=options.queue_name,
+        accounting_id=options.accounting_id,
+        wall_time=options.wall_time,
+        output_path=options.output_path,
+        error_path=options.error_path,
+        array=options.array,
+        after=_ids(options.after),
+        afterok=_ids(options.afterok),
+        afternotok=_ids(options.afternotok),
+        afterany=_ids(options.afterany),
+        nodes=options.nodes,
+        cores=options.cores,
+        memory=_mebibytes(options.memory),
+        gpus=options.gpus,
+        qos=options.qos,
+        reservation=options.reservation,
+        environment=options.environment or {},
+        hold=bool(options.hold),
+        email=options.email,
+        native=tuple(options.native or ()),
     )
 
 
@@ -210,8 +205,8 @@ def release_job(request: Request) -> JobAction:
     return JobAction(request.id, cluster.reads.release(request.id))
 
 
-def _given(value: T | UnsetType) -> T | None:
-    return None if isinstance(value, UnsetType) else value
+def _ids(given: list[str | int] | None) -> tuple[str, ...]:
+    return tuple(str(job_id) for job_id in given or ())
 
 
 def _mebibytes(size: str | None) -> int | None:

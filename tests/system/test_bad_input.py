@@ -38,7 +38,6 @@ BODIES = {
     "content-blank": (json.dumps({**GOOD, "script": {"content": " \n"}}), 400, "blank"),
     "content-nul": (json.dumps({**GOOD, "script": {"content": "#!/bin/sh\n\0"}}), 400, "NUL"),
     "content-surrogate": (b'{"cluster": "owens", "script": {"content": "#!/bin/sh\\n\\ud800"}}', 400, ""),
-    "name-null": (with_options(job_name=None), 400, "options.job_name: expected str, got null"),
     "name-newline": (with_options(job_name="a\nb"), 400, "options.job_name"),
     "name-nul": (with_options(job_name="a\0b"), 400, "options.job_name"),
     "name-empty": (with_options(job_name=""), 400, "options.job_name"),
@@ -71,7 +70,6 @@ BODIES = {
     "native-nested": (with_options(native=[["-N", "2"]]), 400, "options.native[0]: expected str, got array"),
     "native-number": (with_options(native=["-N", 2]), 400, "options.native[1]: expected str, got int"),
     "native-object": (with_options(native={"-N": "2"}), 400, "options.native: expected array, got object"),
-    "workdir-null": (json.dumps({**GOOD, "script": {"content": "#!/bin/sh\n", "workdir": None}}), 400, "script.workdir"),
     "workdir-nul": (json.dumps({**GOOD, "script": {"content": "#!/bin/sh\n", "workdir": "/tmp\0"}}), 400, "script.workdir"),
 }  # fmt: skip
 

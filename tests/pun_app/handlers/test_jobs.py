@@ -91,7 +91,7 @@ def test_many_jobs_at_once(pun: Pun, listed: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"jobs": []}, {"jobs": {}}, {"jobs": [1]}, {"jobs": [{"cluster": "box"}]}, {"jobs": [{"cluster": "box", "job_id": 7}]}, [], "x",
+    [{}, {"jobs": []}, {"jobs": {}}, {"jobs": [1]}, {"jobs": [{"cluster": "box"}]}, {"jobs": [{"cluster": "box", "job_id": True}]}, [], "x",
      {"jobs": [{"cluster": "box", "job_id": "1"}] * 1001}, {"jobs": [{"cluster": "box", "job_id": "1" * 65}]}, {"jobs": None}],
     ids=range(11),
 )  # fmt: skip
