@@ -175,6 +175,10 @@ class Output(BaseModel):
     size: int = Field(description="bytes of the whole file")
     may_grow: bool = Field(description="true while the job may still write")
     lossy: bool = Field(description="true where bytes that are no UTF-8 stand as U+FFFD")
+    truncated: bool = Field(
+        description="true where some of the last lines are left out: they are more than limit bytes, or a progress bar "
+        "wrote over them (its last state is here). offset=0 reads the file as it is"
+    )
 
 
 class Note(BaseModel):

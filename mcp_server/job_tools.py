@@ -16,6 +16,10 @@ from mcp_server.portal import Portal
 
 WAIT = 45
 """Seconds that wait_for_job waits by itself: many clients give up on a tool after 60."""
+OUTPUT_BYTES = 8 * 1024
+"""Bytes of output that a model reads unless it asks for more: some 2,000 tokens."""
+OUTPUT_LINES = 100
+"""Lines of output where neither tail nor offset is there. The API takes limit alone for the beginning of the file."""
 
 
 @dataclass
@@ -117,11 +121,16 @@ class JobTools:
         offset: Annotated[
             StrictInt | None, Field(ge=0, description="read from this byte on instead of the end")
         ] = None,
-        limit: Annotated[StrictInt | None, Field(ge=1, le=1_048_576, description="bytes from offset (65536)")] = None,
+        limit: Annotated[
+            StrictInt,
+            Field(ge=1, le=1_048_576, description="bytes at most; 4 of them are about a token, so ask for few"),
+        ] = OUTPUT_BYTES,
     ) -> Output:
         """What a job has written: the last lines of its stdout or stderr, or a piece from offset on, to follow a job
         that still writes (give next_offset as the next offset). Use it to see results, and both streams to see why a
-        job failed. Where both streams go to one file, both give that file."""
+        job failed. Where both streams go to one file, both give that file. truncated says that lines are missing."""
+        if tail is None and offset is None:
+            tail = OUTPUT_LINES
         query = {"cluster": cluster, "stream": stream, "tail": tail, "offset": offset, "limit": limit}
         answer = await self._ask(ctx, "GET", f"{_path(job_id)}/output", query=query)
         return Output.model_validate(answer["data"])

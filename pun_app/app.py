@@ -34,8 +34,6 @@ from pun_app.submits import KEPT, Submits, checked_key
 
 _EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
 
-MAX_MESSAGE = 1000
-"""Characters of an error's message: it may repeat what the client sent."""
 _LARGE = {(route.method, route.path) for route in ROUTES if route.large}
 PARKED_CALL = "punway.parked_call"
 """Where the server puts the Call of a request that it calls the app for again, in the environment."""
@@ -114,10 +112,7 @@ class App:
         return Call(caller, route, request)
 
     def _error(self, error: ApiError) -> Response:
-        message = error.message
-        if len(message) > MAX_MESSAGE:
-            message = f"{message[:MAX_MESSAGE]}…"
-        response = Response(msgspec.json.encode({"error": error.error, "message": message}), error.status)
+        response = Response(msgspec.json.encode({"error": error.error, "message": error.message}), error.status)
         response.headers.update(error.headers())
         if isinstance(error, Unauthorized):
             if self._settings.metadata_url:

@@ -20,6 +20,9 @@ from __future__ import annotations
 
 from tokens.token import Token
 
+MAX_MESSAGE = 1000
+"""Characters of an error's message: it may repeat what a client sent, or what a scheduler said."""
+
 
 class ApiError(Exception):
     """An answer other than success. The message is for the caller and says what to do."""
@@ -28,6 +31,8 @@ class ApiError(Exception):
     error = "internal_error"
 
     def __init__(self, message: str) -> None:
+        if len(message) > MAX_MESSAGE:
+            message = f"{message[:MAX_MESSAGE]}…"
         super().__init__(message)
         self.message = message
 

@@ -68,11 +68,12 @@ OUTPUT = (
     Parameter("stream", "Which output.", {"type": "string", "enum": ["stdout", "stderr"], "default": "stdout"}),
     Parameter(
         "tail",
-        "The last so many lines, of the file or of a piece of it.",
+        "The last so many lines, of the file or of a piece of it. Without offset they are as a terminal shows them: of "
+        "a line that was written over with carriage returns, the last state.",
         _whole(1, 10_000, 100),
     ),
     Parameter("offset", "The byte to read from.", _whole(0, 2**63 - 1)),
-    Parameter("limit", "Bytes from offset on; of tail, bytes at most.", _whole(1, 1024 * 1024, 64 * 1024)),
+    Parameter("limit", "Bytes from offset on; of the last lines, bytes at most.", _whole(1, 1024 * 1024, 64 * 1024)),
 )
 VALIDATE = Parameter(
     "validate",

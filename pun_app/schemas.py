@@ -191,7 +191,8 @@ class OutputAnswer(Struct):
     """A piece of what a job has written. Offsets and sizes are in bytes.
 
     The next piece is at ``next_offset``; ``may_grow`` is false once the job has ended. ``lossy`` is true where what is
-    no UTF-8 stands as U+FFFD in ``content``.
+    no UTF-8 stands as U+FFFD in ``content``. ``truncated`` is true where some of the last lines are left out: they are
+    more than ``limit`` bytes, or were written over with carriage returns, of which the last state is here.
     """
 
     job_id: str
@@ -204,6 +205,7 @@ class OutputAnswer(Struct):
     size: int
     may_grow: bool
     lossy: bool
+    truncated: bool
 
 
 class SiteNote(Struct):

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pun_app.errors import Refused
 
 _BLOCK = 64 * 1024
+_TAIL_WINDOW = 1024 * 1024
+"""Bytes from a file's end in which its last lines are looked for: a progress bar may write far more than it shows."""
 _LONGEST_CHARACTER = 4
 """Bytes of a character in UTF-8. RFC 3629."""
 
@@ -21,13 +23,17 @@ class NoFile(Exception):
 
 @dataclass(frozen=True)
 class Piece:
-    """``text`` are the bytes from ``offset`` until before ``next_offset``, of a file of ``size`` bytes."""
+    """``text`` are the bytes from ``offset`` until before ``next_offset``, of a file of ``size`` bytes.
+
+    ``truncated`` is true where something in between is left out, or fewer lines are here than were asked for.
+    """
 
     text: str
     offset: int
     next_offset: int
     size: int
     lossy: bool
+    truncated: bool = False
 
     def last(self, lines: int) -> Piece:
         """The last lines of the text; where bytes were no UTF-8, all of it, as their place is not known any more."""
@@ -57,30 +63,52 @@ def piece(path: str, offset: int, limit: int, *, may_grow: bool) -> Piece:
 
 
 def last_lines(path: str, lines: int, most: int, *, may_grow: bool) -> Piece:
-    """The last ``lines`` lines, as far as they are in the last ``most`` bytes. Raises NoFile and Refused."""
+    """The last ``lines`` lines as a terminal shows them, as far as ``most`` bytes hold them.
+
+    Of a line that was written over again and again with carriage returns, as progress bars do, the last state is
+    here. Of a line that is longer than ``most`` its end is. Raises NoFile and Refused.
+    """
+    window = max(most, _TAIL_WINDOW)
     with _opened(path) as (descriptor, size):
         end = start = size
         data = b""
         # The newline at the very end ends the last line, and begins none.
-        while start > 0 and data.count(b"\n", 0, -1) < lines and end - start < most:
-            start = max(0, start - _BLOCK, end - most)
+        while start > 0 and data.count(b"\n", 0, -1) < lines and end - start < window:
+            start = max(0, start - _BLOCK, end - window)
             data = os.pread(descriptor, end - start, start)
             if len(data) < end - start:
                 # It has shrunk meanwhile: what is there is read once, as it is.
                 end = start + len(data)
                 break
-    cut = 0
-    place = len(data) - 1
-    for _ in range(lines):
-        place = data.rfind(b"\n", 0, max(place, 0))
-        if place < 0:
-            break
-    else:
-        cut = place + 1
-    if not cut and start:
-        cut = _rest_of_character(b"", data)
     stop = _end_of_characters(data) if may_grow else len(data)
-    return _piece(data[cut:stop], start + cut, size)
+    # Places in ``data``: where a line's text begins, and where the line ends. The last line is the first one here.
+    shown: list[tuple[int, int]] = []
+    place, left, truncated = stop, most, False
+    while place > 0 and len(shown) < lines and left > 0:
+        begins = data.rfind(b"\n", 0, place - 1) + 1
+        written = max(begins, _last_state(data, begins, place))
+        first = max(written, place - left)
+        truncated = truncated or first > begins or (begins == 0 and start > 0)
+        if first > written or (first == 0 and start > 0):
+            first += _rest_of_character(b"", data[first:place])
+        shown.append((first, place))
+        left -= place - first
+        place = begins
+        if first > written:
+            break  # Cut, so that a byte of the line before may be left over; it would be no use.
+    truncated = truncated or (place > 0 and len(shown) < lines)
+    text = b"".join(data[first:after] for first, after in reversed(shown))
+    offset = start + (shown[-1][0] if shown else stop)
+    return replace(_piece(text, offset, size), next_offset=start + stop, truncated=truncated)
+
+
+def _last_state(data: bytes, begins: int, ends: int) -> int:
+    """Where the last state begins of a line that was written over: behind its last carriage return.
+
+    Those at its very end do not count: behind them nothing was written, or the line ended with them (CR LF).
+    """
+    text = data[begins:ends].rstrip(b"\r\n")
+    return begins + text.rfind(b"\r") + 1
 
 
 def _piece(data: bytes, offset: int, size: int) -> Piece:

@@ -14,6 +14,7 @@ LINES = 100
 """How many lines where nothing is said."""
 MOST_LINES = 10_000
 BYTES = 64 * 1024
+"""How many bytes where nothing is said."""
 MOST_BYTES = 1024 * 1024
 STREAMS = ("stdout", "stderr")
 
@@ -21,6 +22,9 @@ STREAMS = ("stdout", "stderr")
 def job_output(request: Request) -> OutputAnswer:
     """What a job has written: the last lines (``tail``), or ``limit`` bytes from ``offset`` on; with both, the last
     lines of that piece. NotFound, with the path, while there is none.
+
+    The last lines are as a terminal shows them, in ``limit`` bytes at most. Pieces are the file's exact bytes, so that
+    they can be put together.
 
     Where the file is, the scheduler says; it is read as the user, who may read it or not.
     """
@@ -40,7 +44,7 @@ def job_output(request: Request) -> OutputAnswer:
     may_grow = job.status != COMPLETED
     try:
         if offset is None and (tail is not None or limit is None):
-            read = last_lines(path, LINES if tail is None else tail, limit or MOST_BYTES, may_grow=may_grow)
+            read = last_lines(path, LINES if tail is None else tail, limit or BYTES, may_grow=may_grow)
         else:
             read = piece(path, offset or 0, BYTES if limit is None else limit, may_grow=may_grow)
             read = read if tail is None else read.last(tail)
@@ -57,6 +61,7 @@ def job_output(request: Request) -> OutputAnswer:
         size=read.size,
         may_grow=may_grow,
         lossy=read.lossy,
+        truncated=read.truncated,
     )
 
 

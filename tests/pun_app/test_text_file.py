@@ -84,6 +84,55 @@ def test_last_lines_of_a_large_file(tmp_path: Path) -> None:
     assert (cut.text, cut.lossy) == ("€" * 33, False)
 
 
+@pytest.mark.parametrize(
+    ("content", "lines", "most", "shown", "truncated"),
+    [
+        (b"10%\r50%\r100%\n", 5, 100, "100%\n", True),
+        (b"10%\r50%", 5, 100, "50%", True),
+        (b"10%\r50%\r", 5, 100, "50%\r", True),  # Written, and about to be written over.
+        (b"50%\r", 5, 100, "50%\r", False),
+        (b"\r50%\r\n", 5, 100, "50%\r\n", True),
+        (b"one\r\ntwo\r\n", 5, 100, "one\r\ntwo\r\n", False),
+        (b"1\r2\r\r\n\r\n", 5, 100, "2\r\r\n\r\n", True),
+        ("ä\r€\n😀\rö".encode(), 5, 100, "€\nö", True),
+        (b"a\nb\nc\n", 2, 100, "b\nc\n", False),  # What is before was not asked for.
+        (b"a\nb\nc\n", 3, 4, "b\nc\n", True),
+        (b"a\nbcd\n", 3, 3, "cd\n", True),
+        ("a\n€€\n".encode(), 3, 5, "€\n", True),
+        (b"\r\r\r", 5, 2, "\r\r", True),
+        (b"\n\n\n", 2, 100, "\n\n", False),
+        (b"", 5, 100, "", False),
+    ],
+)
+def test_the_last_lines_as_a_terminal_shows_them(
+    tmp_path: Path, content: bytes, lines: int, most: int, shown: str, truncated: bool
+) -> None:
+    part = last_lines(write(tmp_path, content), lines, most, may_grow=False)
+    assert (part.text, part.truncated) == (shown, truncated)
+    assert content[part.offset :].startswith(shown[: shown.find("\n") + 1 or None].encode())
+    assert (part.next_offset, part.size, part.lossy) == (len(content), len(content), False)
+
+
+def test_a_progress_bar_of_a_megabyte_is_one_line(tmp_path: Path) -> None:
+    """What was written before it is there, too; pieces are exact."""
+    bar = b"".join(b"\r%7.3f %% %s" % (n / 100, b"#" * (n // 200)) for n in range(10_001))
+    content = b"started\n" + bar + b"\ndone\n"
+    path = write(tmp_path, content)
+    part = last_lines(path, 100, 8192, may_grow=True)
+    assert (part.text, part.truncated) == (f"started\n100.000 % {'#' * 50}\ndone\n", True)
+    assert (part.offset, part.next_offset) == (0, len(content))
+    exact = piece(path, 0, 1000, may_grow=True)
+    assert (exact.text.encode(), exact.truncated) == (content[:1000], False)
+
+
+def test_a_line_beyond_the_bound_is_there_with_its_end(tmp_path: Path) -> None:
+    """As many lines as there are bytes for, be the file as large as it will."""
+    path = write(tmp_path, b"x" * 3_000_000 + "€".encode() * 1000 + b"\nend\n")
+    part = last_lines(path, 100, 64, may_grow=False)
+    assert (part.text, part.truncated) == ("€" * 19 + "\nend\n", True)
+    assert part.offset == part.size - len(part.text.encode())
+
+
 def test_an_unfinished_character_waits_for_its_end(tmp_path: Path) -> None:
     """While the job may still write it."""
     path = write(tmp_path, b"ab\xe2\x82")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.system.portal import Client, User
+from tests.system.agents import Agent, with_agent
+from tests.system.portal import Client, Portal, User
 from tests.system.slurm import wait_for
 
 QUERIES = {
@@ -97,3 +98,33 @@ def test_the_last_lines_of_a_piece(as_alice: Client, ended: tuple[str, Path]) ->
     assert (said["content"], said["offset"], said["next_offset"]) == ("three\n", 8, 14)
     said = as_alice.data("GET", f"{url}&tail=10&limit=7")
     assert (said["content"], said["offset"], said["next_offset"]) == ("e\nfour\n", 12, 19)
+
+
+def test_a_progress_bar_of_a_megabyte_costs_little(
+    portal: Portal, as_alice: Client, alice: User, ended: tuple[str, Path]
+) -> None:
+    """Its last state is read, over REST and by agents; long lines are bounded by bytes; pieces are exact."""
+    url, path = ended
+    job_id = url.split("/")[-2]
+    bar = "".join(f"\r{n / 100:7.3f} %" for n in range(100_001))
+
+    def read_both(content: str, **asked: int) -> tuple[Any, Any]:
+        alice.run("sh", "-c", f"cat > {path}", input=content)
+
+        async def as_agent(agent: Agent) -> Any:
+            return await agent.tool("read_job_output", cluster="owens", job_id=job_id, **asked)
+
+        query = "".join(f"&{name}={value}" for name, value in asked.items())
+        return as_alice.data("GET", url + query), with_agent(portal.url, as_alice.token, as_agent)
+
+    for read in read_both(f"begun\n{bar}\n"):
+        assert (read["content"], read["truncated"]) == ("begun\n1000.000 %\n", True)
+    for read in read_both("one\r\ntwo\n", tail=1):
+        assert (read["content"], read["truncated"]) == ("two\n", False)
+    rest, agents = read_both("x" * 100_000)
+    assert (len(rest["content"]), rest["truncated"], rest["offset"]) == (64 * 1024, True, 100_000 - 64 * 1024)
+    assert (len(agents["content"]), agents["truncated"], agents["next_offset"]) == (8 * 1024, True, 100_000)
+    for read in read_both("x" * 100_000, limit=90_000, tail=3):
+        assert (len(read["content"]), read["truncated"]) == (90_000, True)
+    for read in read_both(bar, offset=11, limit=22):
+        assert (read["content"], read["truncated"], read["next_offset"]) == (bar[11:33], False, 33)

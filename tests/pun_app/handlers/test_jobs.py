@@ -12,6 +12,7 @@ import pytest
 from pun_app.adapters.local import LocalAdapter
 from pun_app.adapters.local_queue import DONE, LocalJob, LocalQueue
 from pun_app.adapters.model import Job, whole_job
+from pun_app.errors import Unavailable
 from tests.pun_app.pun import Pun, pun, registrar
 
 __all__ = ["pun", "registrar"]
@@ -186,3 +187,8 @@ def test_an_array_can_start_while_one_of_its_tasks_can() -> None:
     assert whole_job("5", [ended, stuck]).reason == STUCK["reason"]
     for tasks in ([stuck, fine], [stuck, running], [ended, ended]):
         assert (whole_job("5", tasks).can_start, whole_job("5", tasks).reason) == (None, None)
+
+
+def test_every_message_is_bounded() -> None:
+    """Also one of a batch of statuses, where a scheduler may have said much."""
+    assert len(Unavailable("x" * 100_000).message) <= 1001
