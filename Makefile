@@ -16,6 +16,9 @@ WORKERS ?= 4
 
 NODE_PARTS := $(patsubst %,tests/system/%/node_modules/.package-lock.json,provider mcp_clients)
 
+# Whatever root's umask is: ordinary users run what is installed.
+READABLE := $(if $(filter 0,$(shell id -u)),umask 022;)
+
 .PHONY: demo check test packages node-parts install install-test clean
 
 demo: packages install
@@ -43,17 +46,17 @@ tests/system/%/node_modules/.package-lock.json: tests/system/%/package-lock.json
 	touch $@
 
 install: $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
+	$(READABLE) $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
 
 # What pyproject.toml asks for is looked at again when that has changed; the package itself is always installed anew.
-install-test: PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+install-test: PIP = $(READABLE) $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 install-test: $(VENV)/bin/python
 	if cmp -s pyproject.toml $(VENV)/pyproject.toml; then $(PIP) --no-deps .; \
 	else $(PIP) '.[test]' && cp pyproject.toml $(VENV)/; fi
 
 $(VENV)/bin/python:
 	@[ -n "$(PYTHON)" ] || { echo "No python3 of version 3.10 or later is found; install python3" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Install python3-venv, or name another Python: make PYTHON=…" >&2; exit 1; }
+	$(READABLE) $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Install python3-venv, or name another Python: make PYTHON=…" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

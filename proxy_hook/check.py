@@ -53,7 +53,7 @@ def _interpreter(config: Config) -> Iterator[Finding]:
         yield True, f"single-user mode: everything runs as {pwd.getpwuid(os.geteuid()).pw_name}"
         return
     places = {python, Path(os.path.realpath(python)), Path(__file__), Path(sys.prefix), Path(sys.base_prefix)}
-    closed = sorted({str(barrier) for place in places if (barrier := _barrier(place))})
+    closed = sorted({str(barrier) for place in places if (barrier := barrier_to_others(place))})
     if closed:
         yield (
             False,
@@ -69,7 +69,7 @@ def _interpreter(config: Config) -> Iterator[Finding]:
         yield False, f"others than root can write {', '.join(writable)}, and root runs code from there"
 
 
-def _barrier(place: Path) -> Path | None:
+def barrier_to_others(place: Path) -> Path | None:
     """The first part of a path that others may not enter (or, at its end, read)."""
     for part in (*reversed(place.parents), place):
         mode = part.stat().st_mode

@@ -90,7 +90,7 @@ def _check(_config: None, arguments: argparse.Namespace) -> int:
 def _demo(_config: None, arguments: argparse.Namespace) -> int:
     from proxy_hook.demo import demo
 
-    return demo(arguments.port)
+    return demo(arguments.port, arguments.started_by)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,9 +110,11 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="run the whole portal here and now, for yourself alone",
         description="The whole portal in single-user mode on loopback, with an embedded scheduler. Prints an "
-        "address, a fresh token and three commands to paste. Ctrl-C ends it. Root runs it as a throw-away user.",
+        "address, a fresh token and commands to paste. Ctrl-C ends it. Root runs it as a throw-away user.",
     )
     demo.add_argument("--port", type=_port, default=8080, help="port on 127.0.0.1 (default: 8080)")
+    # By root's demo, for the process of its throw-away user.
+    demo.add_argument("--started-by", choices=("root", "sudo"), default="", help=argparse.SUPPRESS)
     demo.set_defaults(run=_demo, config=None, without_config=True)
 
     commands.add_parser(
@@ -161,6 +163,18 @@ def _port(text: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit status."""
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output, "head" say, has seen enough. Python would write the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         config = None if getattr(arguments, "without_config", False) else load(path_to_use(arguments.config))

@@ -1,11 +1,13 @@
 """``punway demo``: the whole portal in single-user mode on loopback, for whoever runs it.
 
 Everything is in one directory, the home that the demo's jobs see included; it is named, and stays when the
-demo ends. Root runs it as a throw-away user, who is removed at the end; the directory is root's then.
+demo ends, for what the jobs wrote. Root runs it as a throw-away user, who is removed at the end; the directory is
+root's then. Each line of the screen works as it is pasted into another shell of whoever started the demo.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -13,6 +15,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,13 +23,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from proxy_hook.check import barrier_to_others
 from proxy_hook.config import ENVIRONMENT, interpreter
 from proxy_hook.errors import CannotServe
 from proxy_hook.serve_nginx import find_nginx
 from tokens import scopes
-from tokens.register import Registrar
+from tokens.errors import StoreError
+from tokens.register import Registrar, RegistrarError
 from tokens.store import TokenStore
-from tokens.token import issue, utc_now
+from tokens.token import Token, issue, utc_now
 
 START_TIME, END_TIME = 120.0, 30.0
 """Seconds. A busy machine takes long to start four interpreters; a portal that has ended is not waited for."""
@@ -51,41 +56,45 @@ Punway is running at {url}, for {user} alone. Your token, for a day:
 
     {secret}
 
-Paste these into another terminal: list the clusters, submit a job, watch it.
+Paste these into another terminal: list the clusters, submit a job, wait for its end, read what it wrote.
 
     curl -H 'Authorization: Bearer {secret}' {url}/api/v1/clusters
     curl -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' -d '{body}' {url}/api/v1/jobs
-    curl -H 'Authorization: Bearer {secret}' '{url}/api/v1/jobs/1?cluster=demo'
+    curl -H 'Authorization: Bearer {secret}' '{url}/api/v1/jobs/1?cluster=demo&wait=60'
+    curl -H 'Authorization: Bearer {secret}' '{url}/api/v1/jobs/1/output?cluster=demo'
 
 For an AI agent; in a browser, the API to look at and to try; and a command that prints a link to make tokens there:
 
     claude mcp add --transport http hpc {url}/mcp --header 'Authorization: Bearer {secret}'
     {url}/api/v1/docs
-    {punway} login -c {folder}/punway.toml
+    {as_user}{punway} login -c {folder}/punway.toml
 
-Ctrl-C ends it. Everything of it is in {folder}
+Ctrl-C ends it, and so does: {sudo}kill {pid}
 """
-_BODY = r'{"cluster": "demo", "script": {"content": "#!/bin/bash\necho Hello from $(id -un)\nsleep 20"}}'
+_BODY = r'{"cluster": "demo", "script": {"content": "#!/bin/bash\necho Hello from $(id -un)\nsleep 5"}}'
 
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends the demo: Ctrl-C, a kill, and a terminal that is closed."""
 
 
-def demo(port: int) -> int:
-    """Run the demo until it is interrupted."""
+def demo(port: int, started_by: str = "") -> int:
+    """Run the demo until it is interrupted.
+
+    ``started_by`` is root or sudo in the process of a throw-away user, which root's own process starts.
+    """
     find_nginx()
-    if not _is_free(port):
-        raise CannotServe(f"port {port} is in use; try: punway demo --port {port + 1}")
+    _check_port(port)
     for number in _ENDS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # By nohup, or by a script's "&".
+        # nohup wants it to outlive its terminal. A script's "&" has SIGINT ignored, but then nobody would end the demo.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     if os.geteuid() == 0:
         return _as_throw_away_user(port)
-    return _run(port)
+    return _run(port, started_by)
 
 
-def _run(port: int) -> int:
+def _run(port: int, started_by: str) -> int:
     # Short, as a socket's path has at most 107 bytes; below /tmp, as a home may be long or on a slow disk.
     folder = Path(f"/tmp/punway-demo-{pwd.getpwuid(os.geteuid()).pw_name}-{secrets.token_hex(3)}")
     folder.mkdir(mode=0o700)
@@ -94,7 +103,7 @@ def _run(port: int) -> int:
     (folder / "clusters.d" / "demo.yml").write_text(_CLUSTER)
     config = folder / "punway.toml"
     config.write_text(_CONFIG.format(port=port, folder=folder))
-    token, secret = issue("punway demo", scopes.ALL, utc_now() + timedelta(days=1))
+    token, secret = issue("punway demo", scopes.OFFERED, utc_now() + timedelta(days=1))
     url = f"http://127.0.0.1:{port}"
     log = (folder / "log").open("wb")
     argv = [interpreter(), "-I", "-m", "proxy_hook.cli", "serve", "-c", str(config)]
@@ -103,15 +112,26 @@ def _run(port: int) -> int:
     portal = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
     )
+    served = False
+    sudo = "sudo " if started_by == "sudo" else ""
     try:
         print("Starting …", flush=True)
         _await(url, portal, folder)
-        TokenStore(folder / "home").add(token)
-        Registrar(folder / "run" / "register.sock").add([token.sha256])
+        served = True
+        _add(folder, token)
         user = pwd.getpwuid(os.geteuid()).pw_name
-        print(
-            _SCREEN.format(url=url, user=user, secret=secret, body=_BODY, folder=folder, punway=_punway()), flush=True
+        screen = _SCREEN.format(
+            url=url,
+            user=user,
+            secret=secret,
+            body=_BODY,
+            as_user=f"{sudo}runuser -u {user} -- " if started_by else "",
+            punway=_punway(),
+            folder=folder,
+            sudo=sudo,
+            pid=os.getppid() if started_by else os.getpid(),
         )
+        print(screen, flush=True)
         portal.wait()
         raise CannotServe(f"the portal has ended; see {folder}/log")
     except KeyboardInterrupt:
@@ -119,14 +139,25 @@ def _run(port: int) -> int:
         return 0
     finally:
         _end_in_peace()
-        _end_jobs(url, secret)
-        portal.terminate()
-        portal.wait()
-        print(f"The demo's directory stays: {folder}")
+        try:
+            if served:
+                _end_jobs(url, folder)
+        finally:
+            portal.terminate()
+            portal.wait()
+        print(f"The demo's directory stays. When you do not need it any more: {sudo}rm -rf {folder}", flush=True)
 
 
-def _end_jobs(url: str, secret: str) -> None:
+def _add(folder: Path, token: Token) -> None:
+    """Make a token good. Raises StoreError and RegistrarError."""
+    TokenStore(folder / "home").add(token)
+    Registrar(folder / "run" / "register.sock").add([token.sha256])
+
+
+def _end_jobs(url: str, folder: Path) -> None:
     """Cancel what still runs, as jobs outlive the portal by design, and wait until it has ended."""
+    # The user may have revoked the token of the screen.
+    token, secret = issue("end of the demo", ("jobs:write",), utc_now() + timedelta(minutes=5))
 
     def ask(path: str, method: str = "GET") -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {secret}", "Cache-Control": "no-cache"}
@@ -137,6 +168,7 @@ def _end_jobs(url: str, secret: str) -> None:
 
     deadline = time.monotonic() + END_TIME
     try:
+        _add(folder, token)
         while time.monotonic() < deadline:
             alive = [job for job in ask("")["data"] if job["status"] != "completed"]
             if not alive:
@@ -144,8 +176,8 @@ def _end_jobs(url: str, secret: str) -> None:
             for job in alive:
                 ask(f"/{job['job_id']}", "DELETE")
             time.sleep(0.2)
-    except OSError as error:
-        # The portal itself has gone, or never came: there is nobody to ask.
+    except (OSError, StoreError, RegistrarError) as error:
+        # The portal itself has gone: there is nobody to ask.
         print(f"Whether jobs still run could not be seen: {error}")
 
 
@@ -166,14 +198,22 @@ def _end_in_peace() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
+def _check_port(port: int) -> None:
+    """Raise CannotServe for a port that nginx could not listen on, with one that is free."""
+    with socket.socket() as probe, socket.socket() as other:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                reason = f"port {port} is in use"
+            elif error.errno in (errno.EACCES, errno.EPERM):
+                reason = f"only root may listen on port {port}, and the demo runs as an ordinary user"
+            else:
+                reason = f"port {port} cannot be used ({error.strerror})"
+            other.bind(("127.0.0.1", 0))
+            free = other.getsockname()[1]
+            raise CannotServe(f"{reason}; try: make demo PORT={free}, or punway demo --port {free}") from error
 
 
 def _await(url: str, portal: subprocess.Popen[bytes], folder: Path) -> None:
@@ -191,6 +231,7 @@ def _await(url: str, portal: subprocess.Popen[bytes], folder: Path) -> None:
 def _as_throw_away_user(port: int) -> int:
     """Root's demo: the same, as a user who is made for it and removed after it."""
     python = Path(interpreter())
+    _check_readable(python)
     name = f"punway-demo-{secrets.token_hex(2)}"
     try:
         subprocess.run(
@@ -203,7 +244,8 @@ def _as_throw_away_user(port: int) -> int:
     try:
         home = pwd.getpwnam(name).pw_dir
         environment = {**ENVIRONMENT, "HOME": home, "USER": name, "LOGNAME": name}
-        argv = [str(python), "-I", "-m", "proxy_hook.cli", "demo", "--port", str(port)]
+        started_by = "sudo" if os.environ.get("SUDO_USER", "root") != "root" else "root"
+        argv = [str(python), "-I", "-m", "proxy_hook.cli", "demo", "--port", str(port), "--started-by", started_by]
         child = subprocess.Popen(
             argv,
             user=name,
@@ -215,11 +257,6 @@ def _as_throw_away_user(port: int) -> int:
             start_new_session=True,
         )
         return child.wait()
-    except PermissionError as error:
-        raise CannotServe(
-            f"{name} cannot run {python}: it lies where ordinary users may not read; install Punway into a virtual "
-            "environment of the system's python3, such as /opt/punway"
-        ) from error
     except KeyboardInterrupt:
         return 0
     finally:
@@ -229,6 +266,21 @@ def _as_throw_away_user(port: int) -> int:
             child.terminate()
             child.wait()
         _remove_user(name)
+
+
+def _check_readable(python: Path) -> None:
+    """Raise CannotServe where an ordinary user could not run Punway, with what to do about it."""
+    packages = Path(__file__).parents[1]
+    places = [Path(os.path.realpath(python)), python, *packages.iterdir(), *Path(__file__).parent.iterdir()]
+    closed = next((barrier for place in places if place.exists() and (barrier := barrier_to_others(place))), None)
+    if closed is None:
+        return
+    if closed.is_relative_to(sys.prefix):
+        # Made with a umask of 077.
+        remedy = f"run: chmod -R go+rX {sys.prefix}"
+    else:
+        remedy = "install Punway into a virtual environment of the system's python3, such as /opt/punway"
+    raise CannotServe(f"ordinary users cannot read {closed}, and the demo runs as one; {remedy}")
 
 
 def _remove_user(name: str) -> None:

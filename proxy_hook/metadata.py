@@ -7,7 +7,7 @@ import json
 from proxy_hook.config import Config
 from proxy_hook.denied import Denied
 from proxy_hook.web import WebAnswer
-from tokens.scopes import ALL
+from tokens.scopes import OFFERED
 
 METADATA = "/.well-known/oauth-protected-resource"
 _RESOURCES = ("", "/api/v1", "/mcp")
@@ -33,6 +33,6 @@ class ResourceMetadata:
             "resource_name": "Punway",
             "authorization_servers": [self._config.idp.issuer],
             "bearer_methods_supported": ["header"],
-            "scopes_supported": list(ALL),
+            "scopes_supported": list(OFFERED),
         }
         return WebAnswer(200, json.dumps(document), content_type="application/json")

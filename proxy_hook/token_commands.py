@@ -38,7 +38,7 @@ def _manager(config: Config) -> TokenManager:
 def create(config: Config, arguments: argparse.Namespace) -> int:
     """Make a token, and print it once."""
     manager = _manager(config)
-    held = scopes.parse(arguments.scopes, manager.policy.scopes) if arguments.scopes else manager.policy.scopes
+    held = scopes.parse(arguments.scopes or "all", manager.policy.scopes)
     _show(config, *manager.make(arguments.name, held, arguments.expires or manager.policy.usual()))
     return 0
 
@@ -58,7 +58,9 @@ def rotate(config: Config, arguments: argparse.Namespace) -> int:
 def _show(config: Config, token: Token, secret: str) -> None:
     print(f"Token {token.id} ({readable(token.name)}); scopes: {', '.join(token.scopes)}; ", end="")
     print(f"expires: {_when(token.expires_at)}")
-    print(f"Use it as: curl -H 'Authorization: Bearer TOKEN' {config.portal.public_url}/api/v1/clusters")
+    print("Put it into a variable, and use it:")
+    print("    export TOKEN=…")
+    print(f'    curl -H "Authorization: Bearer $TOKEN" {config.portal.public_url}{scopes.first_request(token.scopes)}')
     print("This is the only time that it is shown:")
     print(secret)
 
@@ -167,7 +169,7 @@ def add_commands(parser: argparse.ArgumentParser, common: argparse.ArgumentParse
     new.add_argument(
         "--scopes",
         metavar="LIST",
-        help=f"what it may do, separated by commas (default: all that the site allows). {_scope_list()}",
+        help=f"what it may do, separated by commas (default: all). {_scope_list()}",
     )
     new.add_argument("--expires", metavar="TIME", help=f"{_EXPIRES} (default: 90d, or as long as the site allows)")
     new.set_defaults(run=create)
@@ -203,4 +205,4 @@ def add_commands(parser: argparse.ArgumentParser, common: argparse.ArgumentParse
 
 def _scope_list() -> str:
     sets = "; ".join(f"{name}: {', '.join(held)}" for name, (_, held) in scopes.PRESETS.items())
-    return "; ".join(f"{name}: {what}" for name, what in scopes.SCOPES.items()) + f". Sets of them: {sets}"
+    return "; ".join(f"{name}: {scopes.SCOPES[name]}" for name in scopes.OFFERED) + f". Sets of them: {sets}"

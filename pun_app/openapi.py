@@ -30,7 +30,7 @@ from pun_app.errors import (
 )
 from pun_app.parameters import Parameter
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
-from tokens.scopes import SCOPES
+from tokens.scopes import OFFERED
 
 VERSION = "1.0.0"
 """Of the API, not of Punway."""
@@ -127,7 +127,7 @@ def document() -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "A token of the portal (64 hex characters), or a JWT of the site's identity "
-                    f"provider. Its scopes are among {', '.join(SCOPES)}.",
+                    f"provider. Its scopes are among {', '.join(OFFERED)}.",
                 }
             },
         },

@@ -9,6 +9,7 @@ need() { # COMMAND PACKAGE…
     command -v "$1" >/dev/null 2>&1 || { shift; packages="$packages $*"; }
 }
 need nginx nginx
+need curl curl
 python3=$([ -x /usr/bin/python3 ] && echo /usr/bin/python3 || echo python3)
 "$python3" -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
 if [ "$1" = test ]; then
@@ -18,7 +19,6 @@ if [ "$1" = test ]; then
     need slurmdbd slurmdbd
     need munged munge
     need mariadbd mariadb-server
-    need curl curl
     need jq jq
     need openssl openssl
     need sshd openssh-server

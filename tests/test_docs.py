@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import re
 from pathlib import Path
+
+import pytest
 
 from mcp_server.portal import Portal
 from mcp_server.server import tools
 from proxy_hook.sign_in import ADDRESSES, ONCE
+from proxy_hook.token_commands import add_commands
 from pun_app.adapters.abilities import table
 from pun_app.adapters.registry import ADAPTERS
 from pun_app.routes import PAGES, ROUTES
-from tokens.scopes import PRESETS, SCOPES
+from tokens.scopes import OFFERED, PRESETS, SCOPES, allows, parse
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,9 +60,10 @@ def test_the_readme_lists_every_route_with_its_scope() -> None:
 def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
     """Each scope with what it allows and its endpoints, and each preset with its scopes."""
     text = read("docs/api.md")
-    for scope, what in SCOPES.items():
+    for scope in OFFERED:
+        what = SCOPES[scope]
         routes = [f"`{r.method} {r.path.replace('<id>', ':id')}`" for r in ROUTES if r.scope == scope]
-        assert f"| `{scope}` | {what} | {', '.join(routes) or 'none yet'} |" in text
+        assert f"| `{scope}` | {what} | {', '.join(routes)} |" in text
     words = " ".join(text.split())
     for name, (_, held) in PRESETS.items():
         assert name == "all" or f"`{name}` is {', '.join(f'`{scope}`' for scope in held)}" in words
@@ -85,10 +92,33 @@ def test_the_documents_that_are_named_are_there() -> None:
             assert (ROOT / document).exists(), f"{name}: {document}"
 
 
-def test_every_scope_is_in_use_or_said_to_be_for_later() -> None:
+def test_the_scopes_that_are_offered_are_those_that_open_something() -> None:
     used = {route.scope for route in ROUTES if route.scope}
+    assert set(OFFERED) == used
     assert used <= set(SCOPES)
-    assert set(SCOPES) - used == {"files:read", "files:write"}
+    offered = " ".join(held for _, scopes in PRESETS.values() for held in scopes)
+    for scope in set(SCOPES) - used:
+        assert scope not in offered and scope not in token_help(), scope
+
+
+def test_the_first_request_of_the_readme_is_one_that_its_token_may_make() -> None:
+    """As whoever follows it would see."""
+    text = read("README.md")
+    made = re.search(r"punway token create \S.* --scopes (\S+)", text)
+    asked = re.search(r'curl -H "Authorization: Bearer \$TOKEN" https://portal.example.org(/\S+)', text)
+    assert made and asked
+    (route,) = [route for route in ROUTES if (route.method, route.path) == ("GET", asked[1])]
+    assert route.scope and allows(parse(made[1]), route.scope)
+
+
+def token_help() -> str:
+    """What ``punway token create --help`` says."""
+    parser = argparse.ArgumentParser()
+    add_commands(parser, argparse.ArgumentParser(add_help=False))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
+        parser.parse_args(["create", "--help"])
+    return said.getvalue()
 
 
 def test_the_units_run_what_there_is() -> None:

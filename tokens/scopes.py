@@ -18,10 +18,13 @@ SCOPES: dict[str, str] = {
 
 ALL: tuple[str, ...] = tuple(SCOPES)
 
+OFFERED: tuple[str, ...] = ("clusters:read", "jobs:read", "jobs:write")
+"""The scopes that some route asks for, as a test checks. The others are offered once they open something."""
+
 PRESETS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "read": ("Read only", tuple(scope for scope in SCOPES if scope.endswith(":read"))),
+    "read": ("Read only", tuple(scope for scope in OFFERED if scope.endswith(":read"))),
     "jobs": ("Jobs", ("clusters:read", "jobs:read", "jobs:write")),
-    "all": ("Everything", ALL),
+    "all": ("Everything", OFFERED),
 }
 """Sets of scopes that most tokens have: a title and the scopes, by a short name that ``parse`` takes too."""
 
@@ -57,5 +60,12 @@ def parse(text: str, allowed: tuple[str, ...] = ALL) -> tuple[str, ...]:
     unknown = sorted(asked - SCOPES.keys())
     if unknown or not asked:
         said = f"no such scope: {', '.join(unknown)}" if unknown else "no scope is given"
-        raise UnknownScope(f"{said}; the scopes are {', '.join(SCOPES)}, and read, jobs and all stand for sets of them")
+        raise UnknownScope(
+            f"{said}; the scopes are {', '.join(OFFERED)}, and read, jobs and all stand for sets of them"
+        )
     return tuple(scope for scope in SCOPES if scope in asked)
+
+
+def first_request(held: Iterable[str]) -> str:
+    """Return a path of the API that a token with these scopes may GET, for an example that works."""
+    return "/api/v1/clusters" if allows(held, "clusters:read") else "/api/v1/whoami"

@@ -122,14 +122,14 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
         now=now,
         new=form or Form(expires="90d" if "90d" in lifetimes else next(iter(lifetimes), "date")),
         presets=_allowed_presets(policy.scopes),
-        scopes={scope: what for scope, what in scopes.SCOPES.items() if scopes.allows(policy.scopes, scope)},
+        scopes={scope: scopes.SCOPES[scope] for scope in scopes.common(scopes.OFFERED, policy.scopes)},
         titles={held: title for title, held in scopes.PRESETS.values()},
         lifetimes=lifetimes,
         never=policy.never,
         first_day=now.date().isoformat(),
         last_day=last.isoformat() if (last := policy.last_day(now)) else "",
         name_length=NAME_LENGTH,
-        example=_example(request, notice),
+        example=_example(request, notice.new, notice.secret),
     )
     return Page(status, body)
 
@@ -148,12 +148,8 @@ def _is_allowed(request: PageRequest, lifetime: str) -> bool:
     return True
 
 
-def _example(request: PageRequest, notice: Notice) -> str:
+def _example(request: PageRequest, new: Token | None, secret: str) -> str:
     """A command that the new token may do."""
-    if notice.new is None:
+    if new is None:
         return ""
-    for scope, path in (("clusters:read", "clusters"), ("jobs:read", "jobs?cluster=CLUSTER")):
-        if scopes.allows(notice.new.scopes, scope):
-            url = f"{request.settings.public_url}/api/v1/{path}"
-            return f"curl -H 'Authorization: Bearer {notice.secret}' '{url}'"
-    return ""
+    return f"curl -H 'Authorization: Bearer {secret}' '{request.settings.public_url}{scopes.first_request(new.scopes)}'"

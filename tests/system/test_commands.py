@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import requests
 
+import pun_app
 from tests.system.agents import Agent, with_agent
 from tests.system.conftest import cluster_files
 from tests.system.portal import PUNWAY, Client, Portal, User, command_of, processes_of, small_disk
@@ -73,9 +74,14 @@ async def an_errand(agent: Agent) -> str:
     return str((await agent.tool("read_job_output", **job))["content"])
 
 
+def as_roots_own(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/root")
+
+
 @pytest.mark.parametrize("as_root", [False, True], ids=["user", "root"])
 def test_the_demo(folder: Path, alice: User, run_demo: RunDemo, as_root: bool) -> None:
-    """One screen; its three commands work as they are pasted; Ctrl-C leaves its directory and nothing else."""
+    """One screen, whose lines work as they are pasted by whoever started it, from the list of clusters to a job's
+    output; Ctrl-C leaves its directory, and says how to remove it, and nothing else."""
     output = folder / f"demo-{as_root}"
     before = {path.name for path in alice.home.iterdir()}
     demo, port = run_demo(None if as_root else alice, output)
@@ -85,29 +91,21 @@ def test_the_demo(folder: Path, alice: User, run_demo: RunDemo, as_root: bool) -
         assert f"http://127.0.0.1:{port}" in screen
         user = re.search(r"for (\S+) alone", screen)[1]
         assert user != "root"
+        pasted = as_roots_own if as_root else alice.run
         login = next(line.split() for line in screen.splitlines() if " login -c " in line)
         in_browser = requests.Session()
         in_browser.trust_env = False
-        link = subprocess.run(["runuser", "-u", user, "--", *login], capture_output=True, text=True, check=True).stdout
-        assert "API Tokens" in in_browser.post(link.splitlines()[-1], timeout=30).text
+        assert "API Tokens" in in_browser.post(pasted(*login).stdout.splitlines()[-1], timeout=30).text
         commands = [line.strip() for line in screen.splitlines() if line.strip().startswith("curl")]
-        assert len(commands) == 3
+        assert len(commands) == 4
         answers = [
             json.loads(subprocess.run(["bash", "-c", f"{c} -s"], capture_output=True, check=True).stdout)
             for c in commands
         ]
         assert answers[0]["data"][0]["id"] == "demo"
         assert (answers[1]["data"]["job_id"], answers[1]["data"]["job_owner"]) == ("1", user)
-        assert answers[2]["data"]["status"] in ("queued", "running")
-        wait_for(
-            "the job to run",
-            lambda: (
-                '"running"'
-                in subprocess.run(
-                    ["bash", "-c", f"{commands[2]} -s"], capture_output=True, text=True, check=True
-                ).stdout
-            ),
-        )
+        assert answers[2]["data"]["outcome"] == "succeeded"
+        assert answers[3]["data"]["content"] == f"Hello from {user}\n"
         assert requests.get(f"http://127.0.0.1:{port}/api/v1/docs", timeout=30).ok
         token = re.search(r"^    ([0-9a-f]{64})$", screen, re.MULTILINE)[1]
         assert f"http://127.0.0.1:{port}/mcp --header 'Authorization: Bearer {token}'" in screen
@@ -118,10 +116,10 @@ def test_the_demo(folder: Path, alice: User, run_demo: RunDemo, as_root: bool) -
         demo.wait(120)
     assert demo.returncode == 0
     said = output.read_text()
-    place = re.search(r"directory stays: (\S+)", said)[1]
-    assert place in screen
-    assert Path(place).is_dir()
-    shutil.rmtree(place)
+    removal = re.search(r"directory stays.*: (rm -rf (\S+))$", said, re.MULTILINE)
+    assert removal and removal[2] in screen and Path(removal[2]).is_dir()
+    subprocess.run(removal[1].split(), user=None if as_root else alice.name, check=True)
+    assert not Path(removal[2]).exists()
     assert [pid for pid in processes_of(uid) if "punway-demo" in command_of(pid)] == []
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}", timeout=30)
@@ -134,24 +132,41 @@ def test_the_demo(folder: Path, alice: User, run_demo: RunDemo, as_root: bool) -
         assert {path.name for path in alice.home.iterdir()} == before
 
 
-@pytest.mark.parametrize(("as_root", "end"), [(True, signal.SIGTERM), (False, signal.SIGHUP)])
+@pytest.mark.parametrize(
+    ("as_root", "end"), [(True, signal.SIGTERM), (True, signal.SIGINT), (False, signal.SIGHUP), (False, signal.SIGINT)]
+)
 def test_the_demo_in_the_background(
     folder: Path, alice: User, run_demo: RunDemo, as_root: bool, end: signal.Signals
 ) -> None:
-    """As a script starts it, with SIGINT ignored: a kill ends it, or a terminal that is closed, and nothing stays."""
-    output = folder / f"demo-{end.name}"
+    """As a script starts it, with SIGINT ignored: a kill ends it, or a terminal that is closed, and nothing stays.
+
+    Its jobs end with it, whatever became of the token that it printed.
+    """
+    output = folder / f"demo-{as_root}-{end.name}"
     demo, port = run_demo(None if as_root else alice, output, signal.SIGINT)
-    user = re.search(r"for (\S+) alone", output.read_text())[1]
+    screen = output.read_text()
+    user = re.search(r"for (\S+) alone", screen)[1]
+    client = Client(f"http://127.0.0.1:{port}", re.search(r"^    ([0-9a-f]{64})$", screen, re.MULTILINE)[1])
+    client.submit("#!/bin/sh\nexec sleep 3601\n", cluster="demo")
+    login = re.search(r"^    (.+) login -c (\S+)$", screen, re.MULTILINE)
+    assert login
+    command, config = login.groups()
+    token = ["runuser", "-u", user, "--", command.split()[-1], "token"]
+    token_id = client.data("GET", "/api/v1/whoami")["token_id"]
+    subprocess.run([*token, "revoke", token_id, "-c", config], check=True, capture_output=True)
+    assert client.error("GET", "/api/v1/whoami")[0] == 401
+    assert re.search(r"so does: kill (\d+)$", screen, re.MULTILINE)[1] == str(demo.pid)
     uid = int(subprocess.run(["id", "-u", user], capture_output=True, text=True, check=True).stdout)
     for _ in range(3):
         os.kill(demo.pid, end)
     assert demo.wait(120) == 0
     said = output.read_text()
-    assert "Traceback" not in said, said
-    shutil.rmtree(re.search(r"directory stays: (\S+)", said)[1])
+    assert "Traceback" not in said and "could not" not in said, said
+    shutil.rmtree(re.search(r"directory stays.*rm -rf (\S+)$", said, re.MULTILINE)[1])
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}", timeout=30)
     assert [pid for pid in processes_of(uid) if "punway-demo" in command_of(pid)] == []
+    assert [pid for pid in processes_of(uid) if "3601" in command_of(pid)] == []
     if as_root:
         assert subprocess.run(["id", user], capture_output=True, check=False).returncode == 1
 
@@ -159,7 +174,52 @@ def test_the_demo_in_the_background(
 def test_the_demo_says_that_a_port_is_in_use(alice: User, portal: Portal) -> None:
     done = alice.run(*PUNWAY, "demo", "--port", str(portal.port), check=False)
     assert done.returncode == 1
-    assert f"port {portal.port} is in use" in done.stderr
+    assert f"port {portal.port} is in use; try: make demo PORT=" in done.stderr
+
+
+def test_the_demo_says_that_a_port_is_roots(alice: User) -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    port = next((port for port in (80, 81) if port < lowest), None)
+    if port is None:
+        pytest.skip("any user may listen on any port here")
+    done = alice.run(*PUNWAY, "demo", "--port", str(port), check=False)
+    assert (done.returncode, f"only root may listen on port {port}" in done.stderr) == (1, True)
+    free = re.search(r"punway demo --port (\d+)$", done.stderr.strip())
+    assert free and int(free[1]) >= lowest
+
+
+def test_a_virtual_environment_is_readable_whatever_the_umask_is(folder: Path) -> None:
+    """Root's demo runs as an ordinary user; one that is not readable is told with its remedy."""
+    checkout, venv = Path(__file__).parents[2], folder / "umask-venv"
+    make = ["make", "-C", str(checkout), f"VENV={venv}", f"{venv}/bin/python"]
+    subprocess.run(make, umask=0o077, check=True, capture_output=True)
+    readable = ["find", "-L", str(venv), "-not", "-perm", "-o=r"]
+    assert subprocess.run(readable, capture_output=True, text=True, check=True).stdout == ""
+    packages = next(venv.glob("lib/python*/site-packages"))
+    ours = Path(pun_app.__path__[0]).parent
+    (packages / "others").mkdir(mode=0o700)
+    for name in ("proxy_hook", "tokens"):
+        shutil.copytree(ours / name, packages / name)
+    (packages / "punway.pth").write_text(f"{ours}\n")
+    argv = [str(venv / "bin" / "python"), "-I", "-m", "proxy_hook.cli", "demo", "--port", str(free_port())]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"ordinary users cannot read {packages}/others" in done.stderr
+    assert done.stderr.rstrip().endswith(f"run: chmod -R go+rX {venv}")
+
+
+@pytest.mark.parametrize("command", ["token list", "token create --help", "nginx-config"])
+def test_a_reader_that_has_seen_enough(portal: Portal, alice: User, command: str) -> None:
+    """``punway … | head`` prints no traceback; here the other end is closed before anything is written."""
+    portal.token(alice)
+    argv = [*PUNWAY, *command.split(), *([] if "--help" in command else ["-c", str(portal.config)])]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as nobody:
+        done = subprocess.run(
+            argv, stdout=nobody, stderr=subprocess.PIPE, user=alice.name, cwd="/", check=False, timeout=120
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_token_create_prints_the_token_alone_on_the_last_line(portal: Portal, alice: User) -> None:
@@ -167,6 +227,11 @@ def test_token_create_prints_the_token_alone_on_the_last_line(portal: Portal, al
     secret = done.stdout.splitlines()[-1]
     assert re.fullmatch("[0-9a-f]{64}", secret)
     assert done.stdout.count(secret) == 1
+    example = next(line.strip() for line in done.stdout.splitlines() if line.strip().startswith("curl"))
+    answer = subprocess.run(
+        ["bash", "-c", f"TOKEN={secret}; {example} -sf"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(answer.stdout)["data"]["scopes"] == ["jobs:read"]
     entry = json.loads(alice.token_file.read_text())[0]
     assert (entry["name"], entry["scopes"]) == ("My CI", ["jobs:read"])
     assert (

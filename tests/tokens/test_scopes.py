@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokens.scopes import ALL, PRESETS, SCOPES, UnknownScope, allows, parse
+from tokens.scopes import ALL, OFFERED, PRESETS, SCOPES, UnknownScope, allows, parse
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ def test_a_list_in_any_order() -> None:
 
 
 def test_a_preset_stands_for_its_scopes() -> None:
-    assert parse("all") == ALL
-    assert parse("read") == ("clusters:read", "jobs:read", "files:read")
+    assert parse("all") == OFFERED
+    assert parse("read") == ("clusters:read", "jobs:read")
     assert parse("jobs,files:read") == ("clusters:read", "jobs:read", "jobs:write", "files:read")
     assert not PRESETS.keys() & SCOPES.keys()
 

@@ -44,7 +44,7 @@ def test_a_token_is_made_and_shown_in_that_answer_alone(pun: Pun, registrar: Rou
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
-    [({"preset": "read"}, scopes.PRESETS["read"][1]), ({"preset": "all"}, scopes.ALL),
+    [({"preset": "read"}, scopes.PRESETS["read"][1]), ({"preset": "all"}, scopes.OFFERED),
      ({"preset": "some", "scope": ["jobs:read", "files:write"]}, ("jobs:read", "files:write")),
      ({"preset": "some", "scope": "jobs:write"}, ("jobs:write",)),
      ({"preset": "read", "scope": "jobs:write"}, scopes.PRESETS["read"][1])],
@@ -104,7 +104,7 @@ def test_a_name_is_text_whatever_it_contains(pun: Pun, name: str) -> None:
 def test_the_list(pun: Pun) -> None:
     """Newest first; what is over, unused or in clear says so; times are exact for who wants them."""
     now = utc_now().replace(microsecond=0)
-    used, _ = issue("used", scopes.ALL, now + timedelta(days=2, minutes=1))
+    used, _ = issue("used", scopes.OFFERED, now + timedelta(days=2, minutes=1))
     over, _ = issue("over", ("jobs:read",), now - timedelta(hours=3))
     pun.store.add(used)
     pun.store.add(over)
