@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import quote_etag
 from werkzeug.wrappers import Request as HttpRequest
 from werkzeug.wrappers import Response
 
@@ -34,6 +36,7 @@ from pun_app.submits import KEPT, Submits, checked_key
 
 _EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
 
+_CLOCK = re.compile(rb'"wallclock_time":[0-9]+')
 _LARGE = {(route.method, route.path) for route in ROUTES if route.large}
 PARKED_CALL = "punway.parked_call"
 """Where the server puts the Call of a request that it calls the app for again, in the environment."""
@@ -103,7 +106,7 @@ class App:
             id=values.get("id", ""),
             query=http.args.to_dict(flat=False),
             fresh="no-cache" in http.headers.get("Cache-Control", ""),
-            seen=http.headers.get("If-None-Match"),
+            seen=http.if_none_match,
             key=checked_key(http.headers.get("Idempotency-Key")),
             submits=self._submits,
         )
@@ -132,18 +135,26 @@ def _handled(call: Call) -> Response:
     whole = {"data": answer}
     if request.next_cursor is not None:
         whole["next_cursor"] = request.next_cursor or None
-    if request.etag is not None and request.etag == request.seen:
-        # RFC 9110, section 15.4.5: nothing has changed, and there is no body.
-        response = Response(status=304)
-    else:
-        response = Response(msgspec.json.encode(whole), request.status or route.status)
-    if request.etag is not None:
-        response.headers["ETag"] = request.etag
+    content = msgspec.json.encode(whole)
+    response = Response(content, request.status or route.status)
     if request.replayed:
         response.headers["Idempotency-Replayed"] = "true"
     if route.method == "GET":
+        etag = request.etag or _etag(content)
+        if request.seen.contains_weak(etag):
+            # RFC 9110, section 15.4.5: nothing has changed, and there is no body.
+            response = Response(status=304)
+        response.headers["ETag"] = quote_etag(etag, weak=True)
         response.headers["Age"] = str(int(request.age))
     return _finished(response)
+
+
+def _etag(content: bytes) -> str:
+    """Return what tells one answer from another, without how long jobs have run: that alone is no news.
+
+    In a text a quotation mark is escaped, so only members are left out. It takes some 4 ms for 2,500 jobs.
+    """
+    return blake2b(_CLOCK.sub(b"", content), digest_size=8).hexdigest()
 
 
 def decode_body(http: HttpRequest, route: Route, limit: int) -> msgspec.Struct:

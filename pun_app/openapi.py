@@ -28,7 +28,7 @@ from pun_app.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from pun_app.parameters import Parameter
+from pun_app.parameters import SEEN, Parameter
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from tokens.scopes import OFFERED
 
@@ -150,7 +150,9 @@ def _operation(route: Route) -> dict[str, Any]:
         "tags": [_tag(route)],
         "summary": re.split(r"[.:;](\s|$)", _one_line(words), maxsplit=1)[0],
         "description": f"{_one_line(words)} Scope: {route.scope or 'any'}.",
-        "parameters": [_parameter(parameter) for parameter in route.parameters],
+        "parameters": [
+            _parameter(parameter) for parameter in (*route.parameters, *((SEEN,) if _is_read(route) else ()))
+        ],
         "responses": _responses(route, name),
     }
     if "<id>" in route.path:
@@ -177,7 +179,7 @@ def _responses(route: Route, name: str) -> dict[str, Any]:
     answers = {str(route.status): _good("What was asked for.", route.answer, name)}
     if route.other:
         answers["200"] = _good("With validate: the scheduler would take it.", route.other, "")
-    if any(parameter.name == "If-None-Match" for parameter in route.parameters):
+    if _is_read(route):
         answers["304"] = {"description": "It is as it was when it was seen."}
     for status in sorted({kind.status for kind in _errors(route)} | {429}):
         answer: dict[str, Any] = {"description": _WORDS[status]}
@@ -186,6 +188,11 @@ def _responses(route: Route, name: str) -> dict[str, Any]:
             answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
         answers[str(status)] = answer
     return answers
+
+
+def _is_read(route: Route) -> bool:
+    """Whether answers have an ETag, and If-None-Match is looked at (app.py)."""
+    return route.method == "GET"
 
 
 def _good(description: str, answer: Any, name: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ WAITING = (
         {"type": "string", "enum": ["running", "completed", "change"], "default": "completed"},
     ),
 )
-SEEN = Parameter("If-None-Match", "The ETag of what was seen: 304 where it is the same.", place="header")
+SEEN = Parameter("If-None-Match", "The ETags of what was seen: 304 where it is the same.", place="header")
 OUTPUT = (
     Parameter("stream", "Which output.", {"type": "string", "enum": ["stdout", "stderr"], "default": "stdout"}),
     Parameter(

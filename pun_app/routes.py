@@ -12,7 +12,7 @@ from pun_app.adapters.model import ClusterInfo, Queue
 from pun_app.handlers import clusters, context, history, jobs, output, site, whoami
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
-from pun_app.parameters import CLUSTER, KEY, OUTPUT, PAGING, PERIOD, SEEN, VALIDATE, WAITING, Parameter
+from pun_app.parameters import CLUSTER, KEY, OUTPUT, PAGING, PERIOD, VALIDATE, WAITING, Parameter
 from pun_app.schemas import (
     AccountAnswer,
     ClusterAnswer,
@@ -38,8 +38,8 @@ class Route:
 
     ``scope`` is None where any credential will do. ``body`` is the type of the request's body, ``answer`` of the
     handler's result, ``status`` of success. ``parameters`` are those of the query and the headers that it looks at;
-    ``other`` is the type of another result, whose status is 200. ``large`` is the field of the body that may make it as
-    large as portal.max_body; any other body has BODY_LIMIT.
+    every GET looks at If-None-Match besides. ``other`` is the type of another result, whose status is 200. ``large`` is
+    the field of the body that may make it as large as portal.max_body; any other body has BODY_LIMIT.
     """
 
     method: str
@@ -74,7 +74,7 @@ ROUTES = (
         "GET", f"{_JOBS}/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic, 200,
         (*_ON, *PERIOD, *PAGING),
     ),
-    Route("GET", f"{_JOBS}/<id>", "jobs:read", None, JobAnswer, jobs.get_job, 200, (*_ON, *WAITING, SEEN)),
+    Route("GET", f"{_JOBS}/<id>", "jobs:read", None, JobAnswer, jobs.get_job, 200, (*_ON, *WAITING)),
     Route("DELETE", f"{_JOBS}/<id>", "jobs:write", None, JobAction, jobs.cancel_job, 200, _ON),
     Route("GET", f"{_JOBS}/<id>/output", "jobs:read", None, OutputAnswer, output.job_output, 200, (*_ON, *OUTPUT)),
     Route("POST", f"{_JOBS}/<id>/hold", "jobs:write", None, JobAction, jobs.hold_job, 200, _ON),

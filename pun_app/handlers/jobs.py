@@ -53,11 +53,11 @@ def get_job(request: Request) -> JobAnswer:
         seconds, until = _waiting(request)
         job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
         if seconds:
-            seen = request.seen or _etag(job)
+            before = _etag(job)
             is_done: Callable[[Job], bool] = {
                 "running": lambda job: job.status in (RUNNING, SUSPENDED, COMPLETED) or job.can_start is False,
                 "completed": lambda job: job.status == COMPLETED or job.can_start is False,
-                "change": lambda job: _etag(job) != seen,
+                "change": lambda job: not _is_seen(request, _etag(job), before),
             }[until]
             if not is_done(job):
                 request.wait = request.long_poll.wait_for(cluster.reads, request.id, is_done, seconds)
@@ -84,7 +84,13 @@ def _etag(job: Job) -> str:
         job.status, job.native_state, job.outcome, job.exit_code, job.queue, job.started_at, job.ended_at,
         job.can_start,
     )  # fmt: skip
-    return f'"{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"'
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def _is_seen(request: Request, etag: str, before: str) -> bool:
+    """Whether an ETag is what ``until=change`` waits past: what If-None-Match names, or what was there ``before``."""
+    names_tags = request.seen and not request.seen.star_tag
+    return request.seen.contains_weak(etag) if names_tags else etag == before
 
 
 def job_statuses(request: Request) -> list[StatusAnswer]:

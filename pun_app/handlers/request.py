@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from werkzeug.datastructures import ETags
+
 from pun_app.access import Caller
 from pun_app.clusters.load import Cluster, ClusterFolder
 from pun_app.errors import BadRequest
@@ -16,11 +18,11 @@ from pun_app.submits import Submits
 class Request:
     """One authorised request. ``fresh`` is true where the client wants no answer used again.
 
-    ``notes`` is the folder of the site's notes for agents, ``seen`` the ETag of what the client has seen, ``key``
+    ``notes`` is the folder of the site's notes for agents, ``seen`` the ETags of what the client has seen, ``key``
     its Idempotency-Key, which ``submits`` knows. ``long_poll`` lets a request wait, and ``wait`` is the wait of a
     request whose handler is called again. ``age``, ``next_cursor`` and ``etag`` are what a handler sets: how many
     seconds old the answer is, for a list that is paged where its next page begins ("" after the last), what the answer
-    is told by, whether it is an earlier one, and its status where that is not the route's.
+    is told by (its content, unless set), whether it is an earlier one, and its status where that is not the route's.
     """
 
     caller: Caller
@@ -31,7 +33,7 @@ class Request:
     query: dict[str, list[str]] = field(default_factory=dict)
     body: Any = None
     fresh: bool = False
-    seen: str | None = None
+    seen: ETags = field(default_factory=ETags)
     key: str | None = None
     submits: Submits | None = None
     wait: Wait | None = None

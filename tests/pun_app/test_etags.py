@@ -1,0 +1,73 @@
+"""ETags of the API: what was seen is not sent again, in whatever form a client or a proxy says so."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from pun_app.adapters.local import LocalAdapter
+from pun_app.adapters.model import COMPLETED, RUNNING, Job
+from pun_app.long_poll import LongPoll
+from tests.pun_app.handlers.test_jobs import get, listed
+from tests.pun_app.pun import Pun, pun, registrar
+
+__all__ = ["listed", "pun", "registrar"]
+
+
+@pytest.mark.parametrize("form", ["W/{tag}", "{tag}", '"else", W/{tag}', '{tag}, "else"', " {tag} ,", "*"])
+def test_any_form_of_what_was_seen(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """As clients and proxies write it. A wait for a change is a wait: it is not answered until its time is up."""
+    tag = get(pun, "").headers["ETag"].removeprefix("W/")
+    seen = {"If-None-Match": form.format(tag=tag)}
+    assert get(pun, "", 304, **seen).headers["ETag"] == f"W/{tag}"
+    expired: list[int] = []
+    expire = LongPoll.expire
+
+    def counted(long_poll: LongPoll) -> float:
+        expired.append(len(long_poll._waits))
+        return expire(long_poll)
+
+    monkeypatch.setattr(LongPoll, "expire", counted)
+    get(pun, "&wait=1&until=change", 304, **seen)
+    assert 1 in expired
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["clusters", "clusters/box", "jobs?cluster=box", "jobs?cluster=box&limit=2", "jobs?cluster=box&limit=2&cursor=MTE=",
+     "whoami", "context"],
+)  # fmt: skip
+def test_every_answer_has_an_etag(pun: Pun, listed: list[str], path: str) -> None:
+    """With which it is asked for again; a page is told apart from another by its jobs and its cursor."""
+    headers = pun.headers()
+    first = pun.app.get(f"/api/v1/{path}", headers=headers)
+    again = pun.app.get(f"/api/v1/{path}", headers={**headers, "If-None-Match": first.headers["ETag"]}, status=304)
+    assert again.body == b"" and again.headers["ETag"] == first.headers["ETag"]
+    assert again.headers["Cache-Control"] == "no-store" and "Age" in again.headers
+    other = pun.app.get(f"/api/v1/{path}", headers={**headers, "If-None-Match": 'W/"else"'}, status=200)
+    assert other.body == first.body
+
+
+def test_what_changes_a_lists_etag(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the seconds that a job has run, whatever a job is called; but anything that happens to one."""
+    job = Job("1", 'x","wallclock_time":5', "alice", RUNNING, "running", wallclock_time=5)
+    shown = [job]
+    monkeypatch.setattr(LocalAdapter, "jobs", lambda _: shown)
+
+    def etag() -> str:
+        return str(pun("GET", "/api/v1/jobs?cluster=box", 200, headers={"Cache-Control": "no-cache"}).headers["ETag"])
+
+    before = etag()
+    shown[:] = [replace(job, wallclock_time=6)]
+    assert etag() == before
+    tags = {before}
+    for changed in (
+        replace(job, name='x","wallclock_time":6'),
+        replace(job, status=COMPLETED),
+        replace(job, native_reason="x"),
+    ):
+        shown[:] = [changed]
+        tags.add(etag())
+    shown[:] = [job, replace(job, id="2")]
+    tags.add(etag())
+    assert len(tags) == 5
