@@ -32,8 +32,7 @@ WAITING_TIME = 1.0  # Seconds without news after which a start waits for somebod
 START_TIME = 10.0  # Seconds in which a PUN must have become its user; a home that hangs takes longer.
 FORK_TIME = 30.0  # Seconds in which the preloader must have forked; it may have to import the app first.
 REFUSAL_TIME, LONGEST_WAIT = 2.0, 60.0  # Seconds for which a refusal, and at most a failure, is repeated untried.
-# Seconds of a PUN that failed, on a busy machine too; failures in a row that make the next one wait.
-SHORT_LIFE, SHORT_LIVES = 5.0, 5
+SHORT_LIFE, SHORT_LIVES = 5.0, 5  # Seconds of a PUN that failed; failures in a row that make the next one wait.
 # Seconds for which a listener is kept that nobody asks for, and when too many are: nginx connects within seconds.
 RESTING_TIME, SHORTEST_REST = 600.0, 60.0
 
