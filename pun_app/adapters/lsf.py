@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.directives import LSF
 from pun_app.adapters.lsf_answers import (
     Story,
     past_job,
@@ -61,6 +62,8 @@ class LsfAdapter(SchedulerAdapter):
 
     product = "LSF"
     waiting = "PEND"
+    directives = LSF
+    wall_time_unit = 60
     # Never 0: to bkill, bstop and their like that is every job of the user.
     job_id = re.compile(r"[1-9]\d{0,9}(\[[1-9]\d{0,8}\])?")
     options = frozenset(OPTIONS) - {"qos"}

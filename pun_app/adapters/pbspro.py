@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.directives import PBS
 from pun_app.adapters.model import (
     OPTIONS,
     ClusterInfo,
@@ -60,6 +61,7 @@ class PbsProAdapter(SchedulerAdapter):
     """An OpenPBS or PBS Pro cluster. Its keys in the cluster file: host, exec, and those of Commands."""
 
     product = "PBS"
+    directives = PBS
     job_id = re.compile(r"\d{1,12}(\[\d{0,9}\])?(\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200})?")
     options = frozenset(OPTIONS) - {"qos"}
     programs = ("qsub", "qselect", "qstat", "qdel", "qhold", "qrls", "pbsnodes")

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.directives import GRID_ENGINE
 from pun_app.adapters.groups import group_names
 from pun_app.adapters.model import (
     OPTIONS,
@@ -34,15 +35,7 @@ from pun_app.adapters.model import (
 )
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.adapters.script import interpreter, last_option
-from pun_app.adapters.sge_answers import (
-    cluster_info,
-    details,
-    mark_in,
-    objects,
-    past_jobs,
-    queues_of,
-    rows,
-)
+from pun_app.adapters.sge_answers import cluster_info, details, mark_in, objects, past_jobs, queues_of, rows
 from pun_app.adapters.sge_streams import KnownStreams, Streams
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
@@ -71,6 +64,7 @@ class SgeAdapter(SchedulerAdapter):
 
     product = "Grid Engine"
     waiting = "qw"
+    directives = GRID_ENGINE
     job_id = re.compile(r"[1-9]\d{0,9}(\.[1-9]\d{0,8})?")
     options = frozenset(OPTIONS) - {"nodes", "gpus", "qos", "after", "afterok", "afternotok"}
     programs = ("qsub", "qstat", "qacct", "qdel", "qhold", "qrls", "qconf", "qhost")

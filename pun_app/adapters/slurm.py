@@ -13,6 +13,7 @@ from typing import Any
 
 from pun_app.adapters.base import by_id
 from pun_app.adapters.command import Output
+from pun_app.adapters.directives import SLURM
 from pun_app.adapters.model import (
     OPTIONS,
     Account,
@@ -72,6 +73,8 @@ class SlurmAdapter(SchedulerAdapter):
 
     product = "Slurm"
     waiting = "PENDING"
+    directives = SLURM
+    wall_time_unit = 60
     job_id = re.compile(r"[1-9]\d{0,9}([_+]\d{1,9})?")
     options = frozenset(OPTIONS)
     programs = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo", "sacctmgr", "sshare")

@@ -15,6 +15,7 @@ import msgspec
 
 from pun_app.adapters.arrays import indices
 from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.directives import PBS
 from pun_app.adapters.markup import Element, document, text_of
 from pun_app.adapters.model import (
     COMPLETED,
@@ -55,6 +56,7 @@ class TorqueAdapter(SchedulerAdapter):
     """A Torque cluster. Its keys in the cluster file: host, and those of Commands."""
 
     product = "Torque"
+    directives = PBS
     waiting = "Q"
     job_id = re.compile(r"\d{1,12}(\[\d{0,9}\])?(\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200})?")
     options = frozenset(OPTIONS)

@@ -218,6 +218,20 @@ class AdapterContract:
         assert mine.change("POST", job["job_id"], "/release")["status"] == "queued"
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
 
+    def test_a_submit_tells_what_is_known(self, mine: Caller, scheduler: Scheduler) -> None:
+        """From the options and from the script; what it says is what the scheduler made of it, or null."""
+        scripts = [SLEEP, *(f"#!/bin/sh\n{line}\nsleep 100\n" for line in scheduler.other.get("directives", ()))]
+        for script in scripts:
+            # What only the script says, what the options say besides, and a time that some schedulers round.
+            for options in ({}, {"job_name": "known", "wall_time": 61}):
+                said = mine.submit(script, **options, **({} if "hold" in script else {"hold": True}))
+                made = mine.job(said["job_id"])
+                assert said["status"] == made["status"] == "queued_held", (script, said, made)
+                for name in ("job_name", "queue_name", "accounting_id", "wallclock_limit"):
+                    assert said[name] in (None, made[name]), (script, name, said, made)
+                assert said["job_name"] == options.get("job_name", said["job_name"])
+                mine.cancel(said["job_id"])
+
     def test_cancelled_before_it_ran(self, mine: Caller) -> None:
         job = mine.submit(SLEEP, hold=True)
         assert mine.change("DELETE", job["job_id"])["status"] == "cancelled"

@@ -86,6 +86,8 @@ class TestSlurm(AdapterContract):
     @pytest.fixture
     def scheduler(self, slurm: SlurmCluster) -> Scheduler:
         site = {"queues": {"batch": None, "short": 60}, "account": "chem", "native": ["--nice=5"]}
+        # The second holds the job by itself.
+        site["directives"] = ["#SBATCH -J scripted -p batch -A chem -t 0:45", "#SBATCH --hold --job-name=scripted"]
         return Scheduler(
             "slurm", "slurm", "SLURM_ARRAY_TASK_ID", site, stop=slurm.stop_controller, start=slurm.start_controller,
             task_id="{number}_{task}",
@@ -131,6 +133,7 @@ class TestGridEngine(AdapterContract):
     @pytest.fixture
     def scheduler(self, gridengine: GridEngine) -> Scheduler:
         site = {"queues": {"all.q": None, "short.q": 60}, "account": "physics", "native": ["-p", "-5"]}
+        site["directives"] = ["#$ -N scripted -q short.q -P physics -l h_rt=45", "#$ -N scripted -h  # hold"]
         return Scheduler(
             "sge", "sge", "SGE_TASK_ID", site, stop=gridengine.stop_master, start=gridengine.start_master,
             task_id="{number}.{task}",
