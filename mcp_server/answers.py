@@ -109,6 +109,16 @@ class Job(BaseModel):
     reason: Reason = None
 
 
+DependenciesMet = Annotated[
+    dict[str, list[str]],
+    Field(description="conditions that were met already, and so left out: job ids by option (afterok, say)"),
+]
+
+
+class Submitted(Job):
+    dependencies_met: DependenciesMet = {}
+
+
 class Jobs(BaseModel):
     jobs: list[Job]
     next_cursor: str | None = Field(description="give it as cursor to get the next page; null after the last")
@@ -157,6 +167,7 @@ class Validated(BaseModel):
     accepted: bool = Field(description="true; what the scheduler would refuse is an error that says why")
     starts_at: Time
     message: str | None = Field(description="what the scheduler says")
+    dependencies_met: DependenciesMet = {}
 
 
 class Action(BaseModel):

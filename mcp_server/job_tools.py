@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mcp.server.mcpserver import Context
 from pydantic import Field, StrictInt
 
-from mcp_server.answers import Action, Job, Jobs, Output, PastJobs, Statuses, Validated, Waited
+from mcp_server.answers import Action, Job, Jobs, Output, PastJobs, Statuses, Submitted, Validated, Waited
 from mcp_server.arguments import ClusterId, Cursor, JobId, JobNamed, Key, Limit, Options, Stream
 from mcp_server.door import caller_of, place_of
 from mcp_server.portal import Portal
@@ -143,13 +143,13 @@ class JobTools:
         options: Options | None = None,
         workdir: Annotated[str | None, Field(description="absolute path to start in; left out, the home")] = None,
         idempotency_key: Key = None,
-    ) -> Job:
+    ) -> Submitted:
         """Submit a job script to a cluster's scheduler, as the user. It runs with the user's own rights and is charged
         to the user, so say what it will do. Then call wait_for_job, and read_job_output for what it wrote. If the
         answer gets lost, look with list_jobs before you submit again, or use idempotency_key from the start."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key is not None else {}
         body = _submit_body(cluster, script, options, workdir)
-        return Job.model_validate((await self._ask(ctx, "POST", body=body, headers=headers))["data"])
+        return Submitted.model_validate((await self._ask(ctx, "POST", body=body, headers=headers))["data"])
 
     async def validate_job(
         self,

@@ -74,7 +74,7 @@ EXAMPLES: dict[str, Any] = {
     "list_jobs": [_JOB],
     "get_job": _JOB,
     "submit_job": {**_JOB, "job_id": "12346", "job_name": "my-job", "status": "queued", "native_state": "PENDING",
-                   "started_at": None, "wallclock_time": 0},
+                   "started_at": None, "wallclock_time": 0, "dependencies_met": {}},
     "cancel_job": {"job_id": "12345", "status": "cancelled"},
 }  # fmt: skip
 """Answers of the contract, by the handlers that give them."""

@@ -24,6 +24,7 @@ from pun_app.schemas import (
     StatusAnswer,
     StatusBody,
     SubmitBody,
+    SubmittedJobAnswer,
     ValidAnswer,
     WhoAmI,
 )
@@ -66,7 +67,7 @@ ROUTES = (
     Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info, 200, _ON),
     Route("GET", _JOBS, "jobs:read", None, list[JobAnswer], jobs.list_jobs, 200, (*_ON, *PAGING)),
     Route(
-        "POST", _JOBS, "jobs:write", SubmitBody, JobAnswer, jobs.submit_job, 201, (VALIDATE, KEY), ValidAnswer,
+        "POST", _JOBS, "jobs:write", SubmitBody, SubmittedJobAnswer, jobs.submit_job, 201, (VALIDATE, KEY), ValidAnswer,
         "script",
     ),
     Route("POST", f"{_JOBS}/status", "jobs:read", StatusBody, list[StatusAnswer], jobs.job_statuses),

@@ -85,11 +85,14 @@ class SubmitBody(Struct, forbid_unknown_fields=True):
 
 
 class ValidAnswer(Struct):
-    """The scheduler would take the job. ``starts_at`` is when it might start, RFC 3339 in UTC."""
+    """The scheduler would take the job. ``starts_at`` is when it might start, RFC 3339 in UTC. ``dependencies_met`` is
+    as in the answer of a submit.
+    """
 
     accepted: bool
     starts_at: str | None
     message: str | None
+    dependencies_met: dict[str, list[str]] = {}
 
 
 class ClusterAnswer(Struct):
@@ -125,6 +128,14 @@ class JobAnswer(Struct, gc=False):
     wallclock_limit: int | None
     can_start: bool | None = None
     reason: str | None = None
+
+
+class SubmittedJobAnswer(JobAnswer, gc=False, kw_only=True):
+    """A job that was just submitted, as far as it is known. ``dependencies_met`` has the conditions that were met
+    already and were not passed on to the scheduler: the job ids, by the option (afterok, say).
+    """
+
+    dependencies_met: dict[str, list[str]] = {}
 
 
 class PastJobAnswer(JobAnswer, gc=False, kw_only=True):

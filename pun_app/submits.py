@@ -20,7 +20,7 @@ from pun_app.adapters.command import NotStarted
 from pun_app.adapters.model import JobRequest
 from pun_app.errors import ApiError, BadRequest, Conflict, Refused, Unavailable
 from pun_app.kept import Kept
-from pun_app.schemas import JobAnswer, SubmitBody
+from pun_app.schemas import SubmitBody, SubmittedJobAnswer
 
 KEPT = 86_400.0
 """Seconds for which a key is remembered."""
@@ -37,7 +37,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     fingerprint: str
     mark: str
     begun: float
-    answer: JobAnswer | None = None
+    answer: SubmittedJobAnswer | None = None
     refusal: str | None = None
 
 
@@ -68,9 +68,9 @@ class Submits:
         key: str,
         body: SubmitBody,
         make: Callable[[], JobRequest],
-        submit: Callable[[JobRequest], JobAnswer],
-        find: Callable[[str], JobAnswer | None],
-    ) -> tuple[JobAnswer, bool]:
+        submit: Callable[[JobRequest], SubmittedJobAnswer],
+        find: Callable[[str], SubmittedJobAnswer | None],
+    ) -> tuple[SubmittedJobAnswer, bool]:
         """The answer, and whether it is an earlier one. ``make`` gives what to submit, if anything is to be; ``find``
         the job that carries a mark.
 
@@ -106,8 +106,8 @@ class Submits:
             return self._submit(key, record, request, submit), False
 
     def _submit(
-        self, key: str, record: Record, request: JobRequest, submit: Callable[[JobRequest], JobAnswer]
-    ) -> JobAnswer:
+        self, key: str, record: Record, request: JobRequest, submit: Callable[[JobRequest], SubmittedJobAnswer]
+    ) -> SubmittedJobAnswer:
         try:
             record.answer = submit(request)
         except Refused as refused:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence, Set
 from typing import TypeVar
 
 from pun_app.adapters.base import Adapter
+from pun_app.adapters.command import NotStarted
+from pun_app.adapters.dependencies import Met, settle
 from pun_app.adapters.model import (
     COMPLETED,
     Account,
@@ -27,7 +29,7 @@ from pun_app.adapters.model import (
     Trial,
 )
 from pun_app.adapters.remembered import ANEW, JOB, JOBS, PAGE, Key, Remembered
-from pun_app.errors import ApiError
+from pun_app.errors import ApiError, NotFound, Unavailable
 
 POLLED = 2.0
 """Seconds after its last question for which a job counts as polled: a little more than from one to the next."""
@@ -107,6 +109,26 @@ class SharedReads:
 
     def info(self, *, fresh: bool = False) -> tuple[ClusterInfo, float]:
         return self._shared(("info", ""), self.adapter.info, fresh)
+
+    def settled(self, request: JobRequest) -> tuple[JobRequest, Met]:
+        """The request without the conditions that are met already, and those. Raises what settle() raises.
+
+        Unavailable is NotStarted here: nothing has been submitted.
+        """
+        self.adapter.check_options(request)
+        try:
+            return settle(request, self._named, self.adapter.cluster_id)
+        except Unavailable as error:
+            raise NotStarted(f"{error.message}; nothing was submitted", error.retry_after) from error
+
+    def _named(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """The jobs as they are now, by the ids as they were asked for: one by itself, several from one list."""
+        if len(job_ids) > 1:
+            return self.several(job_ids, fresh=True)[0]
+        try:
+            return {job_ids[0]: self.job(job_ids[0], fresh=True)[0]}
+        except NotFound:
+            return {}
 
     def submit(self, request: JobRequest) -> Job:
         return self._changing(lambda: self.adapter.submit(request))

@@ -10,13 +10,26 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 
+import msgspec
+
+from pun_app.adapters.dependencies import Met
 from pun_app.adapters.model import COMPLETED, RUNNING, SUSPENDED, Job, JobRequest
 from pun_app.clusters.load import Cluster
 from pun_app.errors import ApiError, BadRequest, NotFound, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
 from pun_app.long_poll import MAX_WAIT_S, Parked
-from pun_app.schemas import JobAction, JobAnswer, JobNamed, Options, StatusAnswer, StatusBody, SubmitBody, ValidAnswer
+from pun_app.schemas import (
+    JobAction,
+    JobAnswer,
+    JobNamed,
+    Options,
+    StatusAnswer,
+    StatusBody,
+    SubmitBody,
+    SubmittedJobAnswer,
+    ValidAnswer,
+)
 
 USUAL_WAIT = 60
 """Seconds to wait where it is said what for, and not how long."""
@@ -129,7 +142,7 @@ def _status(asked: JobNamed, found: dict[str, Job] | ApiError) -> StatusAnswer:
     )
 
 
-def submit_job(request: Request) -> JobAnswer | ValidAnswer:
+def submit_job(request: Request) -> SubmittedJobAnswer | ValidAnswer:
     """Submit a job; the answer is what is known at that moment. With ``validate`` the scheduler is asked, and nothing
     submitted.
     """
@@ -145,18 +158,21 @@ def submit_job(request: Request) -> JobAnswer | ValidAnswer:
     if "\0" in body.script.content:
         raise BadRequest("script.content has a NUL character in it")
     if validate == "true":
-        trial = cluster.reads.validate(_job_request(body))
+        asked, met = cluster.reads.settled(_job_request(body))
+        trial = cluster.reads.validate(asked)
         request.status = 200
-        return ValidAnswer(True, _time(trial.starts_at), trial.message)
-    if request.key is None or request.submits is None:
-        return job_answer(cluster, cluster.reads.submit(_job_request(body)))
+        return ValidAnswer(True, _time(trial.starts_at), trial.message, met)
 
-    def submit(keyed: JobRequest) -> JobAnswer:
-        return job_answer(cluster, cluster.reads.submit(keyed))
+    def submit(asked: JobRequest) -> SubmittedJobAnswer:
+        settled, met = cluster.reads.settled(asked)
+        return _submitted_answer(cluster, cluster.reads.submit(settled), met)
 
-    def find(mark: str) -> JobAnswer | None:
+    def find(mark: str) -> SubmittedJobAnswer | None:
         job = cluster.reads.submitted(mark)
-        return job_answer(cluster, job) if job else None
+        return _submitted_answer(cluster, job, {}) if job else None
+
+    if request.key is None or request.submits is None:
+        return submit(_job_request(body))
 
     answer, request.replayed = request.submits.once(request.key, body, lambda: _job_request(body), submit, find)
     return answer
@@ -235,6 +251,10 @@ def _workdir(given: str | None) -> str:
     if not os.access(workdir, os.X_OK):
         raise Refused(f"script.workdir cannot be entered: {workdir}: permission denied")
     return str(workdir)
+
+
+def _submitted_answer(cluster: Cluster, job: Job, met: Met) -> SubmittedJobAnswer:
+    return SubmittedJobAnswer(**msgspec.structs.asdict(job_answer(cluster, job)), dependencies_met=met)
 
 
 def job_answer(cluster: Cluster, job: Job) -> JobAnswer:

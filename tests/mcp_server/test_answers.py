@@ -21,6 +21,7 @@ from pun_app.adapters import model
         (answers.Account, schemas.AccountAnswer),
         (answers.Job, schemas.JobAnswer),
         (answers.PastJob, schemas.PastJobAnswer),
+        (answers.Submitted, schemas.SubmittedJobAnswer),
         (answers.Status, schemas.StatusAnswer),
         (answers.Action, schemas.JobAction),
         (answers.Output, schemas.OutputAnswer),

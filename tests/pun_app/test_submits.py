@@ -15,16 +15,16 @@ from pun_app.adapters.command import NotStarted
 from pun_app.adapters.model import JobRequest
 from pun_app.errors import ApiError, BadRequest, Conflict, NotSupported, Refused, Unavailable
 from pun_app.kept import Kept
-from pun_app.schemas import JobAnswer, Script, SubmitBody
+from pun_app.schemas import JobAnswer, Script, SubmitBody, SubmittedJobAnswer
 from pun_app.submits import SURE, ReplayedRefusal, Submits, checked_key
 
 BODY = SubmitBody("owens", Script("#!/bin/sh"))
 FIELDS = [field.name for field in msgspec.structs.fields(JobAnswer)]
 
 
-def job(number: int) -> JobAnswer:
+def job(number: int) -> SubmittedJobAnswer:
     fields: dict[str, Any] = {**dict.fromkeys(FIELDS), "job_id": str(number), "cluster": "owens"}
-    return JobAnswer(**fields)
+    return SubmittedJobAnswer(**fields)
 
 
 class World:
@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.jobs: dict[str, JobAnswer] = {}
+        self.jobs: dict[str, SubmittedJobAnswer] = {}
         self.fails: Exception | None = None
         self.loses = False
         self.unmakeable = False
@@ -40,7 +40,7 @@ class World:
     def submits(self) -> Submits:
         return Submits(Kept(self.folder, 100))
 
-    def submit(self, request: JobRequest) -> JobAnswer:
+    def submit(self, request: JobRequest) -> SubmittedJobAnswer:
         if self.fails and not self.loses:
             raise self.fails
         self.jobs[request.mark] = job(len(self.jobs) + 1)
@@ -151,9 +151,9 @@ def test_two_at_once_are_one(world: World) -> None:
     """The second waits for the first, also where it is another process's."""
     inside, go = threading.Event(), threading.Event()
     answers: list[tuple[str, bool]] = []
-    real: Callable[[JobRequest], JobAnswer] = world.submit
+    real: Callable[[JobRequest], SubmittedJobAnswer] = world.submit
 
-    def slow(request: JobRequest) -> JobAnswer:
+    def slow(request: JobRequest) -> SubmittedJobAnswer:
         inside.set()
         assert go.wait(30)
         return real(request)
