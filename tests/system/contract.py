@@ -218,6 +218,42 @@ class AdapterContract:
         assert mine.change("POST", job["job_id"], "/release")["status"] == "queued"
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
 
+    def test_what_a_job_waits_for_is_looked_up(self, mine: Caller, scheduler: Scheduler) -> None:
+        """A condition that is met is left out and told; one that can never be, and an unknown job, are refused."""
+        names = [name for name in DEPENDENCIES if name in scheduler.options]
+        if not names:
+            return
+        good, bad = mine.submit(TRUE)["job_id"], mine.submit("#!/bin/sh\nexit 4\n")["job_id"]
+        mine.ended(good), mine.ended(bad)
+        never = {("afterok", bad), ("afternotok", good)}
+        for name in names:
+            status, _, message = mine.refused(TRUE, **{name: ["999999"]})
+            assert (status, f"options.{name}" in message, "999999" in message) == (422, True, True), message
+            for job in (good, bad):
+                if (name, job) in never:
+                    status, _, message = mine.refused(TRUE, **{name: [job]})
+                    assert (status, job in message, "ended" in message) == (422, True, True), message
+                    continue
+                said = mine.submit(SLEEP, hold=True, **{name: [job]})
+                assert said["dependencies_met"] == {name: [job]}
+                mine.cancel(said["job_id"])
+        waits = mine.submit(SLEEP, hold=True)["job_id"]
+        said = mine.submit(SLEEP, hold=True, **{names[0]: [waits]})
+        assert said["dependencies_met"] == {}
+        for job in (said["job_id"], waits):
+            mine.cancel(job)
+        if "array" in scheduler.options and "afterok" in names:
+            array = mine.submit(f'#!/bin/sh\n[ "${scheduler.task_variable}" = 1 ]\n', array="1-2")["job_id"]
+            assert mine.ended(array)["outcome"] == "failed"
+            number = array.partition("[")[0]
+            failed = scheduler.task_id.format(number=number, task=2)
+            for job in (array, failed):
+                assert mine.refused(TRUE, afterok=[job])[0] == 422, job
+            fine = scheduler.task_id.format(number=number, task=1)
+            said = mine.submit(SLEEP, hold=True, afterok=[fine])
+            assert said["dependencies_met"] == {"afterok": [fine]}
+            mine.cancel(said["job_id"])
+
     def test_a_submit_tells_what_is_known(self, mine: Caller, scheduler: Scheduler) -> None:
         """From the options and from the script; what it says is what the scheduler made of it, or null."""
         scripts = [SLEEP, *(f"#!/bin/sh\n{line}\nsleep 100\n" for line in scheduler.other.get("directives", ()))]

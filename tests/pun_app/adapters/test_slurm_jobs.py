@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +24,10 @@ from pun_app.adapters.model import (
 )
 from pun_app.adapters.parse import RecordStream, duration, number, records, word
 from pun_app.adapters.scheduler import job_environment
+from pun_app.adapters.shared import SharedReads
 from pun_app.adapters.slurm import SlurmAdapter
 from pun_app.adapters.slurm_jobs import (
+    HISTORY_FIELDS,
     QUEUE_FIELDS,
     STATUS,
     failure,
@@ -347,3 +350,66 @@ def test_a_page_is_the_latest_before_a_job(monkeypatch: pytest.MonkeyPatch) -> N
     assert [job.id for job in adapter.page(4, None)] == ["100_10", "100_2", "100_1", "20"]
     assert [job.id for job in adapter.page(4, "100_2")] == ["100_1", "20", "9", "3"]
     assert adapter.page(2, "3") == []
+
+
+def past_row(**changes: str) -> str:
+    fields = {
+        "JobID": "7", "State": "COMPLETED", "ExitCode": "0:0", "UID": "1001", "User": "alice", "Account": "a", "Partition": "batch",
+        "Submit": "100", "Start": "200", "End": "300", "ElapsedRaw": "100", "TimelimitRaw": "1", "NodeList": "n1", "JobName": "n", **changes,
+    }  # fmt: skip
+    return "".join(f"{fields[name]}{D}" for name in HISTORY_FIELDS) + "\n"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Output], tuple[SlurmAdapter, list[str]]]:
+    """An adapter whose squeue prints rows and whose sacct answers, and the programs that it runs."""
+
+    def make(queue: str, past: Output) -> tuple[SlurmAdapter, list[str]]:
+        monkeypatch.setattr("pun_app.adapters.slurm.new_delimiter", lambda: D)
+        adapter = SlurmAdapter("owens", {"adapter": "slurm"})
+        adapter.uid = 1001
+        ran: list[str] = []
+
+        def run(argv: list[str], *, take: Any = None, **_: Any) -> Output:
+            ran.append(argv[0])
+            if argv[0] == "sacct":
+                return past
+            take(queue.encode())
+            return Output(0, "", "")
+
+        monkeypatch.setattr(adapter, "run", run)
+        return adapter, ran
+
+    return make
+
+
+ENDED_TASK = row(JobArrayID="7_1", State="COMPLETED")
+EARLIER = past_row(JobID="7_1") + past_row(JobID="7_2", State="FAILED", ExitCode="3:0")
+
+
+def test_a_task_that_slurm_has_forgotten_still_counts(asked: Any) -> None:
+    """Of an array whose last task has just ended the queue knows that one alone: the array failed all the same."""
+    adapter, _ = asked(ENDED_TASK, Output(0, EARLIER, ""))
+    assert (adapter.job("7").outcome, adapter.job("7").exit_code) == ("failed", 3)
+    assert adapter.job("7_1").outcome == "succeeded"
+    # Among several jobs: left open by the list, and then told by accounting.
+    assert adapter.picked(adapter.jobs(), ["7"])["7"].outcome is None
+    assert adapter.picked(adapter.jobs(), ["7_1"])["7_1"].outcome == "succeeded"
+    assert SharedReads(adapter).several(["7", "8"])[0]["7"].outcome == "failed"
+
+
+def test_accounting_is_not_asked_about_what_the_queue_tells(asked: Any) -> None:
+    for rows in (row(), row(State="COMPLETED"), row(JobArrayID="7_1") + row(JobArrayID="7_2", State="FAILED")):
+        adapter, ran = asked(rows, Output(0, "", ""))
+        adapter.job("7")
+        assert ran == ["squeue"]
+
+
+def test_a_cluster_without_accounting_knows_no_more_than_its_queue(asked: Any) -> None:
+    disabled = Output(1, "", "Slurm accounting storage is disabled\n")
+    adapter, _ = asked(ENDED_TASK, disabled)
+    assert adapter.job("7").outcome == "succeeded"
+    with pytest.raises(NotFound):
+        asked("", disabled)[0].job("8")
+    with pytest.raises(Unavailable):
+        asked("", Output(1, "", "Unable to contact slurmdbd"))[0].job("8")
