@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence, Set
 from typing import TypeVar
 
 from pun_app.adapters.base import Adapter
+from pun_app.adapters.cancelled_tasks import CancelledTasks
 from pun_app.adapters.command import NotStarted
 from pun_app.adapters.dependencies import Met, settle
 from pun_app.adapters.model import (
@@ -44,6 +45,7 @@ class SharedReads:
         self.adapter = adapter
         self._lock = threading.Lock()
         self._remembered = Remembered()
+        self._cancelled = CancelledTasks(adapter)
         # When each of the jobs that are asked for was asked for last.
         self._polled: dict[str, float] = {}
 
@@ -95,7 +97,9 @@ class SharedReads:
         asked = [job_id for job_id in dict.fromkeys(job_ids) if self.adapter.is_id(job_id)]
         found, age = self._picked(asked, fresh=fresh)
         missing = [job_id for job_id in asked if job_id not in found or _ended_somehow(found[job_id])]
-        return {**found, **(self.adapter.unlisted(missing) if missing else {})}, age
+        found |= self.adapter.unlisted(missing) if missing else {}
+        gone = [job_id for job_id in missing if job_id not in found]
+        return {**found, **{job_id: task for job_id in gone if (task := self._cancelled.task(job_id))}}, age
 
     def history(self, period: Period) -> list[PastJob]:
         """Never shared: two clients hardly ask for the same period, and it may be long."""
@@ -141,7 +145,10 @@ class SharedReads:
 
     def cancel(self, job_id: str) -> None:
         self.adapter.check_id(job_id)
+        task = self._cancelled.queued(job_id)
         self._changing(lambda: self.adapter.cancel(job_id))
+        if task:
+            self._cancelled.keep(job_id, task)
 
     def hold(self, job_id: str) -> str | None:
         self.adapter.check_id(job_id)
@@ -166,7 +173,7 @@ class SharedReads:
     def _alone(self, job_id: str, fresh: bool) -> tuple[Job, float]:
         """One job by a question of its own, asked after any list that may have told of it."""
         not_before = ANEW if fresh else self._remembered.latest_list()
-        return self._asked((JOB, job_id), lambda: self.adapter.job(job_id), not_before)[:2]
+        return self._asked((JOB, job_id), lambda: self._cancelled.job(job_id), not_before)[:2]
 
     def _list(self, key: Key, ask: Callable[[], list[Job]], fresh: bool) -> tuple[list[Job], float]:
         jobs, age, asked = self._asked(key, ask, ANEW if fresh else 0.0)

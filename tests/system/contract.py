@@ -218,6 +218,25 @@ class AdapterContract:
         assert mine.change("POST", job["job_id"], "/release")["status"] == "queued"
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
 
+    def test_a_cancelled_queued_task_is_known(self, mine: Caller, scheduler: Scheduler) -> None:
+        """While its array is there; its siblings are as they were."""
+        if "array" not in scheduler.options:
+            return
+        array = mine.submit(TRUE, array="1-3", hold=True)["job_id"]
+        number = array.partition("[")[0]
+        task, other = (scheduler.task_id.format(number=number, task=index) for index in (2, 3))
+        assert mine.change("DELETE", task)["status"] == "cancelled"
+        done = mine.job(task)
+        assert (done["job_id"].partition(".")[0].startswith(number), done["status"]) == (True, "completed"), done
+        assert (done["outcome"], done["started_at"], done["exit_code"]) == ("cancelled", None, None)
+        named = {"jobs": [{"cluster": mine.cluster, "job_id": one} for one in (task, other)]}
+        said = mine.client.data("POST", "/api/v1/jobs/status", named)
+        assert [(one["status"], one["outcome"]) for one in said] == [("completed", "cancelled"), ("queued_held", None)]
+        assert mine.client.error("DELETE", mine.path(task))[0] in (404, 422)
+        mine.change("POST", array, "/release")
+        assert mine.ended(other)["outcome"] == "succeeded"
+        assert mine.job(task)["outcome"] == "cancelled"
+
     def test_what_a_job_waits_for_is_looked_up(self, mine: Caller, scheduler: Scheduler) -> None:
         """A condition that is met is left out and told; one that can never be, and an unknown job, are refused."""
         names = [name for name in DEPENDENCIES if name in scheduler.options]
