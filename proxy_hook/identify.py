@@ -44,7 +44,11 @@ async def by_token(routes: RouteTable, policy: Policy, token: BearerToken) -> Pr
     route = await routes.route_of(digest)
     if route is None:
         # Unknown, revoked and another host's are one answer: which it is, a guesser need not know.
-        raise unauthorized("Invalid or missing API token: this token is not known, or was revoked", "invalid_token")
+        message = (
+            "Invalid or missing API token: this token is not known, or was revoked. If Open OnDemand's dashboard made "
+            "it, open the portal's API Tokens page once, or run: punway token sync"
+        )
+        raise unauthorized(message, "invalid_token")
     if policy.longest and time.time() >= route.first_seen + policy.longest.total_seconds():
         message = "Invalid or missing API token: this token is older than the site allows; make a new one"
         raise unauthorized(message, "invalid_token")

@@ -37,7 +37,7 @@ from tokens.errors import StoreError
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
 from tokens.register import Registrar, RegistrarError
-from tokens.store import TokenStore, hashes
+from tokens.store import TokenStore
 
 GROUPS_CHECKED_EVERY = 60.0
 LEAVE_TIME = 130
@@ -67,7 +67,7 @@ def live(listener: int, settings_text: str, serving: Callable[[], None]) -> None
         TokenStore(store.home), registrar, Policy(longest, settings.token_never, settings.token_scopes)
     )
     app = App(access, ClusterFolder(Path(settings.clusters)), Pages(PAGES, access, manager, settings), settings)
-    threading.Thread(target=_register, args=(registrar, store.home), name="register", daemon=True).start()
+    threading.Thread(target=_register, args=(manager,), name="register", daemon=True).start()
     server = Server(app, listener, settings)
     serving()
     server.run()
@@ -206,11 +206,9 @@ def _names(gids: set[int]) -> str:
     return ", ".join(names)
 
 
-def _register(registrar: Registrar, home: Path) -> None:
+def _register(manager: TokenManager) -> None:
     """Tell the front of every token in the file, so that a route table that was lost heals itself."""
     try:
-        known = hashes(TokenStore(home).tokens())
-        if known:
-            registrar.add(known)
+        manager.register_all()
     except (StoreError, RegistrarError) as error:
         log.warning("the tokens could not be registered: %s", error)

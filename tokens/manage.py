@@ -26,6 +26,15 @@ class TokenManager:
         self.policy = policy
         self._registrar = registrar
 
+    def register_all(self) -> None:
+        """Tell the front of every token in the file, of those that another program wrote there too.
+
+        Raises StoreError and RegistrarError.
+        """
+        known = hashes(self.store.tokens())
+        if known:
+            self._registrar.add(known)
+
     def make(self, name: str, scopes: tuple[str, ...], expires: str, origin: Origin | None = None) -> tuple[Token, str]:
         """A new token and its secret: at the front first, so that one which is shown works.
 

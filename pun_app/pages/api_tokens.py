@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -13,6 +14,8 @@ from tokens.forms import form_token
 from tokens.register import RegistrarError
 from tokens.scopes import UnknownScope
 from tokens.token import NAME_LENGTH, Token, utc_now
+
+log = logging.getLogger("punway.pun")
 
 ADDRESS = "/settings/api_tokens"
 LIFETIMES = {"30d": "30 days", "90d": "90 days", "1y": "1 year"}
@@ -42,7 +45,11 @@ class Notice:
 
 
 def show(request: PageRequest) -> Page:
-    """The list and the form."""
+    """The list and the form. Tokens that another program has put into the file are told to the front."""
+    try:
+        request.manager.register_all()
+    except (StoreError, RegistrarError) as error:
+        log.warning("the tokens could not be registered: %s", error)
     revoked = "revoked" in request.query
     return _page(request, 200, Notice("The token is revoked; nothing can use it any more.") if revoked else Notice())
 

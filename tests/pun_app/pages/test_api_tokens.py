@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from proxy_hook.routes import RouteTable
 from pun_app.pages.render import ago, exact
+from tests.proxy_hook.real_registrar import USER
 from tests.pun_app.pun import ORIGIN, Pun, form_field, pun, registrar
 from tokens import scopes
 from tokens.errors import StoreUnavailable
@@ -285,3 +287,27 @@ def test_many_tabs_at_once(pun: Pun, registrar: RouteTable) -> None:
 def test_how_long_ago(seconds: int, said: str) -> None:
     now = utc_now()
     assert ago(now - timedelta(seconds=seconds), now) == said
+
+
+def test_the_page_makes_tokens_of_another_program_known(pun: Pun, registrar: RouteTable, tmp_path: Path) -> None:
+    """As Open OnDemand's dashboard writes them, in clear: whoever is told that one is not known opens the page."""
+    pun.page()
+    secret = "ab" * 32
+    entries = [
+        {"id": "1", "name": "dashboard", "token": secret, "created_at": "2026-11-01T00:00:00Z", "last_used_at": None}
+    ]
+    pun.store.path.parent.mkdir(parents=True, exist_ok=True)
+    pun.store.path.parent.chmod(0o700)
+    pun.store.path.parent.parent.chmod(0o700)
+    pun.store.path.write_text(json.dumps(entries))
+    pun.store.path.chmod(0o600)
+    assert registrar.hashes(USER.pw_uid) == []
+    assert "dashboard" in pun.page().text
+    assert registrar.hashes(USER.pw_uid) == [sha256_of(secret)]
+
+
+def test_the_page_shows_without_the_front(pun: Pun, tmp_path: Path) -> None:
+    """What cannot be told is told another time."""
+    pun.store.add(issue("kept")[0])
+    pun.registrar._path = tmp_path / "nobody"
+    assert "kept" in pun.page().text
