@@ -8,6 +8,7 @@ opens nothing, and a token cannot be made young again by registering it a second
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Collection, Iterator
@@ -38,6 +39,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
+from proxy_hook import audit
+from proxy_hook.damaged_file import set_aside_if_damaged
 from proxy_hook.lru import Lru
 
 ROWS = 200
@@ -49,6 +52,8 @@ MIN_AGE_TO_RELEASE = timedelta(minutes=1)
 MAX_CACHED_ROUTES = 10_000
 """Routes in memory. One user has at most ROWS of them."""
 READER_THREADS = 2
+
+log = logging.getLogger("punway.hook")
 
 _metadata = MetaData()
 _routes = Table(
@@ -102,9 +107,13 @@ class RouteTable:
 
     @classmethod
     def in_folder(cls, folder: Path) -> RouteTable:
-        """The SQLite table of one host."""
+        """The SQLite table of one host. A damaged one is set aside for an empty one, which PUNs fill as they start."""
         os.umask(0o077)
-        return cls(f"sqlite:///{folder / 'routes.sqlite'}")
+        path = folder / "routes.sqlite"
+        if aside := set_aside_if_damaged(path):
+            log.error("%s was damaged; it is now %s, and the routes begin anew", path, aside)
+            audit.record("routes.replaced", "failed", None, reason=f"{path} was damaged; it is now {aside}")
+        return cls(f"sqlite:///{path}")
 
     def close(self) -> None:
         """Close the connections to the table."""

@@ -30,13 +30,13 @@ from pun_app.channel import equip
 from pun_app.clusters.load import ClusterFolder
 from pun_app.long_poll import MAX_WAITING
 from pun_app.pages.door import Pages
+from pun_app.registration import Registration
 from pun_app.routes import PAGES
 from pun_app.settings import Settings, settings_from
 from tokens.assertion import Verifier
-from tokens.errors import StoreError
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
-from tokens.register import Registrar, RegistrarError
+from tokens.register import Registrar
 from tokens.store import TokenStore
 
 GROUPS_CHECKED_EVERY = 60.0
@@ -67,8 +67,9 @@ def live(listener: int, settings_text: str, serving: Callable[[], None]) -> None
         TokenStore(store.home), registrar, Policy(longest, settings.token_never, settings.token_scopes)
     )
     app = App(access, ClusterFolder(Path(settings.clusters)), Pages(PAGES, access, manager, settings), settings)
-    threading.Thread(target=_register, args=(manager,), name="register", daemon=True).start()
-    server = Server(app, listener, settings)
+    registration = Registration(manager, Path(settings.run_dir) / "assertion.pub")
+    registration.consider()
+    server = Server(app, listener, settings, registration.consider)
     serving()
     server.run()
 
@@ -83,8 +84,9 @@ class Bounded(logging.Filter):
         self._minute, self._count = 0.0, 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.created > self._minute + 60:
-            self._minute, self._count = record.created, 0
+        # Not by the record's own time: a clock that is set back would silence the log until it is there again.
+        if (now := time.monotonic()) > self._minute + 60:
+            self._minute, self._count = now, 0
         self._count += 1
         return self._count <= self.A_MINUTE
 
@@ -111,10 +113,13 @@ def leave_on_failure(failure: threading.ExceptHookArgs) -> None:
 
 
 class Server:
-    """One waitress server and the question when it should leave."""
+    """One waitress server and the question when it should leave. ``each_turn`` is called about once a second."""
 
-    def __init__(self, app: App, listener: int, settings: Settings) -> None:
+    def __init__(
+        self, app: App, listener: int, settings: Settings, each_turn: Callable[[], None] = lambda: None
+    ) -> None:
         self._settings = settings
+        self._each_turn = each_turn
         self._map: Any = {}  # descriptor → waitress's dispatcher
         self._leaving = False
         self._born = self._busy = time.monotonic()
@@ -155,6 +160,7 @@ class Server:
         """Serve what there is to read and write, and wait for it for a second at most."""
         wasyncore.loop(timeout=self._long_poll.expire(), map=self._map, use_poll=True, count=1)
         self._consider()
+        self._each_turn()
         if self._leaving:
             self._long_poll.leave()
 
@@ -204,11 +210,3 @@ def _names(gids: set[int]) -> str:
         except KeyError:
             names.append(str(gid))
     return ", ".join(names)
-
-
-def _register(manager: TokenManager) -> None:
-    """Tell the front of every token in the file, so that a route table that was lost heals itself."""
-    try:
-        manager.register_all()
-    except (StoreError, RegistrarError) as error:
-        log.warning("the tokens could not be registered: %s", error)

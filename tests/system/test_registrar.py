@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -272,3 +273,26 @@ def test_no_token_is_made_beyond_what_the_site_allows(strict: Portal, alice: Use
     assert done.returncode == 1 and "does not allow jobs:write" in done.stderr
     client = strict.client(alice, "--scopes", "all")
     assert client.data("GET", "/api/v1/whoami")["scopes"] == ["clusters:read", "jobs:read"]
+
+
+def test_a_damaged_route_table_heals_itself(portal: Portal, alice: User, as_alice: Client) -> None:
+    """The hook starts all the same, with an empty table; processes of users fill it, and nobody is asked to."""
+    assert as_alice("GET", "/api/v1/clusters").status_code == 200
+    state = portal.folder / "state"
+    hook = portal.part("hook")
+    os.kill(hook, signal.SIGSTOP)
+    (state / "routes.sqlite").write_bytes(b"damaged\n" * 1000)
+    os.truncate(state / "routes.sqlite-wal", 0)
+    os.kill(hook, signal.SIGKILL)
+    wait_for("the token to be good again", lambda: as_alice("GET", "/api/v1/clusters").status_code == 200)
+    aside = [path for path in state.glob("routes.sqlite.damaged-*") if path.read_bytes().startswith(b"damaged")]
+    assert len(aside) == 1
+    assert [line["reason"] for line in portal.audit() if line["action"] == "routes.replaced"][-1].endswith(
+        str(aside[0])
+    )
+    assert f"it is now {aside[0]}" in portal.log()
+    # One that was made meanwhile works, too, and one that is revoked does not come back.
+    other = portal.client(alice)
+    assert other("GET", "/api/v1/clusters").status_code == 200
+    portal.punway("token", "revoke", other.data("GET", "/api/v1/whoami")["token_id"], user=alice)
+    assert other("GET", "/api/v1/clusters").status_code == 401

@@ -1,0 +1,57 @@
+"""pun_app/registration.py: when a PUN tells the front of its user's tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pun_app import registration as module
+from pun_app.registration import Registration
+from tokens.lifetime import Policy
+from tokens.manage import TokenManager
+from tokens.register import RegistrarUnavailable
+from tokens.store import TokenStore
+from tokens.token import issue
+
+
+class Front:
+    """A registrar that may be away."""
+
+    def __init__(self) -> None:
+        self.told: list[list[str]] = []
+        self.is_away = False
+
+    def add(self, hashes: list[str]) -> list[str]:
+        if self.is_away:
+            raise RegistrarUnavailable("it does not answer")
+        self.told.append(hashes)
+        return []
+
+
+def test_each_start_of_the_hook_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose route table may be an empty one; and what could not be told is told later."""
+    tmp_path.chmod(0o700)
+    key, front, clock = tmp_path / "assertion.pub", Front(), [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    token, _ = issue("x")
+    manager = TokenManager(TokenStore(tmp_path), front, Policy())  # type: ignore[arg-type]
+    manager.store.add(token)
+    registration = Registration(manager, key)
+
+    def consider() -> int:
+        clock[0] += module.RETRY_S + 1
+        registration.consider()
+        if registration._thread:
+            registration._thread.join(60)
+        return len(front.told)
+
+    assert consider() == 0, "there is no hook yet"
+    key.write_bytes(b"one")
+    assert [consider(), consider()] == [1, 1]
+    assert front.told == [[token.sha256]]
+    key.write_bytes(b"two")
+    front.is_away = True
+    assert consider() == 1
+    front.is_away = False
+    assert [consider(), consider()] == [2, 2]
