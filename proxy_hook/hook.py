@@ -35,7 +35,10 @@ log = logging.getLogger("punway.hook")
 
 
 class Assertions:
-    """Signed notes, each used for half its life: signing costs as much as the rest of the hook's work."""
+    """Signed notes, each used for half its life: signing costs as much as the rest of the hook's work.
+
+    Its life is by the wall clock, which the PUN looks at, too; when that is set, notes are signed anew.
+    """
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
@@ -43,13 +46,14 @@ class Assertions:
 
     def note(self, principal: Principal) -> str:
         signed = self._signed.get(principal.key)
-        if signed and signed[0] > time.monotonic() and signed[1] == principal:
+        now = time.time()
+        if signed and 0 <= now - signed[0] < LIFETIME / 2 and signed[1] == principal:
             return signed[2]
         account = principal.account
         note = self._signer.sign(
             account.uid, account.name, principal.via, principal.sha256, principal.scopes, principal.sid
         )
-        self._signed.put(principal.key, (time.monotonic() + LIFETIME / 2, principal, note))
+        self._signed.put(principal.key, (now, principal, note))
         return note
 
 

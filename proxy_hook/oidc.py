@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import time
 from typing import Any
 
 import httpx2
@@ -28,6 +29,13 @@ CALLBACK = "/login/oidc/callback"
 log = logging.getLogger("punway.hook")
 
 
+class _Signer(TimestampSigner):
+    """A signer by the clock that nobody sets. Its signatures are for this process alone."""
+
+    def get_timestamp(self) -> int:
+        return int(time.monotonic())
+
+
 class OidcSignIn:
     """The portal as a client of the provider. ``secret`` is empty for a public client."""
 
@@ -36,7 +44,7 @@ class OidcSignIn:
         self._provider = provider
         self._secret = secret
         self._key = secrets.token_bytes(32)
-        self._signer = TimestampSigner(self._key, salt="punway oidc", digest_method=hashlib.sha256)
+        self._signer = _Signer(self._key, salt="punway oidc", digest_method=hashlib.sha256)
 
     async def begin(self) -> tuple[str, str]:
         """Where to send the browser, and the state that its cookie is to hold. Raises Denied (503)."""

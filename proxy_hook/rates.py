@@ -22,16 +22,33 @@ from proxy_hook.web import Headers
 REGISTRAR_REQUESTS = 240
 """Requests a minute that one account may send to the registrar."""
 
+CLOCK_STEP_S = 1.0
+"""Seconds by which the wall clock has been set, and did not only drift."""
+
 
 class Rates:
     """The counts of one portal. A key of 0 in [limits] is no limit."""
 
     def __init__(self, limits: Limits) -> None:
-        self._counts = FixedWindowRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._windows = FixedWindowRateLimiter(self._storage)
+        self._clock_offset = time.time() - time.monotonic()
         self._reads = _items("token-reads", limits.token_reads), _items("user-reads", limits.user_reads)
         self._writes = _items("token-writes", limits.token_writes), _items("user-writes", limits.user_writes)
         self._refused = RateLimitItemPerMinute(limits.refused) if limits.refused else None
         self._registrar = RateLimitItemPerMinute(REGISTRAR_REQUESTS, namespace="registrar")
+
+    @property
+    def _counts(self) -> FixedWindowRateLimiter:
+        """The windows, which the library has by the wall clock: once that is set, all begin anew.
+
+        A clock that is set back by a day would have them last a day more.
+        """
+        offset = time.time() - time.monotonic()
+        if abs(offset - self._clock_offset) > CLOCK_STEP_S:
+            self._storage.reset()
+        self._clock_offset = offset
+        return self._windows
 
     def spend(self, principal: Principal, *, writes: bool) -> Headers:
         """Count one request of a caller; what it is told of what is left. Raises Denied (429) when nothing is."""

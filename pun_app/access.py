@@ -127,7 +127,8 @@ class UseNotes:
 
     def note(self, token_id: str, last: datetime | None, now: datetime) -> None:
         """Have a use noted, unless one was within the minute. Never fails, never waits for the disk."""
-        if last is not None and (now - last).total_seconds() < USE_NOTED_EVERY:
+        # A last use that is to come was noted before the clock was set back.
+        if last is not None and 0 <= (now - last).total_seconds() < USE_NOTED_EVERY:
             return
         with self._lock:
             noted = self._noted.get(token_id)

@@ -89,7 +89,8 @@ class Verifier:
         """What the note says, when it is the hook's, in time, and for ``uid``. Raises InvalidAssertion."""
         now = time.time()
         known = self._verified.get(note)
-        if known and known.uid == uid and known.expires > now:
+        # Where the clock was set back, a note must not become good for longer.
+        if known and known.uid == uid and now < known.expires <= now + LIFETIME:
             return known
         try:
             claims = self._decode(note, uid)

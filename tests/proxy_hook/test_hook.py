@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jwt
 import pytest
 
 from proxy_hook import identify, routes
@@ -163,6 +164,21 @@ def test_a_guesser_is_told_to_wait_and_a_good_token_passes(world: World, spawner
     world.routes.add(1001, "alice", [fresh.sha256])
     assert world.one("/auth/api", **as_token(secret)).status == 204
     assert world.one("/auth/api", **bad).headers["x-punway-status"] == "429"
+
+
+@pytest.mark.parametrize("step", [-86_400, 86_400])
+def test_a_clock_that_is_set_locks_nobody_out(
+    world: World, spawner: SmallSpawner, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The next request has a note that is good by the clock as it is then, whatever was signed before."""
+    (before,) = world.ask(**as_token(world.secret))
+    (again,) = world.ask(**as_token(world.secret))
+    assert again.headers["x-pun-assertion"] == before.headers["x-pun-assertion"]
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + step)
+    (after,) = world.ask(**as_token(world.secret))
+    claims = jwt.decode(after.headers["x-pun-assertion"], options={"verify_signature": False})
+    assert claims["iat"] <= time.time() < claims["exp"]
 
 
 def test_a_lifetime_counts_from_when_the_hook_first_saw_the_token(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from itsdangerous import SignatureExpired
 
 from proxy_hook import oidc as module
 from tests.proxy_hook.front import Answer, SmallSpawner, World, spawner
@@ -107,6 +109,19 @@ def test_an_answer_that_took_too_long(
     good = provider.sign(sign_in.id_token())
     monkeypatch.setattr(module, "STATE_LIFETIME", -1)
     assert refused(sign_in.finish(good), 400)
+
+
+@pytest.mark.parametrize("step", [-86_400, 86_400])
+def test_a_clock_that_is_set_ends_no_sign_in(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """The time that a user has for it is time that passes."""
+    signer = module._Signer(b"key")
+    state = signer.sign("state")
+    wall, now = time.time(), time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: wall + step)
+    assert signer.unsign(state, max_age=module.STATE_LIFETIME) == b"state"
+    monkeypatch.setattr(time, "monotonic", lambda: now + module.STATE_LIFETIME + 2)
+    with pytest.raises(SignatureExpired):
+        signer.unsign(state, max_age=module.STATE_LIFETIME)
 
 
 def test_an_answer_of_another_provider(sign_in: SignIn, provider: ScriptedProvider) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from proxy_hook.accounts import UnixAccount
@@ -70,6 +72,25 @@ def test_requests_to_the_registrar() -> None:
         rates.spend_at_registrar(1001)
     assert no.value.status == 429 and no.value.retry_after >= 1
     rates.spend_at_registrar(1002)
+
+
+@pytest.mark.parametrize("step", [-86_400, 86_400])
+def test_a_clock_that_is_set_holds_nobody_for_a_day(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """All windows begin anew; a clock that only drifts changes nothing."""
+    rates = Rates(limits())
+    for _ in range(3):
+        rates.spend(who("a"), writes=False)
+        rates.count_refusal("192.0.2.1", NO)
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + 0.3)
+    assert rates.count_refusal("192.0.2.1", NO).status == 429
+    with pytest.raises(Denied):
+        rates.spend(who("a"), writes=False)
+    monkeypatch.setattr(time, "time", lambda: wall() + step)
+    told = dict(rates.spend(who("a"), writes=False))
+    assert told[b"x-punway-ratelimit"].startswith(b'"token-reads";r=2;')
+    assert [rates.count_refusal("192.0.2.1", NO).status for _ in range(3)] == [401, 401, 429]
+    assert rates.count_refusal("192.0.2.1", NO).retry_after <= 60
 
 
 @pytest.mark.parametrize(

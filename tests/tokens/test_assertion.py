@@ -53,6 +53,23 @@ def test_an_old_note_is_refused(signer: Signer, verifier: Verifier, monkeypatch:
             verifier.verify(late, 1001)
 
 
+def test_a_clock_that_is_set_back_makes_no_note_good_for_longer(
+    signer: Signer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is remembered is verified again: by the clock as it is now, it is of the future."""
+    note = signer.sign(*CLAIMS)
+    verifier.verify(note, 1001)
+    now = module.time.time()
+    monkeypatch.setattr(module.time, "time", lambda: now - 86_400)
+
+    def decode(*_: object) -> None:
+        raise jwt.ImmatureSignatureError  # The library has a clock of its own.
+
+    monkeypatch.setattr(verifier, "_decode", decode)
+    with pytest.raises(InvalidAssertion):
+        verifier.verify(note, 1001)
+
+
 def test_a_remembered_note_is_forgotten_when_it_expires(
     signer: Signer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
