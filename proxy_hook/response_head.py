@@ -25,6 +25,9 @@ _OWN_PATH = re.compile(rb"/(?![/\\])[!-\[\]-~]*")
 # No other scheme, and nothing after the challenge: "Basic" would have browsers ask for a password.
 _BEARER = re.compile(rb'Bearer(?: [a-z_]+="[^"\\]*"(?:, [a-z_]+="[^"\\]*")*)?')
 
+# For nginx's audit log, which keeps them from clients. nginx writes bytes beyond ASCII as they come.
+_FOR_THE_LOG = (b"x-punway-token-id", b"x-punway-token-name")
+
 ALLOWED = {
     **dict.fromkeys(
         (b"content-type", b"etag", b"last-modified", b"cache-control", b"age", b"allow", b"retry-after"), _ANYTHING
@@ -32,9 +35,7 @@ ALLOWED = {
     b"idempotency-replayed": _ANYTHING,
     b"location": _OWN_PATH,
     b"www-authenticate": _BEARER,
-    # For nginx's audit log, which keeps them from clients.
-    b"x-punway-token-id": _ANYTHING,
-    b"x-punway-token-name": _ANYTHING,
+    **dict.fromkeys(_FOR_THE_LOG, _ANYTHING),
 }
 """Headers of a PUN that nginx gets, and what the value must be; one with another value is left out."""
 
@@ -75,7 +76,7 @@ def parse_head(head: bytes, *, to_head_request: bool, allowed: dict[bytes, re.Pa
             if length is not None or not re.fullmatch(rb"\d{1,15}", value):
                 raise BadResponse("its Content-Length is no number, or there are two")
             length = int(value)
-        elif name in allowed and allowed[name].fullmatch(value):
+        elif name in allowed and allowed[name].fullmatch(value) and (name not in _FOR_THE_LOG or _is_line(value)):
             if name in passed:
                 raise BadResponse(f"it has two {name.decode()} headers")
             passed[name] = value
@@ -87,3 +88,11 @@ def parse_head(head: bytes, *, to_head_request: bool, allowed: dict[bytes, re.Pa
     headers = b"".join(b"%s: %s\r\n" % (name.title(), value) for name, value in passed.items())
     text = b"HTTP/1.1 %s %s\r\n%s\r\n" % (status, _REASONS[status], headers)
     return ResponseHead(text, 0 if bodiless or to_head_request or length is None else length)
+
+
+def _is_line(value: bytes) -> bool:
+    """Whether bytes are one line of text, by every reader's idea of a line."""
+    try:
+        return value.decode().isprintable()
+    except UnicodeDecodeError:
+        return False

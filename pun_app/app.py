@@ -6,6 +6,7 @@ arrives here is the raw one.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -115,7 +116,7 @@ class App:
         return Call(caller, route, request)
 
     def _error(self, error: ApiError) -> Response:
-        response = Response(msgspec.json.encode({"error": error.error, "message": error.message}), error.status)
+        response = Response(_encoded({"error": error.error, "message": error.message}), error.status)
         response.headers.update(error.headers())
         if isinstance(error, Unauthorized):
             if self._settings.metadata_url:
@@ -135,7 +136,7 @@ def _handled(call: Call) -> Response:
     whole = {"data": answer}
     if request.next_cursor is not None:
         whole["next_cursor"] = request.next_cursor or None
-    content = msgspec.json.encode(whole)
+    content = _encoded(whole)
     response = Response(content, request.status or route.status)
     if request.replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -147,6 +148,14 @@ def _handled(call: Call) -> Response:
         response.headers["ETag"] = quote_etag(etag, weak=True)
         response.headers["Age"] = str(int(request.age))
     return _finished(response)
+
+
+def _encoded(answer: dict[str, Any]) -> bytes:
+    """Return an answer as JSON. A name of the site's files need not be text: what UTF-8 cannot say becomes ``?``."""
+    try:
+        return msgspec.json.encode(answer)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(answer), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _etag(content: bytes) -> str:

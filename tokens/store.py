@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tokens.errors import NoSuchToken, StoreRefused, StoreUnavailable
-from tokens.token import Token, from_entry, to_text
+from tokens.token import Token, from_entry, text_of, to_text
 from tokens.trust import FILE_SIZE, check_file, check_way
 
 ENTRIES = 200
@@ -81,7 +81,7 @@ class TokenStore:
         """Forget a token; at the very next request it is refused. Raises NoSuchToken."""
 
         def change(entries: list[Entry]) -> list[Entry]:
-            kept = [entry for entry in entries if str(entry.get("id", "")) != token_id]
+            kept = [entry for entry in entries if text_of(entry, "id") != token_id]
             if len(kept) == len(entries):
                 raise NoSuchToken(f"no token has the id {token_id}; see: punway token list")
             return kept
@@ -102,7 +102,7 @@ class TokenStore:
             if token.in_clear:
                 raise StoreRefused("this token stands in the file in clear; first run: punway token secure")
             ends = min(until, token.expires_at or until)
-            changed = [{**e, "expires_at": to_text(ends)} if str(e.get("id")) == token_id else e for e in entries]
+            changed = [{**e, "expires_at": to_text(ends)} if text_of(e, "id") == token_id else e for e in entries]
             return _with(changed, successor, self.path)
 
         self._rewrite(change)
@@ -115,8 +115,8 @@ class TokenStore:
 
         def change(entries: list[Entry]) -> list[Entry]:
             return [
-                {**entry, "last_used_at": to_text(used[entry["id"]])}
-                if "sha256" in entry and entry.get("id") in used
+                {**entry, "last_used_at": to_text(used[text_of(entry, "id")])}
+                if "sha256" in entry and text_of(entry, "id") in used
                 else entry
                 for entry in entries
             ]

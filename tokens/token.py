@@ -132,8 +132,8 @@ def from_entry(entry: dict[str, Any]) -> Token | None:
     except ValueError:
         return None
     return Token(
-        id=str(entry.get("id", "")),
-        name=str(entry.get("name", "")),
+        id=text_of(entry, "id"),
+        name=text_of(entry, "name"),
         sha256=digest,
         scopes=held,
         created_at=created,
@@ -141,6 +141,11 @@ def from_entry(entry: dict[str, Any]) -> Token | None:
         last_used_at=used,
         in_clear=in_clear,
     )
+
+
+def text_of(entry: dict[str, Any], key: str) -> str:
+    """Return a text of an entry. Halves of surrogate pairs, which no answer could have in it, become U+FFFD."""
+    return str(entry.get(key, "")).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _time(entry: dict[str, Any], key: str) -> datetime | None:

@@ -53,6 +53,18 @@ def test_any_head_is_well_formed_or_refused(head: bytes, to_head_request: bool) 
     assert b"content-length" in names or parsed.body_bytes == 0
 
 
+@pytest.mark.parametrize("header", [b"X-Punway-Token-Id", b"X-Punway-Token-Name"])
+@pytest.mark.parametrize(
+    ("value", "is_passed_on"),
+    [("Zürich 1".encode(), True), (b"x", True), ("a\u2028b".encode(), False), ("a\u2029".encode(), False),
+     ("\u0085".encode(), False), ("\u202e".encode(), False), (b"\xff", False), (b"\xed\xa0\x80", False), (b"a\tb", False)],
+)  # fmt: skip
+def test_what_the_audit_log_gets_is_one_line_of_text(header: bytes, value: bytes, is_passed_on: bool) -> None:
+    """A process of a user's own may say anything: what is no text, or would end a line to some reader, is left out."""
+    text = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + header + b": " + value).text
+    assert (header.lower() in text.lower()) is is_passed_on
+
+
 def test_what_a_pun_sends_is_passed_on() -> None:
     head = b"HTTP/1.1 201 CREATED\r\nCache-Control: no-store\r\nContent-Length: 7\r\nContent-Type: application/json\r\nDate: x"
     assert parse(head) == ResponseHead(
