@@ -42,6 +42,8 @@ class Portal:
                 uds=socket, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0)
             ),
             base_url=f"http://{host}",
+            # By a unix socket, bytes cost less than compressing them.
+            headers={"Accept-Encoding": "identity"},
             # Of redirects the API has none, and the environment is no one's business here.
             follow_redirects=False,
             trust_env=False,

@@ -19,7 +19,7 @@ from proxy_hook import nginx_config
 from proxy_hook.config import ENVIRONMENT, Config, interpreter, load
 from proxy_hook.errors import CannotServe, ConfigError
 from proxy_hook.folders import trouble_with
-from proxy_hook.serve_nginx import find_nginx
+from proxy_hook.nginx_program import find_nginx
 
 Finding = tuple[bool, str]
 ENOUGH_CONNECTIONS = 16_384

@@ -41,6 +41,7 @@ class Portal:
     public_url: str = _key("http://127.0.0.1:8080", "What clients call the portal, without a slash at the end.")
     tls_certificate: str = _key("", "The certificate chain's file, in PEM. Empty: plain HTTP, on loopback alone.")
     tls_key: str = _key("", "The certificate's key, in PEM; nginx's master process reads it as root.")
+    http2: bool = _key(True, "Whether clients may speak HTTP/2 where there is TLS.")
     run_dir: str = _key(
         "/run/punway",
         "Sockets and the hook's public key. Made by root at start; short (a socket's path has 107 bytes).",

@@ -15,6 +15,7 @@ from tokens.token import is_secret
 JWT_LENGTH = 8192
 """A JWT's greatest length, in characters."""
 
+_BLANKS = b" \t"
 _MISSING = "Invalid or missing API token"
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
@@ -41,7 +42,7 @@ class Jwt:
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken | Jwt:
     """The one credential of a request. Raises Denied: 401 for none or one of no known form, 400 for two."""
-    given = [value for name, value in headers if name.lower() == b"authorization" and value.strip()]
+    given = [value for name, value in headers if name.lower() == b"authorization" and value.strip(_BLANKS)]
     if not given:
         raise unauthorized(f"{_MISSING}: send it as Authorization: Bearer TOKEN")
     if len(given) > 1 or b"," in given[0]:
@@ -51,8 +52,8 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken | Jwt:
             "More than one credential: send exactly one Authorization header",
             'Bearer realm="punway", error="invalid_request"',
         )
-    scheme, value, *_ = [*given[0].decode("latin-1").split(None, 1), ""]
-    value = value.strip()
+    # Not Unicode's blanks, among which are bytes that latin-1 has for other things.
+    scheme, value, *_ = [*re.split("[ \t]+", given[0].strip(_BLANKS).decode("latin-1"), maxsplit=1), ""]
     if scheme.lower() != "bearer" or not value:
         raise unauthorized(f"{_MISSING}: the scheme must be Bearer, as in Authorization: Bearer TOKEN")
     if is_secret(value):

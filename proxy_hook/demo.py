@@ -26,7 +26,7 @@ from typing import Any
 from proxy_hook.check import barrier_to_others
 from proxy_hook.config import ENVIRONMENT, interpreter
 from proxy_hook.errors import CannotServe
-from proxy_hook.serve_nginx import find_nginx
+from proxy_hook.nginx_program import find_nginx
 from tokens import scopes
 from tokens.errors import StoreError
 from tokens.register import Registrar, RegistrarError

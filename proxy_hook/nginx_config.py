@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from proxy_hook.config import Config
 from proxy_hook.config_rules import listen_address
+from proxy_hook.nginx_program import nginx_version
 
 WORKER_CONNECTIONS = 32_768
 """Connections of one nginx worker, to clients and to parts of the portal. They take 14 MB."""
@@ -29,17 +30,20 @@ def portal_config(
 ) -> str:
     """The file for /etc/nginx/conf.d: upstream, maps and one server block."""
     host, port = listen_address(config.portal.listen)
+    tls = bool(config.portal.tls_certificate)
     return _render(
         "portal.conf.j2",
         portal=config.portal,
         listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         server_name=urlsplit(config.portal.public_url).hostname or "_",
         public_host=urlsplit(config.portal.public_url).netloc,
-        tls=bool(config.portal.tls_certificate),
+        tls=tls,
+        http2=_http2(nginx_version()) if tls and config.portal.http2 else "",
         hook_time=HOOK_TIME,
         max_body=config.max_body_bytes,
         answers=ANSWERS,
         unavailable_page=UNAVAILABLE_PAGE,
+        malformed_page=MALFORMED_PAGE,
         access_log=access_log,
         audit_log=audit_log,
         pages=config.signs_in,
@@ -68,6 +72,16 @@ def whole_config(config: Config) -> str:
     )
 
 
+def _http2(version: tuple[int, ...]) -> str:
+    """Return how an nginx is told to speak HTTP/2: by a directive, by a word of listen, or (too old for it) not at all.
+
+    The directive came with 1.25.1, which still takes the word. Before 1.19.7 headers had bounds of their own in HTTP/2.
+    """
+    if version >= (1, 25, 1):
+        return "directive"
+    return "listen" if not version or version >= (1, 19, 7) else ""
+
+
 def _answer(error: str, message: str) -> str:
     """The body as nginx's quoted string; nginx has no way to write a dollar sign, so none may be in it."""
     body = json.dumps({"error": error, "message": message})
@@ -76,17 +90,23 @@ def _answer(error: str, message: str) -> str:
 
 
 ANSWERS: dict[int | str, str] = {
-    "ambiguous": _answer("bad_request", "The address is ambiguous: it has //, .., ; or an encoded slash or dot in it"),
+    "ambiguous": _answer(
+        "bad_request",
+        "The address is ambiguous: it has //, .., ; an encoded slash or dot, or bytes that are not encoded",
+    ),
     "token": _answer("bad_request", "Send the token in the Authorization header, never in the address"),
+    "header": _answer("bad_request", "A header has a control character in it; check Authorization first"),
     "mcp": _answer("method_not_allowed", "The MCP server takes POST alone: it keeps no sessions and opens no streams"),
     400: _answer("bad_request", "The request is not well-formed HTTP, or names its sender twice"),
     404: _answer("not_found", "No such address; the API is under /api/v1/"),
     405: _answer("method_not_allowed", "The portal does not take this method"),
     408: _answer("request_timeout", "The request did not arrive in time"),
     413: _answer("payload_too_large", "The body is larger than this portal takes"),
+    415: _answer("unsupported_media_type", "Send the body as it is, without a Content-Encoding"),
     414: _answer("uri_too_long", "The address is too long"),
     429: _answer("too_many_requests", "Too many requests or open connections from your address; wait a second"),
     431: _answer("headers_too_large", "The request's headers are too large"),
+    497: _answer("bad_request", "This port speaks HTTPS: write https:// in the address, not http://"),
     503: _answer(
         "service_unavailable",
         "The portal did not answer in time. If this was a submit, look for the job before you send it again",
@@ -97,6 +117,10 @@ ANSWERS: dict[int | str, str] = {
 
 UNAVAILABLE_PAGE = "'<!doctype html><title>Punway</title><p>The portal did not answer in time. Try again in a moment.'"
 """The same for a browser."""
+MALFORMED_PAGE = (
+    "'<!doctype html><title>Punway</title><p>Your browser sent a header that cannot be read. Delete its cookies of "
+    "this site, and try again.'"
+)
 
 
 def _render(name: str, **values: object) -> str:

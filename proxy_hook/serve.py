@@ -22,7 +22,7 @@ from typing import IO
 from proxy_hook.config import ENVIRONMENT, Config, interpreter
 from proxy_hook.errors import CannotServe
 from proxy_hook.folders import nginx_group, prepare
-from proxy_hook.serve_nginx import find_nginx
+from proxy_hook.nginx_program import find_nginx
 
 AGAIN_AFTER, LONGEST_INTERVAL = 1.0, 30.0
 """Seconds before a child that has ended is started again: twice as many each time, until it has run for the longest."""

@@ -8,13 +8,12 @@ as the hook's is, and the access log the standard error.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from proxy_hook import nginx_config
 from proxy_hook.config import ENVIRONMENT, Config
-from proxy_hook.errors import CannotServe
 from proxy_hook.folders import nginx_group, prepare
+from proxy_hook.nginx_program import find_nginx
 
 
 def main(config: Config) -> None:
@@ -42,11 +41,3 @@ def write_files(config: Config, folder: Path, logs: Path | None) -> str:
     path = folder / "nginx.conf"
     path.write_text(nginx_config.whole_config(config))
     return str(path)
-
-
-def find_nginx() -> str:
-    """Return where nginx is. Raises CannotServe."""
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if not found:
-        raise CannotServe("nginx is not installed; run: apt-get install nginx (Debian) or dnf install nginx (RHEL)")
-    return found

@@ -80,7 +80,7 @@ def test_the_spawner_can_be_read_in_one_sitting() -> None:
          {"proxy_hook/spawner/become.py", "proxy_hook/unprivileged.py"}),
         (r"\b(subprocess\.(Popen|run|check_\w+|call))\(",
          {"pun_app/adapters/command.py", "proxy_hook/spawner/launch.py", "proxy_hook/serve.py", "proxy_hook/check.py",
-          "proxy_hook/demo.py"}),
+          "proxy_hook/demo.py", "proxy_hook/nginx_program.py"}),
         (r"shell\s*=\s*True|except\s*:|\beval\(|\bexec\(|pickle|yaml\.load\((?!text, _LOADER)", set()),
     ],
     ids=["fork", "ids", "processes", "never"],

@@ -28,6 +28,19 @@ def test_a_token_in_each_spelling_of_the_scheme(value: str) -> None:
         ([f"Bearer {GOOD.upper()}".encode()], 401, "invalid_token"),
         ([b"Bearer \xff\xfe"], 401, "invalid_token"),
         ([f"Bearer {GOOD} {GOOD}".encode()], 401, "invalid_token"),
+        # A blank is a space or a tab, and nothing else that latin-1 or Unicode has for one.
+        *(
+            ([b"Bearer" + blank + GOOD.encode()], 401, "")
+            for blank in (b"\xa0", b"\x85", b"\xc2\xa0", b"\x0b", b"\x1c")
+        ),
+        *(
+            ([b"Bearer " + blank + GOOD.encode()], 401, "invalid_token")
+            for blank in (b"\xa0", b"\x85", b"\x0c", b"\x1f")
+        ),
+        *(
+            ([b"Bearer " + GOOD.encode() + blank], 401, "invalid_token")
+            for blank in (b"\xa0", b"\x85", b"\x0b", b"\x1e")
+        ),
         ([f"Bearer {GOOD}".encode()] * 2, 400, "invalid_request"),
         ([f"Bearer {GOOD}, Bearer {GOOD}".encode()], 400, "invalid_request"),
     ],

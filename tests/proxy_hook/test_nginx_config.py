@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy_hook import nginx_config
 from proxy_hook.config import Config, Limits, Login, Mcp, Portal
 from proxy_hook.nginx_config import ANSWERS, portal_config, whole_config
 from proxy_hook.serve_nginx import write_files
@@ -28,10 +29,72 @@ def test_every_answer_is_json_of_the_contract() -> None:
 
 def test_the_configured_values_are_in_it() -> None:
     text = portal_config(TLS)
-    for part in ("listen [::1]:8443 ssl;", "ssl_certificate /etc/x.crt;", "client_max_body_size 52428800;",
+    for part in ("listen [::1]:8443 ssl http2;", "ssl_certificate /etc/x.crt;", "client_max_body_size 52428800;",
                  "Strict-Transport-Security", "unix:/run/punway/hook.sock", "ssl_protocols TLSv1.2 TLSv1.3;"):  # fmt: skip
         assert part in text
     assert "ssl" not in portal_config(CONFIG).replace("tls", "").split("listen")[1].split(";")[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "is_on", "listen", "directive"),
+    [((1, 22, 1), True, "ssl http2;", False), ((), True, "ssl http2;", False), ((1, 25, 1), True, "ssl;", True),
+     ((1, 14, 0), True, "ssl;", False), ((1, 22, 1), False, "ssl;", False)],
+)  # fmt: skip
+def test_http2_is_for_the_nginx_that_there_is(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], is_on: bool, listen: str, directive: bool
+) -> None:
+    monkeypatch.setattr(nginx_config, "nginx_version", lambda: version)
+    text = portal_config(replace(TLS, portal=replace(TLS.portal, http2=is_on)))
+    assert f"listen [::1]:8443 {listen}" in text and ("http2 on;" in text) is directive
+
+
+def test_what_is_compressed() -> None:
+    """What has no secret in it: where a token is made or a browser signs in, the length of an answer tells nothing."""
+    text = portal_config(CONFIG)
+    blocks = {re.split(r" \{", block)[0]: block for block in re.split(r"\n    location ", text)[1:]}
+    compressed = {name for name, block in blocks.items() if "gzip on;" in block}
+    assert compressed == {"/api/", "= /mcp", "= /api/v1/openapi.json", "= /api/v1/docs", "/assets/"}
+    assert text.index("gzip off;") < text.index("location ") and "event-stream" not in "".join(
+        re.findall(r"gzip_types ([^;]*);", text)
+    )
+
+
+ADDRESSES = {
+    "/api/v1/jobs/{token}": "token", "/{token}?x": "token", "/api/v1/clusters?x=Bearer%20{token}": "token",
+    "/login/once/{token}": "link", "/login/once/{token}0": "token", "/login/once/{token}?x={token}": "token",
+    "/api/v1/jobs/eyJhbGciOiJub25lIn0.e30.": "token", "/api/v1/clusters?%65yJhbGciOiJub25lIn0%2ee30": "token",
+    "/api/v1/clusters?a=b&access_token=x": "token", "/api/v1/jobs/1234?cluster=owens": "", "/api/v1/jobs/eyJ": "",
+    "/api/v1/jobs?cursor=MTczMjQ2NDAwMDoxMjM0": "", "/api/v1/jobs/" + "a" * 63: "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_which_addresses_hold_a_secret(address: str) -> None:
+    """However a client encoded it. What nginx's expressions find, Python's find too."""
+    found = re.search(r"map \$request_uri \$punway_secret \{\n(.*?)\n\}", portal_config(CONFIG), re.DOTALL)
+    assert found
+    lines = re.findall(r'"~(\*?)(.*)" (\w+);', found[1])
+
+    def meaning(given: str) -> str:
+        for any_case, pattern, means in lines:
+            if re.search(pattern, given, re.IGNORECASE if any_case else 0):
+                return str(means)
+        return ""
+
+    token = "0123456789abcdef" * 4
+    once = "".join(f"%{ord(character):02x}" for character in token)
+    for form in (
+        token,
+        once,
+        once.upper(),
+        token[:60] + once[180:],
+        once.replace("%", "%25"),
+        once.replace("%", "%2525"),
+    ):
+        expected = ADDRESSES[address]
+        if expected == "link" and form != token:
+            expected = "token"
+        assert meaning(address.replace("{token}", form)) == expected
 
 
 def test_which_locations_pass_a_clients_headers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pwd
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -39,17 +41,69 @@ MALFORMED = {
     "nul": "GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{auth}X-A: b\0c\r\n\r\n",
     "nul-in-address": "GET /api/v1/jobs/1%00 HTTP/1.1\r\nHost: x\r\n{auth}\r\n",
     "no-http": "hello\r\n\r\n",
+    "control-in-a-header": "GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{auth}Accept: a\x0bb\r\n\r\n",
+    "control-in-a-message": "POST /mcp HTTP/1.1\r\nHost: x\r\n{auth}Origin: a\x01b\r\nContent-Length: 2\r\n\r\n{{}}",
+    "bytes-in-address": "GET /api/v1/jobs/\u2028 HTTP/1.1\r\nHost: x\r\n{auth}\r\n",
 }
 
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_http_is_400_in_the_contracts_form(portal: Portal, as_alice: Client, name: str) -> None:
     """And not nginx's own page, even where the request could not be parsed."""
-    request = MALFORMED[name].format(auth=f"Authorization: Bearer {as_alice.token}\r\n")
+    request = MALFORMED[name].format(auth=f"Authorization: Bearer {as_alice.token}\r\nConnection: close\r\n")
     status, headers, body = ask(portal, request)
     assert status == 400
     assert headers["Content-Type"] == "application/json"
     assert json.loads(body)["error"] == "bad_request"
+
+
+@pytest.mark.parametrize("control", [*range(1, 9), *range(11, 13), *range(14, 32), 127])
+def test_a_control_character_in_a_credential(portal: Portal, as_alice: Client, control: int) -> None:
+    """400, wherever it is, and no outage: the hook is not asked."""
+    token = as_alice.token.encode()
+    for value in (b"Bearer%c" % control + token, b"Bearer " + token + b"%c" % control, b"Bearer %c" % control + token):
+        head = b"GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: "
+        said = raw(portal.port, head + value + b"\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 400 ") and b"control character" in said
+
+
+@pytest.mark.parametrize("path", ["/api/v1/clusters", "/settings/api_tokens"])
+def test_what_the_hooks_server_does_not_take_is_no_outage(portal: Portal, alice: User, path: str) -> None:
+    """Its 400 stays one, also for a header that nginx does not look at."""
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Anything: a\x01b\r\n\r\n".encode()
+    said = raw(portal.port, request)
+    assert said.startswith(b"HTTP/1.1 400 " if path.startswith("/settings") else b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/jobs", "/api/v1/jobs/status", "/api/v1/jobs/1/hold", "/mcp", "/login/once/x"]
+)
+def test_a_body_that_is_encoded_is_415(portal: Portal, as_alice: Client, path: str) -> None:
+    """And says which coding is taken (RFC 9110, section 15.5.16); identity is none, and a GET has no body."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = as_alice("POST", path, data=gzip.compress(b"{}"), headers=headers)
+    assert refusal(answer)[:2] == (415, "unsupported_media_type")
+    assert answer.headers["Accept-Encoding"] == "identity"
+    assert as_alice("GET", "/api/v1/clusters", headers=headers).status_code == 200
+    asked = {"jobs": [{"cluster": "box", "job_id": "1"}]}
+    assert as_alice("POST", "/api/v1/jobs/status", asked, headers={"Content-Encoding": "identity"}).status_code == 200
+
+
+def test_answers_are_compressed(portal: Portal, as_alice: Client) -> None:
+    """By their size, and for who takes it; what was seen is a 304 all the same. No page is, which has secrets in it."""
+    asked = {"jobs": [{"cluster": "box", "job_id": f"{number}"} for number in range(1, 101)]}
+    small = as_alice("GET", "/api/v1/clusters")
+    large = as_alice("POST", "/api/v1/jobs/status", asked, stream=True)
+    plain = as_alice("POST", "/api/v1/jobs/status", asked, headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in small.headers and "Content-Encoding" not in plain.headers
+    assert (large.headers["Content-Encoding"], large.headers["Vary"]) == ("gzip", "Accept-Encoding")
+    compressed = large.raw.read(decode_content=False)
+    assert gzip.decompress(compressed) == plain.content and len(compressed) * 10 < len(plain.content)
+    script = requests.get(f"{portal.url}/api/v1/openapi.json", timeout=30)
+    assert script.headers["Content-Encoding"] == "gzip" and script.headers["ETag"].startswith("W/")
+    again = requests.get(script.url, headers={"If-None-Match": script.headers["ETag"]}, timeout=30)
+    assert again.status_code == 304
+    assert "Content-Encoding" not in requests.get(f"{portal.url}/login", timeout=30).headers
 
 
 @pytest.mark.parametrize(
@@ -240,12 +294,62 @@ def test_tls(folder: Path, slurm: object, hook_user: str, alice: User) -> None:
         answer = portal.client(alice)("GET", "/api/v1/clusters")
         assert answer.status_code == 200
         assert "max-age" in answer.headers["Strict-Transport-Security"]
-        plain = requests.get(f"http://localhost:{portal.port}/api/v1/clusters", timeout=30)
-        assert plain.status_code == 400 and plain.json()["error"] == "bad_request"
+        for path in ("/api/v1/clusters", "/", "/login", "/settings/api_tokens"):
+            plain = requests.get(f"http://localhost:{portal.port}{path}", timeout=30)
+            assert refusal(plain)[:2] == (400, "bad_request") and "https://" in plain.json()["message"]
+        _check_http2(portal, alice)
         old = ["curl", "-sk", "--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0", f"{portal.url}/health"]
         assert subprocess.run(old, capture_output=True, check=False).returncode == 35  # CURLE_SSL_CONNECT_ERROR
     finally:
         portal.stop()
+
+
+def _check_http2(portal: Portal, user: User) -> None:
+    """Requests, a wait and a compressed answer in HTTP/2, many on one connection; HTTP/1.1 for who wants that."""
+    client = portal.client(user)
+    job = client.submit("#!/bin/sh\nsleep 3\n", "box")["job_id"]
+    url = f"{portal.url}/api/v1/jobs"
+    argv = [
+        "curl",
+        "-sk",
+        "--http2",
+        "--compressed",
+        "-H",
+        f"Authorization: Bearer {client.token}",
+        "--max-time",
+        "120",
+    ]
+    wait = f"{url}/{job}?cluster=box&wait=100"
+    shown = ["-w", "\n%{http_version} %{http_code} %{num_connects}\n"]
+    done = subprocess.run(
+        [*argv, *shown, wait, f"{url}?cluster=box", f"{portal.url}/api/v1/openapi.json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert re.findall(r"^2 (\d+) (\d)$", done.stdout, re.MULTILINE) == [("200", "1"), ("200", "0"), ("200", "0")]
+    assert json.loads(done.stdout.splitlines()[0])["data"]["status"] == "completed"
+    body = json.dumps({"cluster": "box", "script": {"content": "#!/bin/sh\n" + "#" * 200_000}})
+    sent = subprocess.run(
+        [*argv, *shown, "-H", "Content-Type: application/json", "--data-binary", "@-", url],
+        input=body, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert sent.stdout.splitlines()[-1] == "2 201 1"
+    assert client("GET", "/api/v1/clusters").raw.version == 11
+
+
+def test_the_audit_log_is_lines_of_ascii(portal: Portal, alice: User, as_alice: Client) -> None:
+    """Whatever an address has in it, and whatever a user's process says of its token."""
+    odd = 'a\u2028b\u2029c\u0085d"e\x1bg\u00fch\x7f'
+    sent = [quote(odd), "%ff%fe", 'x"y']
+    before = len(portal.audit_file.read_bytes())
+    for address in sent:
+        request = f"DELETE /api/v1/jobs/{address}?cluster=box HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        raw(portal.port, f"{request}Authorization: Bearer {as_alice.token}\r\n\r\n".encode())
+    with fake_pun(portal, alice, as_alice, "X-Punway-Token-Name: a\u2028b\r\nX-Punway-Token-Id: \u0085\r\n"):
+        as_alice("DELETE", "/api/v1/jobs/faked?cluster=box")
+    wait_for("the last line", lambda: b"/jobs/faked" in portal.audit_file.read_bytes())
+    lines = portal.audit_file.read_bytes()[before:].decode("ascii").splitlines()
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+    assert any("%E2%80%A8" in json.loads(line)["action"] for line in lines)
 
 
 def test_nginx_has_nothing_of_its_callers_environment(folder: Path, hook_user: str) -> None:

@@ -46,7 +46,10 @@ def test_what_was_seen_is_waited_past(as_alice: Client) -> None:
     job = as_alice.submit(SLEEP, hold=True)["job_id"]
     etag = as_alice("GET", path(job, "")).headers["ETag"]
     assert as_alice("GET", path(job, ""), headers={"If-None-Match": etag}).status_code == 304
-    assert as_alice("GET", path(job, "wait=1&until=change"), headers={"If-None-Match": etag}).status_code == 304
+    opaque = etag.removeprefix("W/")
+    # As a proxy that compresses has it, and as a client with more than one.
+    for form in (etag, opaque, f'"else", W/{opaque}'):
+        assert as_alice("GET", path(job, "wait=1&until=change"), headers={"If-None-Match": form}).status_code == 304
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
     changed = as_alice("GET", path(job, "wait=60&until=change"), headers={"If-None-Match": etag})
     assert changed.json()["data"]["outcome"] == "cancelled"
