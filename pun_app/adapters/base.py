@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
+from pun_app.adapters.directives import Asked, Directives, asked
 from pun_app.adapters.model import (
     DEPENDENCIES,
     Account,
@@ -46,6 +48,11 @@ class Adapter:
     options: ClassVar[frozenset[str]] = frozenset()
     """Which of model.OPTIONS a submit may have."""
 
+    directives: ClassVar[Directives | None] = None
+    """What a script says to the command that submits; None where it says nothing."""
+    wall_time_unit: ClassVar[int] = 1
+    """Seconds to a multiple of which the scheduler rounds a wall time up."""
+
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         self.cluster_id = cluster_id
         self.config = job
@@ -75,6 +82,11 @@ class Adapter:
             for job_id in getattr(request, name):
                 if not self.is_id(job_id):
                     raise Refused(f"options.{name}: {job_id} is no job id of cluster {self.cluster_id}")
+
+    def requested(self, request: JobRequest) -> Asked:
+        """What a submit asks for in all, its wall time as the scheduler makes it."""
+        known, unit = asked(request, self.directives), self.wall_time_unit
+        return known if known.wall_time is None else replace(known, wall_time=-(-known.wall_time // unit) * unit)
 
     def submit(self, request: JobRequest) -> Job:
         """Submit; the job as far as it is known then. Raises Refused when nothing was submitted."""

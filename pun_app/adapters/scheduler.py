@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import Commands, NotStarted, Output
-from pun_app.adapters.directives import Directives, asked
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest, whole_job
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
@@ -39,10 +38,6 @@ class SchedulerAdapter(Adapter):
     product: ClassVar[str]
     waiting: ClassVar[str | None] = None
     """The scheduler's word for the state of a job that waits, where a submit's answer has it."""
-    directives: ClassVar[Directives | None] = None
-    """What a script says to the command that submits; None where it says nothing."""
-    wall_time_unit: ClassVar[int] = 1
-    """Seconds to a multiple of which the scheduler rounds a wall time up."""
     programs: ClassVar[tuple[str, ...]]
     """The commands that it runs, by name."""
     version_argv: ClassVar[tuple[str, ...]]
@@ -124,7 +119,7 @@ class SchedulerAdapter(Adapter):
             raise
         except Unavailable as error:
             return self._taken_after_all(request.mark, error)
-        known = asked(request, self.directives)
+        known = self.requested(request)
         return Job(
             id=job_id,
             name=known.job_name,
@@ -135,13 +130,8 @@ class SchedulerAdapter(Adapter):
             account=known.accounting_id,
             submitted_at=int(time.time()),
             wallclock_time=0,
-            wallclock_limit=self.granted(known.wall_time),
+            wallclock_limit=known.wall_time,
         )
-
-    def granted(self, wall_time: int | None) -> int | None:
-        """The wall time that the scheduler makes of one that was asked for."""
-        unit = self.wall_time_unit
-        return None if wall_time is None else -(-wall_time // unit) * unit
 
     def submitted(self, mark: str) -> Job | None:
         found = self.marked(mark)

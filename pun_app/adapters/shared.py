@@ -17,6 +17,7 @@ from pun_app.adapters.base import Adapter
 from pun_app.adapters.cancelled_tasks import CancelledTasks
 from pun_app.adapters.command import NotStarted
 from pun_app.adapters.dependencies import Met, settle
+from pun_app.adapters.limits import check_limits
 from pun_app.adapters.model import (
     COMPLETED,
     Account,
@@ -138,7 +139,11 @@ class SharedReads:
         return self._changing(lambda: self.adapter.submit(request))
 
     def validate(self, request: JobRequest) -> Trial:
-        return self.adapter.validate(request)
+        """Ask the scheduler, and compare with the limits of the queue, which a scheduler may not do."""
+        trial = self.adapter.validate(request)
+        if self.adapter.does("queues"):
+            check_limits(request, self.adapter.requested(request), self.queues()[0])
+        return trial
 
     def submitted(self, mark: str) -> Job | None:
         return self.adapter.submitted(mark)

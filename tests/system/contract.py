@@ -218,6 +218,20 @@ class AdapterContract:
         assert mine.change("POST", job["job_id"], "/release")["status"] == "queued"
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
 
+    def test_validate_compares_with_the_queues_limits(self, mine: Caller, scheduler: Scheduler) -> None:
+        """More time than a queue allows is refused before it is submitted, by the option or by its queue's limit."""
+        if not scheduler.does("validate"):
+            return
+        for name, limit in scheduler.other["queues"].items():
+            for wall_time, status in ((60, 200), (7200, 200 if limit is None or limit >= 7200 else 422)):
+                body = {
+                    "cluster": mine.cluster,
+                    "script": {"content": SLEEP},
+                    "options": {"queue_name": name, "wall_time": wall_time},
+                }
+                answer = mine.client("POST", "/api/v1/jobs?validate=true", body)
+                assert answer.status_code == status, (name, wall_time, answer.text)
+
     def test_a_cancelled_queued_task_is_known(self, mine: Caller, scheduler: Scheduler) -> None:
         """While its array is there; its siblings are as they were."""
         if "array" not in scheduler.options:
