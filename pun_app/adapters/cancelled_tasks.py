@@ -66,8 +66,9 @@ class CancelledTasks:
             if task is None:
                 raise
             return task
-        # Grid Engine's adapter tells for some seconds what the task was last.
-        return (self.task(job_id) or job) if job.status in (QUEUED, QUEUED_HELD) else job
+        # Grid Engine's adapter tells for some seconds what the task was last, or that it has ended somehow.
+        is_open = job.status in (QUEUED, QUEUED_HELD) or (job.status == COMPLETED and job.outcome is None)
+        return (self.task(job_id) or job) if is_open else job
 
     def task(self, job_id: str) -> Job | None:
         """The task as it was kept; None where it was not, or where its array is gone."""

@@ -122,7 +122,8 @@ class SgeAdapter(SchedulerAdapter):
         number, _, task = self.check_id(job_id).partition(".")
         listed = rows(self.ask(self._listing("prsz")), task).get(number, [])
         if any(one.native_state != "z" for one in listed):
-            job = details(self.ask(["qstat", "-xml", "-j", number]), whole_job(job_id, listed), task)
+            job = msgspec.structs.replace(whole_job(job_id, listed), id=job_id)
+            job = details(self.ask(["qstat", "-xml", "-j", number]), job, task)
             self._alive = {**dict(list(self._alive.items())[-_REMEMBERED:]), job_id: (time.monotonic(), job)}
             return job
         ended = [past.job for past in self._accounting(["-j", number], task)]

@@ -99,7 +99,7 @@ class SharedReads:
         found, age = self._picked(asked, fresh=fresh)
         missing = [job_id for job_id in asked if job_id not in found or _ended_somehow(found[job_id])]
         found |= self.adapter.unlisted(missing) if missing else {}
-        gone = [job_id for job_id in missing if job_id not in found]
+        gone = [job_id for job_id in missing if job_id not in found or _ended_somehow(found[job_id])]
         return {**found, **{job_id: task for job_id in gone if (task := self._cancelled.task(job_id))}}, age
 
     def history(self, period: Period) -> list[PastJob]:

@@ -81,6 +81,9 @@ def test_what_the_scheduler_tells_comes_first(adapter: Arrays) -> None:
     SharedReads(adapter).cancel("7_2")
     adapter.found["7_2"] = queued
     assert SharedReads(adapter).job("7_2")[0].outcome == "cancelled"
+    adapter.found["7_2"] = Job("7_2", status=COMPLETED)
+    assert SharedReads(adapter).job("7_2")[0].outcome == "cancelled"
+    assert SharedReads(adapter).several(["7_2", "7_3"])[0]["7_2"].outcome == "cancelled"
     adapter.found["7_2"] = Job("7_2", status=COMPLETED, outcome="failed")
     assert SharedReads(adapter).job("7_2")[0].outcome == "failed"
 
