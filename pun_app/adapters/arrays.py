@@ -1,29 +1,66 @@
-"""The indices of an array of jobs, for schedulers that take fewer forms of them than the API does."""
+"""The indices of an array of jobs: one grammar for all schedulers, checked before any of them sees it.
+
+What a scheduler makes of another expression differs: Torque's server crashes, LSF makes one plain job.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from pun_app.errors import Refused
 
-LARGEST = 100_000
-"""Jobs in one array: more than schedulers take as they are set up."""
+MAX_TASKS = 1_000_000
+"""Tasks in one array. More than any scheduler takes as it comes; each has its own limit below this one."""
+MAX_LISTED_TASKS = 100_000
+"""Tasks in an array for which every index is written out, since the scheduler has no form for its ranges."""
 
-_PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+GRAMMAR = (
+    "indices and ranges in ascending order, separated by commas, such as 0-9, 1,3,5-9:2 or 1-100%10 "
+    f"(the step after a colon and the limit after % are at least 1, and there are at most {MAX_TASKS:,} tasks)"
+)
+
+_PART = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
+_LIMIT = re.compile(r"[0-9]{1,9}")
 
 
-def indices(array: str) -> tuple[list[int], int | None]:
-    """The indices of ``1,3,5-9:2%4``, and how many of them may run at once. Raises Refused."""
-    given, _, at_once = array.partition("%")
-    found: list[int] = []
-    for part in given.split(","):
-        match = _PART.fullmatch(part)
-        if not match:
-            raise Refused(f"options.array: {part} is no index and no range")
-        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
-        if last < first or step == 0:
-            raise Refused(f"options.array: {part} is no range of indices")
-        found += range(first, last + 1, step)[: LARGEST + 1]
-        if len(found) > LARGEST:
-            raise Refused(f"options.array: no more than {LARGEST} jobs in one array")
-    return found, int(at_once) if at_once else None
+@dataclass(frozen=True)
+class Array:
+    """The ranges of an array, and how many of its tasks may run at once."""
+
+    ranges: tuple[range, ...]
+    at_once: int | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of tasks."""
+        return sum(map(len, self.ranges))
+
+    def indices(self) -> list[int]:
+        """Every index. Raises Refused for more than a command line can hold."""
+        if self.size > MAX_LISTED_TASKS:
+            raise Refused(
+                f"options.array: this scheduler takes each index by itself, and at most {MAX_LISTED_TASKS:,} of them"
+            )
+        return [index for part in self.ranges for index in part]
+
+
+def parse_array(text: str, option: str = "options.array") -> Array:
+    """Return the array of an expression. Raises Refused, with the grammar, for any other text."""
+    listed, has_limit, limit = text.partition("%")
+    at_once = int(limit) if _LIMIT.fullmatch(limit) else 0
+    if has_limit and at_once < 1:
+        raise Refused(f"{option}: %{limit} is no limit of at least 1; write {GRAMMAR}")
+    ranges: list[range] = []
+    for part in listed.split(","):
+        found = _PART.fullmatch(part)
+        if not found:
+            raise Refused(f"{option}: {part!r} is no index and no range; write {GRAMMAR}")
+        first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
+        if last < first or step < 1 or (ranges and first <= ranges[-1][-1]):
+            raise Refused(f"{option}: {part} does not ascend; write {GRAMMAR}")
+        ranges.append(range(first, last + 1, step))
+    array = Array(tuple(ranges), at_once or None)
+    if array.size > MAX_TASKS:
+        raise Refused(f"{option}: {array.size:,} tasks are too many; write {GRAMMAR}")
+    return array

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.directives import Asked, Directives, asked
 from pun_app.adapters.model import (
     DEPENDENCIES,
@@ -26,12 +27,19 @@ from pun_app.adapters.model import (
     Trial,
     whole_job,
 )
+from pun_app.adapters.native import Native
 from pun_app.errors import NotFound, NotSupported, Refused
 
 OPERATIONS = (
     "submit", "validate", "jobs", "job", "cancel", "hold", "release", "output", "history", "queues", "accounts", "info",
 )  # fmt: skip
 """What an adapter may do: the methods below, each of which answers NotSupported until it is written."""
+
+
+WITHOUT_OUTER_BLANKS = (
+    "job_name", "queue_name", "accounting_id", "qos", "reservation", "output_path", "error_path",
+)  # fmt: skip
+"""The names and paths of a submit, which neither begin nor end with a blank."""
 
 
 def by_id(job_id: str) -> tuple[tuple[int, ...], str]:
@@ -52,6 +60,8 @@ class Adapter:
     """What a script says to the command that submits; None where it says nothing."""
     wall_time_unit: ClassVar[int] = 1
     """Seconds to a multiple of which the scheduler rounds a wall time up."""
+    native: ClassVar[Native | None] = None
+    """How the command that submits reads options.native."""
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         self.cluster_id = cluster_id
@@ -68,7 +78,7 @@ class Adapter:
         return job_id.isascii() and bool(self.job_id.fullmatch(job_id))
 
     def check_options(self, request: JobRequest) -> None:
-        """Raise Refused for an option that this scheduler does not have, or a job to wait for that is none.
+        """Raise Refused for an option that this scheduler does not have, or whose value no scheduler should see.
 
         The first that every submit() does: an option is never dropped.
         """
@@ -82,6 +92,15 @@ class Adapter:
             for job_id in getattr(request, name):
                 if not self.is_id(job_id):
                     raise Refused(f"options.{name}: {job_id} is no job id of cluster {self.cluster_id}")
+        for name in WITHOUT_OUTER_BLANKS:
+            value = getattr(request, name)
+            if value is not None and value != value.strip():
+                # Some schedulers keep such blanks, some drop them, and some answers cannot tell.
+                raise Refused(f"options.{name}: {value!r} begins or ends with a blank; leave it out")
+        if request.array is not None:
+            parse_array(request.array)
+        if self.native is not None:
+            self.native.check(request.native)
 
     def requested(self, request: JobRequest) -> Asked:
         """What a submit asks for in all, its wall time as the scheduler makes it."""

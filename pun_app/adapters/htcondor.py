@@ -29,6 +29,7 @@ from pun_app.adapters.model import (
     Queue,
     whole_job,
 )
+from pun_app.adapters.native import CONDOR_SUBMIT
 from pun_app.adapters.scheduler import LATELY, LOOKING_UP, SchedulerAdapter
 from pun_app.errors import ApiError, NotFound, NotSupported, Refused, Unavailable
 
@@ -48,6 +49,7 @@ class HTCondorAdapter(SchedulerAdapter):
     waiting = "IDLE"
     job_id = re.compile(r"[1-9]\d{0,9}(\.\d{1,9})?")
     options = frozenset(OPTIONS) - {"nodes", "qos", "reservation", "after", "afterok", "afternotok", "afterany"}
+    native = CONDOR_SUBMIT
     programs = (
         "condor_submit", "condor_q", "condor_history", "condor_rm", "condor_hold", "condor_release", "condor_status",
         "condor_version",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pun_app.adapters.arrays import indices
+from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.htcondor_ads import OVER_TIME
 from pun_app.adapters.model import JobRequest
 from pun_app.errors import Refused
@@ -53,11 +53,11 @@ def description(request: JobRequest, mark: str, script: str, site: Mapping[str, 
     variables = dict(request.environment)
     queue = "queue 1"
     if request.array is not None:
-        tasks, at_once = indices(request.array)
+        array = parse_array(request.array)
         variables[TASK] = "$(index)"
-        queue = f"queue 1 index in ({' '.join(map(str, tasks))})"
-        if at_once:
-            lines["max_materialize"] = str(at_once)
+        queue = f"queue 1 index in ({' '.join(map(str, array.indices()))})"
+        if array.at_once:
+            lines["max_materialize"] = str(array.at_once)
     if variables:
         lines["environment"] = _environment(variables)
     return "".join(f"{key} = {value}\n" for key, value in {**lines, **site}.items()) + queue + "\n"
@@ -82,9 +82,13 @@ def script_file(content: str) -> Iterator[str]:
 
 
 def _literal(what: str, value: str) -> str:
-    """A value in a submit description, where ``$(…)`` is a macro, and a last backslash takes in the next line."""
-    if value.endswith("\\"):
-        raise Refused(f"{what}: HTCondor takes no backslash at the end")
+    """A value in a submit description, where ``$(…)`` is a macro, and a last backslash takes in the next line.
+
+    ``$$(…)`` is filled in once more where the job runs. The way to write it down, ``$$(DOLLARDOLLAR)``, would stand in
+    what HTCondor tells of the job.
+    """
+    if value.endswith("\\") or "$$" in value:
+        raise Refused(f"{what}: HTCondor takes neither $$ nor a backslash at the end")
     return value.replace("$", "$(DOLLAR)")
 
 

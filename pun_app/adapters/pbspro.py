@@ -24,6 +24,7 @@ from pun_app.adapters.model import (
     Period,
     Queue,
 )
+from pun_app.adapters.native import PBS_QSUB
 from pun_app.adapters.pbspro_answers import (
     JobAnswer,
     Jobs,
@@ -64,6 +65,7 @@ class PbsProAdapter(SchedulerAdapter):
     directives = PBS
     job_id = re.compile(r"\d{1,12}(\[\d{0,9}\])?(\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200})?")
     options = frozenset(OPTIONS) - {"qos"}
+    native = PBS_QSUB
     programs = ("qsub", "qselect", "qstat", "qdel", "qhold", "qrls", "pbsnodes")
     version_argv = ("qstat", "--version")
     version_pattern = r"pbs_version = (\S+)"

@@ -30,6 +30,7 @@ from pun_app.adapters.model import (
     Trial,
     whole_job,
 )
+from pun_app.adapters.native import SBATCH
 from pun_app.adapters.parse import RecordStream, records
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.adapters.slurm_jobs import (
@@ -80,6 +81,7 @@ class SlurmAdapter(SchedulerAdapter):
     wall_time_unit = 60
     job_id = re.compile(r"[1-9]\d{0,9}([_+]\d{1,9})?")
     options = frozenset(OPTIONS)
+    native = SBATCH
     programs = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo", "sacctmgr", "sshare")
     version_argv = ("sinfo", "--version")
     version_pattern = r"slurm\S* (\S+)"
@@ -116,7 +118,8 @@ class SlurmAdapter(SchedulerAdapter):
         return self._queue(keep, user=self.user, timeout=LOOKING_UP)
 
     def array_of(self, job_id: str) -> str:
-        return job_id.partition("_")[0]
+        # 123_4 is a task, and 123+1 a part of a heterogeneous job.
+        return re.split("[_+]", job_id)[0]
 
     def failure(self, output: Output) -> ApiError:
         return failure(self.said(output))

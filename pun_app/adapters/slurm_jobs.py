@@ -29,6 +29,7 @@ from pun_app.errors import NotFound, Refused, Unavailable
 STATUS: dict[str, tuple[str, str | None]] = {
     "PENDING": (QUEUED, None),
     "CONFIGURING": (QUEUED, None),
+    "EXPEDITING": (QUEUED, None),
     "REQUEUED": (QUEUED, None),
     "REQUEUE_FED": (QUEUED, None),
     "REQUEUE_HOLD": (QUEUED_HELD, None),

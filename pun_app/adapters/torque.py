@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from pun_app.adapters.arrays import indices
+from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.directives import PBS
 from pun_app.adapters.markup import Element, document, text_of
@@ -31,6 +31,7 @@ from pun_app.adapters.model import (
     Queue,
     whole_job,
 )
+from pun_app.adapters.native import TORQUE_QSUB
 from pun_app.adapters.parse import clock, number
 from pun_app.adapters.qsub import common_options, dependencies, environment, output_files
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter
@@ -60,6 +61,7 @@ class TorqueAdapter(SchedulerAdapter):
     waiting = "Q"
     job_id = re.compile(r"\d{1,12}(\[\d{0,9}\])?(\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200})?")
     options = frozenset(OPTIONS)
+    native = TORQUE_QSUB
     programs = ("qsub", "qselect", "qstat", "qdel", "qhold", "qrls", "pbsnodes")
     version_argv = ("qstat", "--version")
     version_pattern = r"[Vv]ersion:? (\S+)"
@@ -156,6 +158,7 @@ class TorqueAdapter(SchedulerAdapter):
 
 def submit_command(request: JobRequest) -> list[str]:
     """argv of a submit; the script goes to its standard input. Raises Refused. qsub(1B) of Torque."""
+    check_own_arrays(request)
     argv = ["qsub", "-d", request.workdir, *common_options(request)]
     if request.reservation is not None:
         argv += ["-W", f"x=advres:{request.reservation}"]
@@ -170,8 +173,17 @@ def _tasks(array: str) -> str:
     """Torque takes lists and ranges, but no steps."""
     if ":" not in array:
         return array
-    tasks, at_once = indices(array)
-    return ",".join(map(str, tasks)) + (f"%{at_once}" if at_once else "")
+    parsed = parse_array(array)
+    return ",".join(map(str, parsed.indices())) + (f"%{parsed.at_once}" if parsed.at_once else "")
+
+
+def check_own_arrays(request: JobRequest) -> None:
+    """Raise Refused for an array of the native options or of the script that would make Torque's server crash."""
+    for option, value in TORQUE_QSUB.options(request.native):
+        if option == "-t":
+            parse_array(value, "options.native: -t")
+    for value in re.findall(r"^#PBS\b.*?\s-t\s*([^\s-]\S*)", request.content, re.MULTILINE):
+        parse_array(value, "script.content: #PBS -t")
 
 
 def _nodes(request: JobRequest) -> list[str]:

@@ -169,12 +169,13 @@ def test_every_option_is_in_a_submit_or_refused(adapter: HTCondorAdapter) -> Non
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"array": "5-1"}, {"array": "1-9:0"}, {"array": "0-99999999"}, {"job_name": "a\\"}, {"environment": {"A": "1\n2"}}, {"environment": {"A": "$$(x)"}}],
-    ids=range(6),
+    [{"array": "5-1"}, {"array": "1-9:0"}, {"array": "0-99999999"}, {"job_name": "a\\"}, {"environment": {"A": "1\n2"}}, {"environment": {"A": "$$(x)"}},
+     {"job_name": "a$$(x)"}, {"job_name": "a$$"}, {"output_path": "/a/$$/o"}, {"error_path": "/$$(DOLLARDOLLAR)"}, {"workdir": "/a$$b"}],
+    ids=range(11),
 )  # fmt: skip
 def test_what_htcondor_cannot_have_is_refused(wrong: dict[str, Any]) -> None:
     """A last backslash would take in the next line of the description; $$ is filled in where the job runs."""
-    with pytest.raises(Refused, match="options"):
+    with pytest.raises(Refused, match="options|workdir"):
         described(replace(PLAIN, **wrong))
 
 

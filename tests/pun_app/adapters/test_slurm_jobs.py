@@ -213,6 +213,16 @@ def test_states_and_what_goes_with_them(changes: dict[str, str], expected: dict[
     assert {name: getattr(job, name) for name in expected} == expected
 
 
+def test_what_an_id_is_a_part_of() -> None:
+    adapter = SlurmAdapter("c", {"adapter": "slurm"})
+    assert [adapter.array_of(job_id) for job_id in ("7", "7_3", "7+1")] == ["7"] * 3
+
+
+def test_a_job_that_is_requeued_at_once_is_queued() -> None:
+    """Slurm 25.11 and later."""
+    assert STATUS["EXPEDITING"] == STATUS["REQUEUED"] == (QUEUED, None)
+
+
 def test_every_status_is_the_contracts() -> None:
     assert {status for status, _ in STATUS.values()} == {QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, COMPLETED}
     assert all((status == COMPLETED) == (outcome is not None) for status, outcome in STATUS.values())
