@@ -32,6 +32,7 @@ from pun_app.adapters.model import (
     Queue,
     Trial,
 )
+from pun_app.adapters.script import is_one_path
 from pun_app.errors import NotFound, Refused, Unavailable
 from pun_app.kept import folder_of_user
 
@@ -76,7 +77,10 @@ class LocalAdapter(Adapter):
                 name=request.job_name or "job",
                 workdir=request.workdir,
                 output=output,
-                error=_path(request, request.error_path, number) if request.error_path else output,
+                # Opened twice, a file would lose what one stream writes over the other.
+                error=_path(request, request.error_path, number)
+                if request.error_path and not is_one_path(request)
+                else output,
                 wall_time=request.wall_time,
                 state=HELD if request.hold else QUEUED,
                 submitted_at=int(time.time()),

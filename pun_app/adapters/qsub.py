@@ -7,6 +7,7 @@ import re
 
 from pun_app.adapters.model import DEPENDENCIES, JobRequest, OutputFiles
 from pun_app.adapters.scheduler import job_environment
+from pun_app.adapters.script import is_one_path
 from pun_app.errors import Refused
 
 _LETTERS = {"job_name": "-N", "queue_name": "-q", "accounting_id": "-A"}
@@ -21,11 +22,13 @@ def common_options(request: JobRequest) -> list[str]:
         value = getattr(request, field)
         if value is not None:
             argv += [option, value]
-    for option, path in (("-o", request.output_path), ("-e", request.error_path)):
+    # Two streams in one path are not one file: the errors would replace the output when the job has ended.
+    in_one = is_one_path(request)
+    for option, path in (("-o", request.output_path), ("-e", None if in_one else request.error_path)):
         if path is not None:
             # What stands before a colon is a host.
             argv += [option, f"localhost:{path}" if ":" in path else path]
-    if request.error_path is None and not _streams_are_given(request):
+    if in_one or (request.error_path is None and not _streams_are_given(request)):
         argv += ["-j", "oe"]
     if request.wall_time is not None:
         argv += ["-l", f"walltime={request.wall_time}"]

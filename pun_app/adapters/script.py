@@ -34,6 +34,14 @@ def in_workdir(request: JobRequest, directory: str, variable: str, product: str)
     return content
 
 
+def is_one_path(request: JobRequest) -> bool:
+    """Whether both streams are to go to the same path."""
+    if request.output_path is None or request.error_path is None:
+        return False
+    out, error = (os.path.join(request.workdir, path) for path in (request.output_path, request.error_path))
+    return os.path.normpath(out) == os.path.normpath(error)
+
+
 def interpreter(content: str) -> str | None:
     """The program of the first line, where it is a plain path (``#!/bin/bash``)."""
     first = content.partition("\n")[0].strip()

@@ -213,6 +213,12 @@ def test_what_a_submit_asks_for() -> None:
         assert part in text
     assert " -j " not in text
     assert submit_command(PLAIN) == ["qsub", "-f", "-j", "oe"]
+    # Of two files in one path the second would replace the first.
+    for error in ("/o", "/x/../o"):
+        one = submit_command(
+            replace(PLAIN, output_path="/o", error_path=error, content="#!/bin/sh\n#PBS -e /x\ntrue\n")
+        )
+        assert one == ["qsub", "-f", "-o", "/o", "-j", "oe"]
     assert "-j" not in submit_command(replace(PLAIN, content="#!/bin/sh\n#PBS -l ncpus=1 -e /x\ntrue\n"))
 
 
