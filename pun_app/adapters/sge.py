@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.directives import GRID_ENGINE
 from pun_app.adapters.groups import group_names
@@ -33,8 +34,9 @@ from pun_app.adapters.model import (
     Trial,
     whole_job,
 )
+from pun_app.adapters.native import SGE_QSUB
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
-from pun_app.adapters.script import interpreter, last_option
+from pun_app.adapters.script import interpreter, is_one_path, last_option
 from pun_app.adapters.sge_answers import cluster_info, details, mark_in, objects, past_jobs, queues_of, rows
 from pun_app.adapters.sge_streams import KnownStreams, Streams
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
@@ -55,7 +57,6 @@ _NO_SUCH_JOB = re.compile(
     r'job(-array)?( task)? "?[\d.]+"? does not exist|job id .* not found|Following jobs do not exist', re.I
 )
 _SUBMITTED = re.compile(r"(\d{1,10})(\.\d+-\d+:\d+)?")
-_ARRAY = re.compile(r"([1-9]\d*(?:-\d+(?::\d+)?)?)(?:%(\d+))?")
 _NAME = re.compile(r"(?!\d)[!-~]+")
 
 
@@ -67,6 +68,7 @@ class SgeAdapter(SchedulerAdapter):
     directives = GRID_ENGINE
     job_id = re.compile(r"[1-9]\d{0,9}(\.[1-9]\d{0,8})?")
     options = frozenset(OPTIONS) - {"nodes", "gpus", "qos", "after", "afterok", "afternotok"}
+    native = SGE_QSUB
     programs = ("qsub", "qstat", "qacct", "qdel", "qhold", "qrls", "qconf", "qhost")
     version_argv = ("qstat", "-help")
     cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
@@ -100,10 +102,11 @@ class SgeAdapter(SchedulerAdapter):
     def marked(self, mark: str) -> list[Job]:
         listed = rows(self.ask(self._listing("prs"), timeout=LOOKING_UP))
         # Each is a command; what was just submitted is among the latest.
-        for number in sorted(listed, key=int, reverse=True)[:_LATEST]:
-            if mark_in(self.ask(["qstat", "-xml", "-j", number], timeout=LOOKING_UP), mark):
-                return [whole_job(number, listed[number])]
-        return []
+        return [
+            whole_job(number, listed[number])
+            for number in sorted(listed, key=int, reverse=True)[:_LATEST]
+            if mark_in(self.ask(["qstat", "-xml", "-j", number], timeout=LOOKING_UP), mark)
+        ]
 
     def failure(self, output: Output) -> ApiError:
         said = re.sub(r"^Unable to run job: |(; )?Exiting\.$", "", self.said(output)).strip()
@@ -122,6 +125,7 @@ class SgeAdapter(SchedulerAdapter):
         number, _, task = self.check_id(job_id).partition(".")
         listed = rows(self.ask(self._listing("prsz")), task).get(number, [])
         if any(one.native_state != "z" for one in listed):
+            # A row has the number of the array, whose id would make every change one of all its tasks.
             job = msgspec.structs.replace(whole_job(job_id, listed), id=job_id)
             job = details(self.ask(["qstat", "-xml", "-j", number]), job, task)
             self._alive = {**dict(list(self._alive.items())[-_REMEMBERED:]), job_id: (time.monotonic(), job)}
@@ -134,8 +138,8 @@ class SgeAdapter(SchedulerAdapter):
                 return seen[1]
             raise NotFound("Job not found")
         # Until it stands in the accounting file it is known that it has ended, not how.
-        job = whole_job(job_id, ended or listed)
-        return msgspec.structs.replace(job, outcome="cancelled") if not ended and number in self._never_ran else job
+        job = msgspec.structs.replace(whole_job(job_id, ended or listed), id=job_id)
+        return msgspec.structs.replace(job, outcome="cancelled") if not ended and job_id in self._never_ran else job
 
     def submit(self, request: JobRequest) -> Job:
         job = super().submit(request)
@@ -173,7 +177,7 @@ class SgeAdapter(SchedulerAdapter):
             number, _, task = job_id.partition(".")
             listed = rows(text, task).get(number, []) if task else []
             if listed:
-                alive[job_id] = whole_job(job_id, listed)
+                alive[job_id] = msgspec.structs.replace(whole_job(job_id, listed), id=job_id)
         return {**alive, **self.picked([past.job for past in self._accounting(["-j"])], job_ids)}
 
     def cancel(self, job_id: str) -> None:
@@ -287,14 +291,15 @@ class SgeAdapter(SchedulerAdapter):
 
 def _streams(request: JobRequest) -> list[str]:
     argv = []
+    in_one = is_one_path(request)
     for field, option in (("output_path", "-o"), ("error_path", "-e")):
         path = getattr(request, field)
-        if path is not None:
+        if path is not None and not (in_one and option == "-e"):
             if re.search("[:,]", path):
                 raise Refused(f"options.{field}: Grid Engine takes no path with a colon or a comma in it")
             argv += [option, path]
     own = last_option(request, "#$", "-e") or last_option(request, "#$", "-j")
-    if request.error_path is None and not own and not {"-e", "-j"} & set(request.native):
+    if in_one or (request.error_path is None and not own and not {"-e", "-j"} & set(request.native)):
         argv += ["-j", "y"]
     return argv
 
@@ -302,10 +307,11 @@ def _streams(request: JobRequest) -> list[str]:
 def _tasks(request: JobRequest) -> list[str]:
     if request.array is None:
         return []
-    given = _ARRAY.fullmatch(request.array)
-    if not given:
+    array = parse_array(request.array)
+    if len(array.ranges) > 1 or array.ranges[0].start < 1:
         raise Refused("options.array: Grid Engine takes one range, from 1 or more, such as 1-9, 1-9:2 or 1-100%10")
-    return ["-t", given[1], *(["-tc", given[2]] if given[2] else [])]
+    tasks = request.array.partition("%")[0]
+    return ["-t", tasks, *(["-tc", str(array.at_once)] if array.at_once else [])]
 
 
 def _shell(request: JobRequest) -> list[str]:

@@ -23,7 +23,7 @@ from pun_app.adapters.model import (
     PastJob,
     Queue,
 )
-from pun_app.adapters.parse import clock, ctime, iso_time, number, size, word
+from pun_app.adapters.parse import clock, ctime, iso_time, number, size, utc_time, word
 
 OVER_TIME = 37
 """``failed`` of a job that was ended for its h_rt or s_rt. sge_status(5)."""
@@ -33,6 +33,16 @@ SIGKILL = 137
 """The exit status that qdel, and a limit, leave."""
 
 PRODUCT = "Grid Engine"
+
+IN_ERROR = (
+    "Grid Engine could not start the job and does not try again: cancel it, and submit it without the cause, which "
+    "native_reason names"
+)
+"""Why a job in the state E of qstat(1) cannot start. The state lasts until somebody clears it (qmod -cj)."""
+
+_OF_EACH_RECORD = {"jobnumber", "failed", "exit_status", "end_time", "maxvmem"}
+_AMERICAN = re.compile(r"(\d\d)/(\d\d)/(\d{4}) (\d\d):(\d\d):(\d\d)(?:\.\d+)?")
+_YEAR_5138 = 100_000_000_000
 
 
 def rows(text: str, task: str = "") -> dict[str, list[Job]]:
@@ -75,6 +85,8 @@ def _job(row: Element) -> Job:
         started_at=started,
         wallclock_time=max(0, int(time.time()) - started) if started is not None else 0,
         wallclock_limit=clock(limits.get("h_rt", "")),
+        can_start=False if "E" in state else None,
+        reason=IN_ERROR if "E" in state else None,
     )
 
 
@@ -96,16 +108,19 @@ def details(text: str, job: Job, task: str) -> Job:
     found = answer.find("djob_info/element")
     if found is None:
         return job
-    starts = [
-        number(text_of(one, "JAT_start_time"))
+    tasks = [
+        one
         for one in found.iter("ulong_sublist")
-        if not task or text_of(one, "JAT_task_number") == task
+        if one.find("JAT_task_number") is not None and (not task or text_of(one, "JAT_task_number") == task)
     ]
-    reasons = [(message.text or "").strip() for message in answer.iter("MES_message")]
+    starts = [epoch(text_of(one, "JAT_start_time")) for one in tasks]
+    # What went wrong at a start stands with the task, why the scheduler passes a job by with the answer as a whole.
+    errors = [message for one in tasks for message in one.iter("QIM_message")] if job.can_start is False else []
+    reasons = [(message.text or "").strip() for message in (*errors, *answer.iter("MES_message"))]
     started = min((start for start in starts if start), default=job.started_at)
     return msgspec.structs.replace(
         job,
-        submitted_at=number(text_of(found, "JB_submission_time")),
+        submitted_at=epoch(text_of(found, "JB_submission_time")),
         started_at=started,
         native_reason="; ".join(dict.fromkeys(reasons))[:1000] or None,
         account=word(text_of(found, "JB_project")),
@@ -131,29 +146,51 @@ def objects(text: str) -> list[dict[str, str]]:
 
 
 def past_jobs(text: str, user: str, task: str = "") -> list[PastJob]:
-    """The user's records in the answer of ``qacct -j``. The last line is whole, or the record is left out."""
+    """The user's records in the answer of ``qacct -j``, without one that was cut off."""
+    whole_lines = text[: text.rfind("\n") + 1]
     return [
         _past_job(record)
-        for record in objects(text)
-        if record.get("owner") == user and "category" in record and task in ("", record.get("taskid"))
+        for record in objects(whole_lines)
+        if record.get("owner") == user and record.keys() >= _OF_EACH_RECORD and task in ("", record.get("taskid"))
     ]
+
+
+def when(text: str, now: int) -> int | None:
+    """Unix seconds of a time in the accounting file's answer, which each descendant of Grid Engine writes in its own
+    form: ``Mon Nov 23 05:41:13 2026``, ``2026-11-23 05:41:13.123456``, or ``11/23/2026 05:41:13.123``.
+    """
+    american = _AMERICAN.fullmatch(text.strip())
+    if american:
+        month, day, year, *clock_time = (int(part) for part in american.groups())
+        return utc_time(year, month, day, *clock_time)
+    return iso_time(text.strip().replace(" ", "T", 1)) or ctime(text, now)
+
+
+def epoch(text: str) -> int | None:
+    """Unix seconds of a number of seconds, milliseconds or microseconds, as the descendant has it."""
+    value = number(text)
+    while value is not None and value >= _YEAR_5138:
+        value //= 1000
+    return value
 
 
 def _past_job(record: dict[str, str]) -> PastJob:
     now = int(time.time())
-    asked = dict(pair.split("=", 1) for pair in re.findall(r"\b(?:h_rt|h_vmem)=[^ ,]+", record["category"]))
+    given = record.get("category") or record.get("submit_cmd_line", "")
+    asked = dict(pair.split("=", 1) for pair in re.findall(r"\b(?:h_rt|h_vmem)=[^ ,]+", given))
     failed = number(record.get("failed", "").partition(" ")[0]) or 0
     status = number(record.get("exit_status", "").partition(" ")[0])
     ran, limit = clock(record.get("ru_wallclock", "")), clock(asked.get("h_rt", ""))
     slots = number(record.get("slots", "")) or 1
+    deleted_by = record.get("deleted_by")
     used, allowed = size(record.get("maxvmem", "")), size(asked.get("h_vmem", ""))
     allowed = None if allowed is None else allowed * slots
     if failed == OVER_TIME or (failed == KILLED and limit is not None and ran is not None and ran >= limit):
         outcome = "timed_out"
     elif failed == KILLED and allowed is not None and used is not None and used >= allowed:
         outcome = "out_of_memory"
-    elif failed == KILLED and status == SIGKILL:
-        # qdel; nothing tells it from a job that killed itself.
+    elif failed == KILLED and ((deleted_by is None and status == SIGKILL) or deleted_by not in (None, "", "NONE")):
+        # qdel. Only some descendants tell it from a job that killed itself.
         outcome = "cancelled"
     else:
         outcome = "succeeded" if not failed and status == 0 else "failed"
@@ -168,9 +205,9 @@ def _past_job(record: dict[str, str]) -> PastJob:
         exit_code=status if outcome in ("succeeded", "failed") else None,
         queue=record.get("qname"),
         account=word(record.get("project", "").replace("NONE", "")),
-        submitted_at=ctime(record.get("qsub_time", ""), now),
-        started_at=ctime(record.get("start_time", ""), now),
-        ended_at=ctime(record.get("end_time", ""), now),
+        submitted_at=when(record.get("qsub_time", ""), now),
+        started_at=when(record.get("start_time", ""), now),
+        ended_at=when(record.get("end_time", ""), now),
         wallclock_time=ran,
         wallclock_limit=limit,
     )

@@ -46,7 +46,8 @@ class Streams(msgspec.Struct, frozen=True):
         path = re.sub(r"\$(\w+)", lambda found: values.get(found[1], found[0]), path)
         if "$" in path:
             return None  # On which host it will run, or has, nobody knows here.
-        whole = os.path.join(self.folder, path)
+        # Where the job runs, ~ is the user's home, and ~name another one's.
+        whole = os.path.join(self.folder, os.path.expanduser(path))
         return os.path.join(whole, default) if not path or os.path.isdir(whole) else whole
 
 

@@ -12,7 +12,7 @@ import pytest
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
 from pun_app.adapters.sge import SgeAdapter
-from pun_app.adapters.sge_answers import cluster_info, objects, past_jobs, queues_of, rows
+from pun_app.adapters.sge_answers import cluster_info, epoch, objects, past_jobs, queues_of, rows, when
 from pun_app.adapters.sge_streams import KnownStreams, streams_of
 from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import answers, options_of
@@ -172,6 +172,118 @@ def test_what_a_failure_means(adapter: SgeAdapter, said: str, kind: type[Excepti
     assert "Exiting" not in error.message
 
 
+TASKS = listed(row("r", more="<tasks>1</tasks>"), row("qw", more="<tasks>2-4:1</tasks>"))
+DETAILS = "<detailed_job_info><djob_info><element><JB_owner>alice</JB_owner></element></djob_info></detailed_job_info>"
+
+
+@pytest.mark.parametrize(
+    ("change", "job_id", "command"),
+    [("cancel", "7.1", "qdel"), ("cancel", "7.2", "qdel"), ("hold", "7.3", "qhold"), ("cancel", "7", "qdel")],
+)
+def test_a_change_is_of_the_task_that_was_named(adapter: SgeAdapter, change: str, job_id: str, command: str) -> None:
+    ran = answers(adapter, Output(0, TASKS, ""), Output(0, DETAILS, ""), Output(0, "", ""))
+    getattr(adapter, change)(job_id)
+    assert ran[-1] == [command, job_id]
+
+
+def test_a_release_is_of_the_task_that_was_named(adapter: SgeAdapter) -> None:
+    held = listed(row("hqw", more="<tasks>1-4:1</tasks>"))
+    ran = answers(adapter, Output(0, held, ""), Output(0, DETAILS, ""), Output(0, "", ""))
+    assert adapter.release("7.4") == QUEUED
+    assert ran[-1] == ["qrls", "7.4"]
+
+
+def test_a_task_has_its_own_id(adapter: SgeAdapter) -> None:
+    """Alone, among many, and when it has ended."""
+    answers(adapter, Output(0, TASKS, ""), Output(0, DETAILS, ""))
+    assert adapter.job("7.3").id == "7.3"
+    answers(adapter, Output(0, TASKS, ""), Output(1, "", "error: job id 7 not found"))
+    assert {name: job.id for name, job in adapter.unlisted(["7.1", "7.3"]).items()} == {"7.1": "7.1", "7.3": "7.3"}
+    answers(adapter, Output(0, listed(row("z", more="<tasks>5</tasks>")), ""), Output(0, record("6"), ""))
+    assert adapter.job("7.5").id == "7.5"
+
+
+def test_a_job_in_error_says_why_and_that_it_cannot_start(adapter: SgeAdapter) -> None:
+    """The reason stands with the task, as 8.1.9 prints it."""
+    detailed = (
+        "<detailed_job_info><djob_info><element><JB_ja_tasks><ulong_sublist><JAT_task_number>1</JAT_task_number><JAT_message_list>"
+        "<ulong_sublist><QIM_type>1</QIM_type><QIM_message>error: can&apos;t open output file &quot;/x&quot;</QIM_message></ulong_sublist>"
+        "</JAT_message_list></ulong_sublist><ulong_sublist><JAT_task_number>2</JAT_task_number><JAT_message_list><ulong_sublist>"
+        "<QIM_message>another task's</QIM_message></ulong_sublist></JAT_message_list></ulong_sublist></JB_ja_tasks></element></djob_info>"
+        "<messages><element><SME_message_list><element><MES_message>Job is in error state</MES_message></element></SME_message_list>"
+        "</element></messages></detailed_job_info>"
+    )
+    answers(adapter, Output(0, listed(row("Eqw", more="<tasks>1-2:1</tasks>")), ""), Output(0, detailed, ""))
+    job = adapter.job("7.1")
+    assert (job.status, job.native_state, job.can_start) == (QUEUED, "Eqw", False)
+    assert job.native_reason == 'error: can\'t open output file "/x"; Job is in error state'
+    assert job.reason and "cannot" not in job.reason and "cancel it" in job.reason
+    answers(adapter, Output(0, listed(row("Eqw"), row("qw", 8)), ""))
+    assert [(job.can_start, bool(job.reason)) for job in adapter.jobs()] == [(False, True), (None, False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("Mon Nov 23 05:41:13 2026", 1795412473), ("2026-11-23 05:41:13.123456", 1795412473), ("2026-11-23T05:41:13", 1795412473),
+     ("11/23/2026 05:41:13.123", 1795412473), ("11/23/2026 05:41:13", 1795412473), ("-/-", None), ("13/40/2026 05:41:13", None), ("", None)],
+)  # fmt: skip
+def test_times_of_grid_engine_and_its_descendants(text: str, seconds: int | None) -> None:
+    """Son of Grid Engine and Univa before 8.2, Open Cluster Scheduler 9, Altair."""
+    assert when(text, 1795461000) == seconds
+
+
+@pytest.mark.parametrize("text", ["1795412473", "1795412473123", "1795412473123456"])
+def test_numbers_of_seconds_and_of_their_parts(text: str) -> None:
+    assert epoch(text) == 1795412473
+    assert (epoch("0"), epoch(""), epoch("-1")) == (0, None, None)
+
+
+OCS_RECORD = """==============================================================
+qname                              all.q
+owner                              alice
+jobname                            sleep
+jobnumber                          7
+taskid                             undefined
+pe_taskid                          NONE
+account                            sge
+qsub_time                          2026-11-23 05:41:13.123456
+submit_cmd_line                    qsub -l h_rt=60 -terse
+start_time                         2026-11-23 05:41:14.000001
+end_time                           2026-11-23 05:41:24.999999
+granted_pe                         NONE
+slots                              1
+failed                             {failed}
+exit_status                        {status}
+{more}ru_wallclock                       10
+wallclock                          10.734
+cpu                                5.250
+maxvmem                            3145728
+maxrss                             1048576
+"""
+
+
+@pytest.mark.parametrize(
+    ("failed", "status", "more", "outcome"),
+    [("0    ", "0", "", "succeeded"), ("100 : assumedly after job", "137", "deleted_by                         alice\n", "cancelled"),
+     ("100 : assumedly after job", "137", "", "cancelled"), ("100 : assumedly after job", "137", "deleted_by                 NONE\n", "failed")],
+)  # fmt: skip
+def test_a_record_of_open_cluster_scheduler(failed: str, status: str, more: str, outcome: str) -> None:
+    """It has no line of a category, its columns are wider, its times have microseconds."""
+    (past,) = past_jobs(OCS_RECORD.format(failed=failed, status=status, more=more), "alice")
+    assert (past.job.id, past.job.outcome, past.job.wallclock_limit) == ("7", outcome, 60)
+    assert (past.job.submitted_at, past.job.started_at, past.job.ended_at) == (1795412473, 1795412474, 1795412484)
+    assert (past.cpu_time, past.memory_used) == (5, 3145728)
+    assert past_jobs(OCS_RECORD.format(failed=failed, status=status, more=more)[:-40], "alice") != []
+    assert past_jobs(OCS_RECORD.format(failed=failed, status=status, more=more)[:-90], "alice") == []
+
+
+def test_the_same_path_for_both_streams_is_one_stream(adapter: SgeAdapter) -> None:
+    for error in ("/o", "/x/../o"):
+        argv = submitted(adapter, replace(PLAIN, output_path="/o", error_path=error))
+        assert "-e" not in argv and argv[argv.index("-j") + 1] == "y"
+    assert "-j" not in submitted(adapter, replace(PLAIN, output_path="/o", error_path="/e"))
+
+
 def test_history_of_a_cell_without_records(adapter: SgeAdapter) -> None:
     answers(adapter, Output(1, "", "/x/default/common/accounting: No such file or directory"))
     assert adapter.history(Period(0, 100)) == []
@@ -278,7 +390,7 @@ def test_a_lost_submit_is_looked_for_among_the_latest(adapter: SgeAdapter) -> No
     """Each is a command: not among all of a thousand."""
     context = "<d><JB_context><context_list><VA_variable>PUNWAY</VA_variable><VA_value>m</VA_value></context_list></JB_context></d>"
     many = Output(0, listed(*(row("qw", number) for number in range(1, 1000))), "")
-    answers(adapter, many, Output(0, "<d></d>", ""), Output(0, context, ""))
+    answers(adapter, many, Output(0, "<d></d>", ""), Output(0, context, ""), *[Output(0, "<d></d>", "")] * 18)
     assert [job.id for job in adapter.marked("m")] == ["998"]
     ran = answers(adapter, many, *[Output(0, "<d></d>", "")] * 20)
     assert adapter.marked("m") == []
@@ -297,8 +409,9 @@ STREAMS = """<detailed_job_info><djob_info><element><JB_owner>h</JB_owner><JB_me
         ("$JOB_NAME.$TASK_ID", "/x/$JOB_ID", "/w", "false", 128, "3", ("/w/STDIN.3", "/x/7")),
         ("/", "$HOSTNAME.e", "/w", "false", 0, "", ("/STDIN.o7", None)),
         ("$HOME/$USER", "", "/w", "true", 0, "", ("/home/h/h", "/home/h/h")),
+        ("~/t.out", "~nobody-of-that-name/e", "/w", "false", 0, "", ("/home/h/t.out", "/w/~nobody-of-that-name/e")),
     ],
-    ids=["neither", "tasks", "variables", "folder and host", "home"],
+    ids=["neither", "tasks", "variables", "folder and host", "home", "tilde"],
 )
 def test_where_streams_go(
     monkeypatch: pytest.MonkeyPatch, out: str, err: str, cwd: str, joined: str, kind: int, task: str, expected: Any
