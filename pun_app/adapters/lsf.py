@@ -14,9 +14,12 @@ from typing import Any
 
 import msgspec
 
+from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.directives import LSF
 from pun_app.adapters.lsf_answers import (
+    BY_RUNLIMIT,
+    BY_SIGNAL,
     Story,
     past_job,
     records,
@@ -26,8 +29,9 @@ from pun_app.adapters.lsf_answers import (
 )
 from pun_app.adapters.lsf_site import cluster_info, default_queues, queues_of
 from pun_app.adapters.model import OPTIONS, ClusterInfo, Job, JobRequest, OutputFiles, PastJob, Period, Queue, whole_job
+from pun_app.adapters.native import BSUB
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
-from pun_app.adapters.script import last_option
+from pun_app.adapters.script import is_one_path, last_option
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 FIELDS = (
@@ -49,7 +53,6 @@ _UNREACHABLE = re.compile(
 _NO_SUCH_JOB = re.compile(r"Job <[^>]*> is not found|No matching job found|Illegal job ID", re.I)
 _NO_JOBS = re.compile(r"No (unfinished |suspended |finished |matching )?job(s)? found", re.I)
 _SUBMITTED = re.compile(r"^Job <(\d+)> is submitted to ", re.M)
-_ARRAY = re.compile(r"([1-9][\d,:-]*)(%\d+)?")
 _CONDITIONS = {"after": "started", "afterok": "done", "afternotok": "exit", "afterany": "ended"}
 _DAY = 24 * 60 * 60
 _EARLIEST = 725_846_400
@@ -64,9 +67,11 @@ class LsfAdapter(SchedulerAdapter):
     waiting = "PEND"
     directives = LSF
     wall_time_unit = 60
+    repeated = re.compile(r"still trying|retrying", re.I)
     # Never 0: to bkill, bstop and their like that is every job of the user.
     job_id = re.compile(r"[1-9]\d{0,9}(\[[1-9]\d{0,8}\])?")
     options = frozenset(OPTIONS) - {"qos"}
+    native = BSUB
     programs = ("bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bqueues", "bparams", "bhosts", "lsid")
     version_argv = ("lsid", "-V")
     cancelling, holding, releasing = ("bkill",), ("bstop",), ("bresume",)
@@ -77,6 +82,8 @@ class LsfAdapter(SchedulerAdapter):
         folders = {f"LSF_{key.upper()}": str(job[key]) for key in keys if job.get(key)}
         if job.get("bindir"):
             job = {"bin": job["bindir"], **job}
+        # By itself bsub asks again every ten seconds while LSF does not answer, and each attempt may become a job.
+        folders["LSB_NTRIES"] = "1"
         # The commands write and read times of their own zone, and without a year. In UTC no hour comes twice.
         super().__init__(cluster_id, job, folders, {"TZ": "UTC", "LSB_DISPLAY_YEAR": "Y"})
         self._cluster = ["-m", str(job["cluster"])] if job.get("cluster") else []
@@ -88,6 +95,8 @@ class LsfAdapter(SchedulerAdapter):
 
     def send(self, request: JobRequest, mark: str) -> Output:
         environment = job_environment(request, "bsub")
+        if request.array is not None:
+            self._check_array_size(request.array)
         argv = self.aimed(submit_command(request, mark, self._memory_units()))
         # The directory that bsub runs in is the job's; -cwd is not in every LSF.
         return self.submitting.run(argv, request.content, environment=environment, cwd=request.workdir)
@@ -123,7 +132,7 @@ class LsfAdapter(SchedulerAdapter):
             # How they ended is known to the long answer alone.
             ended = {story.id: story for story in stories(self._told(["-d", "-u", self.user]))}
             jobs = [told(job, ended[job.id]) if job.outcome is None and job.id in ended else job for job in jobs]
-        return jobs
+        return self._with_who_ended_them(jobs)
 
     def job(self, job_id: str) -> Job:
         jobs = [job for job in self._listed([self.check_id(job_id)]) if job.owner == self.user]
@@ -132,9 +141,34 @@ class LsfAdapter(SchedulerAdapter):
         if len(jobs) == 1 or any(job.native_state == "EXIT" and job.outcome is None for job in jobs):
             more = {story.id: story for story in stories(self._told([job_id]))}
             jobs = [told(job, more[job.id]) if job.id in more else job for job in jobs]
+        jobs = self._with_who_ended_them(jobs)
         if len(jobs) > 1:
             jobs[0] = msgspec.structs.replace(jobs[0], name=re.sub(r"\[\d+\]$", "", jobs[0].name or ""))
         return whole_job(job_id, jobs)
+
+    def _with_who_ended_them(self, jobs: list[Job]) -> list[Job]:
+        """The jobs, where this LSF does not tell why it ended one: a script may end with the same exit codes."""
+        unclear = [job for job in jobs if job.outcome == "failed" and (job.exit_code or 0) > BY_SIGNAL]
+        if not unclear or "exit_reason" in (self._fields or ()):
+            return jobs
+        ids = list(dict.fromkeys(self.array_of(job.id) for job in unclear))
+        ended = {past.job.id: past.job for past in self._past(ids)}
+        return [
+            msgspec.structs.replace(job, outcome=ended[job.id].outcome, exit_code=ended[job.id].exit_code)
+            if job in unclear and job.id in ended
+            else job
+            for job in jobs
+        ]
+
+    def _check_array_size(self, text: str) -> None:
+        """Raise Refused for more tasks than this LSF takes: some make one plain job of them. bparams(1)."""
+        try:
+            found = re.search(r"MAX_JOB_ARRAY_SIZE\s*=\s*(\d+)", self.ask(["bparams", "-l"]))
+        except Unavailable as error:
+            raise NotStarted(error.message) from error
+        size = parse_array(text).size
+        if found and size > int(found[1]):
+            raise Refused(f"options.array: LSF takes at most {found[1]} tasks in one array here, not {size}")
 
     def output(self, job_id: str) -> OutputFiles:
         mine: list[Story] = []
@@ -147,16 +181,22 @@ class LsfAdapter(SchedulerAdapter):
         return mine[0].output
 
     def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        text = self._printed(self.run(["bhist", "-l", "-a", "-n", "0", *job_ids]))
-        return self.picked([past_job(story).job for story in stories(text) if story.user == self.user], job_ids)
+        return self.picked([past.job for past in self._past(job_ids)], job_ids)
 
     def history(self, period: Period) -> list[PastJob]:
         latest = time.time() + _DAY
         ends = [min(max(when, _EARLIEST), latest) for when in (period.start, period.end + 60)]
         days = [time.strftime("%Y/%m/%d/%H:%M", time.gmtime(when)) for when in ends]
-        argv = ["bhist", "-l", "-a", "-n", "0", "-u", self.user, "-C", ",".join(days)]
-        past = [past_job(story) for story in stories(self._printed(self.run(argv))) if story.user == self.user]
-        return [one for one in past if period.holds(one.job)]
+        return [past for past in self._past(["-u", self.user, "-C", ",".join(days)]) if period.holds(past.job)]
+
+    def _past(self, chosen: Sequence[str]) -> list[PastJob]:
+        """The user's jobs in LSF's history."""
+        text = self._printed(self.run(["bhist", "-l", "-a", "-n", "0", *chosen]))
+        mine = [story for story in stories(text) if story.user == self.user]
+        limits: dict[str, int | None] = {}
+        if any(story.exit_code == BY_RUNLIMIT and story.limit is None and not story.reason for story in mine):
+            limits = {queue.name: queue.time_limit for queue in self.queues()}
+        return [past_job(story, limits) for story in mine]
 
     def queues(self) -> list[Queue]:
         default = default_queues(self.ask(["bparams"]))
@@ -227,9 +267,10 @@ def submit_command(request: JobRequest, mark: str, units: tuple[float, float]) -
     name = request.job_name
     if request.array is not None:
         name = f"{name or 'array'}{_elements(request.array)}"
+    in_one = is_one_path(request) and not any(last_option(request, "#BSUB", option) for option in ("-e", "-eo"))
     for option, value in (
         ("-J", name), ("-q", request.queue_name), ("-P", request.accounting_id), ("-U", request.reservation),
-        ("-e", request.error_path),
+        ("-e", None if in_one else request.error_path),
     ):  # fmt: skip
         if value is not None:
             argv += [option, value]
@@ -250,10 +291,10 @@ def submit_command(request: JobRequest, mark: str, units: tuple[float, float]) -
 
 def _elements(array: str) -> str:
     """``[1-9:2]%5``. Checked here: of a list that it does not like volclava makes a job that is no array."""
-    found = _ARRAY.fullmatch(array)
-    if not found or re.search(r"(^|,)0", array):
+    if parse_array(array).ranges[0].start < 1:
         raise Refused("options.array: LSF takes elements from 1 on, such as 1-9, 1,3,5-9:2 or 1-100%10")
-    return f"[{found[1]}]{found[2] or ''}"
+    elements, has_limit, limit = array.partition("%")
+    return f"[{elements}]{has_limit}{limit}"
 
 
 def _output(request: JobRequest) -> list[str]:

@@ -9,8 +9,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -42,8 +43,9 @@ TERMINATIONS = {
 }  # fmt: skip
 """``TERM_…``: why LSF ended a job (bacct(1), Termination reasons)."""
 
-BY_BKILL, BY_RUNLIMIT = 130, 140
-"""Exit codes of a job that LSF ended by SIGINT or by SIGUSR2, where it tells no reason."""
+BY_SIGNAL, BY_RUNLIMIT = 128, 140
+"""Above the first are the exit codes of jobs that a signal ended; the second is SIGUSR2, by which LSF ends a job at its
+run limit. A script may end with them by itself."""
 
 _SHORT = re.compile(r"(\d\d)/(\d\d)-(\d\d):(\d\d):(\d\d)")
 _ROW = re.compile(
@@ -128,8 +130,16 @@ def _ended(job: Job, code: int | None, reason: str) -> Job:
         outcome = TERMINATIONS.get(term[1], "failed")
     else:
         # Without a code it was killed before it began.
-        outcome = {None: "cancelled", BY_BKILL: "cancelled", BY_RUNLIMIT: "timed_out"}.get(code, "failed")
+        outcome = "cancelled" if code is None else "timed_out" if _is_over_time(job, code) else "failed"
     return msgspec.structs.replace(job, outcome=outcome, exit_code=code if outcome == "failed" else None)
+
+
+def _is_over_time(job: Job, code: int | None) -> bool:
+    """Whether a job has the exit code of one that LSF ended for its run limit, and ran as long as that."""
+    if code != BY_RUNLIMIT or job.wallclock_limit is None or job.started_at is None or job.ended_at is None:
+        return False
+    # Its time in seconds was rounded twice.
+    return job.ended_at - job.started_at >= job.wallclock_limit - 2
 
 
 @dataclass(frozen=True)
@@ -266,8 +276,8 @@ def told(job: Job, story: Story) -> Job:
     return _ended(more, story.exit_code, story.reason) if status == COMPLETED and job.outcome is None else more
 
 
-def past_job(story: Story) -> PastJob:
-    """A job that bhist tells of. One that was killed by its owner is said to have been."""
+def past_job(story: Story, limits: Mapping[str, int | None] = MappingProxyType({})) -> PastJob:
+    """A job that bhist tells of, with who ended it. ``limits`` are the queues', for a job without one of its own."""
     done = "Done successfully" in story.text
     started, ended = story.started, story.ended
     job = told(
@@ -278,6 +288,7 @@ def past_job(story: Story) -> PastJob:
             native_state="DONE" if done else "EXIT" if ended is not None else None,
             queue=story.queue,
             wallclock_time=max(0, ended - started) if started is not None and ended is not None else 0,
+            wallclock_limit=limits.get(story.queue or ""),
         ),
         story,
     )

@@ -69,7 +69,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
     ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
     set once it has ended, and is one of OUTCOMES. ``can_start`` is False for a queued job that the scheduler will never
-    start as things are, and ``reason`` says why in words; otherwise both are None.
+    start as things are, and ``reason`` says why in words; otherwise both are None. ``reason`` also tells of a submit
+    that made several jobs.
     A Struct, as a list may hold ten thousand; and none that the collector of garbage looks at, as nothing in it can
     refer to it.
     """

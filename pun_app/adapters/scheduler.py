@@ -14,7 +14,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pun_app.adapters.base import Adapter
+import msgspec
+
+from pun_app.adapters.base import Adapter, by_id
 from pun_app.adapters.command import Commands, NotStarted, Output
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest, whole_job
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
@@ -36,6 +38,8 @@ class SchedulerAdapter(Adapter):
     """A scheduler behind commands. ``product`` is its name in messages."""
 
     product: ClassVar[str]
+    repeated: ClassVar[re.Pattern[str] | None] = None
+    """What the command that submits prints when it asks the scheduler again."""
     waiting: ClassVar[str | None] = None
     """The scheduler's word for the state of a job that waits, where a submit's answer has it."""
     programs: ClassVar[tuple[str, ...]]
@@ -115,6 +119,9 @@ class SchedulerAdapter(Adapter):
             job_id = self.submitted_id(output)
             if job_id is None:
                 raise self.refusal(output)
+            if self.repeated and self.repeated.search(output.err):
+                # Each attempt may have been taken.
+                return self._taken_after_all(request.mark, Unavailable(f"{self.programs[0]} asked more than once"))
         except NotStarted:
             raise
         except Unavailable as error:
@@ -134,8 +141,29 @@ class SchedulerAdapter(Adapter):
         )
 
     def submitted(self, mark: str) -> Job | None:
-        found = self.marked(mark)
-        return whole_job(self.array_of(found[0].id), found) if found else None
+        """The first, where a command or a client that asked again has made several; the others are cancelled."""
+        submits: dict[str, list[Job]] = {}
+        for job in self.marked(mark):
+            submits.setdefault(self.array_of(job.id), []).append(job)
+        if not submits:
+            return None
+        kept, *others = sorted(submits, key=by_id)
+        job = whole_job(kept, submits[kept])
+        return msgspec.structs.replace(job, reason=self._cancel_others(kept, others)) if others else job
+
+    def _cancel_others(self, kept: str, others: list[str]) -> str:
+        """Cancel the other jobs of a submit; say what became of them."""
+        said = []
+        for job_id in others:
+            try:
+                self.cancel(job_id)
+                said.append(f"job {job_id} was cancelled")
+            except Refused:
+                said.append(f"job {job_id} has ended")
+            except ApiError as error:
+                said.append(f"job {job_id} could not be cancelled ({error.message}); cancel it")
+        log.warning("one submit made several jobs; job %s is kept: %s", kept, "; ".join(said))
+        return f"The scheduler took this submit more than once. Job {kept} is kept: {'; '.join(said)}"
 
     def cancel(self, job_id: str) -> None:
         self.change(self.cancelling, self.unfinished(job_id))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pun_app.adapters.command import Output
+from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.lsf import FIELDS, LsfAdapter, job_of, submit_command
 from pun_app.adapters.lsf_answers import Story, past_job, records, stories, table, told, when
 from pun_app.adapters.lsf_site import cluster_info, queues_of
@@ -321,6 +321,119 @@ def test_what_lsf_cannot_have_is_refused(wrong: dict[str, object]) -> None:
     """Of "arr[0-3]" volclava makes one job, and says on the side that the list was bad."""
     with pytest.raises(Refused):
         submit_command(replace(PLAIN, **wrong), "m", UNITS)  # type: ignore[arg-type]
+
+
+def ended(code: int, more: str = "", limit: str = "") -> str:
+    """What the long answers of volclava tell of a job, as in bjobs-l-runlimit and bhist-l-runlimit."""
+    runlimit = f"\n RUNLIMIT\n {limit}\n" if limit else ""
+    return (
+        f"\nJob <40>, Job Name <x>, User <pbsa>, Project <default>, Status <EXIT>, Queue <short>, Command <x>\n"
+        f"Sun Nov 22 19:26:59: Submitted from host <vm>, to Queue <short>, CWD <$HOME>, Output File </dev/null>;\n{runlimit}"
+        f"Sun Nov 22 19:27:01: Started on <vm>, Execution Home </home/pbsa>;\n{more}"
+        f"Sun Nov 22 19:28:02: Exited with exit code {code}. The CPU time used is 0.0 seconds.\n"
+    )
+
+
+SIGNAL = "Sun Nov 22 19:27:41: Signal <KILL> requested by user or administrator <pbsa>;\n"
+QUEUE = (
+    "QUEUE: short\n  -- x\n\nPRIO NICE STATUS\n 40 0 Open:Active\n\nMAXIMUM LIMITS:\n RUNLIMIT\n {limit} min of vm\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "more", "limit", "queue_limit", "outcome", "exit_code"),
+    [
+        (130, "", "", "60.0", "failed", 130), (130, SIGNAL, "", "60.0", "cancelled", None), (137, SIGNAL, "", "60.0", "cancelled", None),
+        (140, "", "60.0 min", "60.0", "failed", 140), (140, "", "1.0 min", "60.0", "timed_out", None), (140, "", "", "60.0", "failed", 140),
+        (140, "", "", "1.0", "timed_out", None), (3, "", "", "60.0", "failed", 3),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_an_exit_code_is_not_the_end_of_a_job_by_lsf(
+    adapter: LsfAdapter, code: int, more: str, limit: str, queue_limit: str, outcome: str, exit_code: int | None
+) -> None:
+    """A script may end with 130 and 140 by itself. Who ended it is in the history, where LSF tells no reason."""
+    adapter._fields = ("jobid", "stat", "user")
+    listed = Output(0, json.dumps({"RECORDS": [{"JOBID": "40", "STAT": "EXIT", "USER": "pbsa"}]}), "")
+    told = ended(code, limit=limit)
+    queues = [Output(0, "Default Queues: normal\n", ""), Output(0, QUEUE.format(limit=queue_limit), "")]
+    bhist = [Output(0, ended(code, more, limit), ""), *(queues if code == 140 and not limit else [])]
+    for argv in (["40"], []):
+        answers(adapter, listed, Output(0, told, ""), *bhist)
+        job = adapter.job(argv[0]) if argv else adapter.jobs()[0]
+        assert (job.outcome, job.exit_code) == (outcome, exit_code)
+
+
+def test_ibms_reason_is_enough(adapter: LsfAdapter) -> None:
+    """Where there is a field for it, a job without one ended by itself, and no other command is asked."""
+    row = {"JOBID": "40", "STAT": "EXIT", "USER": "pbsa", "EXIT_CODE": "130", "EXIT_REASON": "-"}
+    answers(adapter, Output(0, json.dumps({"RECORDS": [row]}), ""))
+    assert [(job.outcome, job.exit_code) for job in adapter.jobs()] == [("failed", 130)]
+
+
+def marked_jobs(*numbers: int) -> str:
+    return "".join(
+        f"\nJob <{number}>, Job Name <x>, User <pbsa>, Project <default>, Job Description <mark>, Status <PEND>, Queue <short>, Command <x>\n"
+        "Sun Nov 22 19:26:59: Submitted from host <vm>, CWD <$HOME>;\n"
+        for number in numbers
+    )
+
+
+def row_of(number: int) -> Output:
+    return Output(0, json.dumps({"RECORDS": [{"JOBID": str(number), "STAT": "PEND", "USER": "pbsa"}]}), "")
+
+
+def test_of_one_submit_that_became_several_jobs_one_is_kept(
+    adapter: LsfAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first. The others are cancelled, and the answer and the log say so."""
+    none = Output(0, "", "")
+    ran = answers(adapter, Output(0, marked_jobs(9, 11, 10), ""), row_of(10), none, none, row_of(11), none, none)
+    job = adapter.submitted("mark")
+    assert job is not None and job.id == "9"
+    assert [argv for argv in ran if argv[0] == "bkill"] == [["bkill", "10"], ["bkill", "11"]]
+    assert job.reason == (
+        "The scheduler took this submit more than once. Job 9 is kept: job 10 was cancelled; job 11 was cancelled"
+    )
+    assert "job 9 is kept" in caplog.text
+
+
+def test_a_job_that_could_not_be_cancelled_is_named(adapter: LsfAdapter) -> None:
+    down = Output(255, "", "batch system daemon not responding ... still trying\n")
+    answers(adapter, Output(0, marked_jobs(9, 10), ""), row_of(10), Output(0, "", ""), down)
+    job = adapter.submitted("mark")
+    assert job is not None and job.reason is not None and "job 10 could not be cancelled" in job.reason
+
+
+def test_a_submit_that_bsub_repeated_is_looked_up(adapter: LsfAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Output(
+        0, "Job <11> is submitted to queue <short>.\n", "batch system daemon not responding ... still trying\n"
+    )
+    monkeypatch.setattr(adapter, "send", lambda *_: said)
+    none = Output(0, "", "")
+    answers(adapter, Output(0, marked_jobs(10, 11).replace("<mark>", f"<{PLAIN.mark}>"), ""), row_of(11), none, none)
+    job = adapter.submit(PLAIN)
+    assert job.id == "10" and job.reason is not None and "job 11 was cancelled" in job.reason
+
+
+def test_bsub_is_told_to_ask_once(adapter: LsfAdapter) -> None:
+    assert adapter.submitting.environment["LSB_NTRIES"] == "1"
+
+
+def test_more_tasks_than_this_lsf_takes_are_refused(adapter: LsfAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of such an array volclava makes one plain job. Where the limit cannot be asked for, nothing was submitted."""
+    monkeypatch.setattr(type(adapter.submitting), "run", lambda *_, **__: pytest.fail("it was submitted"))
+    answers(adapter, Output(0, "    MAX_JOB_ARRAY_SIZE = 1000\n", ""))
+    with pytest.raises(Refused, match="at most 1000 tasks"):
+        adapter.submit(replace(PLAIN, array="1-1001"))
+    answers(adapter, Output(255, "", "lsid: LSF is down\n"))
+    with pytest.raises(NotStarted):
+        adapter.submit(replace(PLAIN, array="1-10"))
+
+
+def test_the_same_path_for_both_streams_is_one_stream() -> None:
+    argv = submit_command(replace(PLAIN, output_path="/o", error_path="/o"), "m", UNITS)
+    assert "-e" not in argv and argv[argv.index("-o") + 1] == "/o"
 
 
 def test_no_command_ever_has_the_id_0() -> None:
