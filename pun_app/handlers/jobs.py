@@ -188,8 +188,8 @@ def _job_request(body: SubmitBody) -> JobRequest:
         queue_name=options.queue_name,
         accounting_id=options.accounting_id,
         wall_time=options.wall_time,
-        output_path=options.output_path,
-        error_path=options.error_path,
+        output_path=_path("output_path", options.output_path),
+        error_path=_path("error_path", options.error_path),
         array=options.array,
         after=_ids(options.after),
         afterok=_ids(options.afterok),
@@ -234,6 +234,18 @@ def _ids(given: list[str | int] | None) -> tuple[str, ...]:
 def _mebibytes(size: str | None) -> int | None:
     """MiB in ``500M``, ``4G`` or ``1T``, which the schema has found to be of that form."""
     return None if size is None else int(size[:-1]) * {"M": 1, "G": 1024, "T": 1024**2}[size[-1]]
+
+
+def _path(option: str, given: str | None) -> str | None:
+    """The path of a stream, with the caller's home for ``~/``, since each scheduler makes something else of it.
+
+    Raises Refused for ``~name``.
+    """
+    if given is None or not given.startswith("~"):
+        return given
+    if not given.startswith("~/"):
+        raise Refused(f"options.{option}: only ~/ is filled in, with your home; write {given} as an absolute path")
+    return os.path.join(os.environ["HOME"], given[2:].lstrip("/"))
 
 
 def _workdir(given: str | None) -> str:

@@ -210,6 +210,50 @@ class AdapterContract:
         refused = mine.output(job)
         assert (refused.status_code, "is an array" in refused.json()["message"]) == (422, True)
 
+    def test_both_streams_in_one_path(self, mine: Caller, alice: User) -> None:
+        """Given twice, also in two ways, it is one file that has all of both."""
+        out = alice.home / f"{mine.cluster}-both.out"
+        other = f"{alice.home}/./{out.name}"
+        job = mine.submit("#!/bin/bash\necho one; echo two >&2\n", output_path=str(out), error_path=other)["job_id"]
+        mine.ended(job)
+        wait_for("both streams", lambda: out.is_file() and {"one", "two"} <= set(out.read_text().split()))
+        for stream in ("stdout", "stderr"):
+            assert {"one", "two"} <= set(mine.output(job, f"stream={stream}").json()["data"]["content"].split())
+
+    def test_a_path_in_the_home(self, mine: Caller, alice: User) -> None:
+        """``~/`` is the home for every scheduler, and no other ``~`` is taken."""
+        (alice.home / "elsewhere").mkdir(exist_ok=True)
+        (alice.home / "elsewhere").chmod(0o777)
+        name = f"{mine.cluster}-home.out"
+        job = mine.submit("#!/bin/sh\necho at home\n", output_path=f"~/{name}", workdir=str(alice.home / "elsewhere"))[
+            "job_id"
+        ]
+        mine.ended(job)
+        wait_for("the output", lambda: mine.has_output(job))
+        read = mine.output(job).json()["data"]
+        assert (read["path"], "at home" in read["content"]) == (str(alice.home / name), True)
+        for path in ("~root/x", "~x", "~"):
+            status, _, message = mine.refused(TRUE, output_path=path)
+            assert (status, "options.output_path" in message) == (422, True)
+
+    def test_an_exit_code_is_the_scripts_own(self, mine: Caller) -> None:
+        """Also one that a scheduler uses for jobs that it ended: nobody cancelled these, and none ran too long."""
+        jobs = {code: mine.submit(f"#!/bin/sh\nexit {code}\n")["job_id"] for code in (1, 130, 137, 140, 143, 255)}
+        ended = {code: mine.ended(job) for code, job in jobs.items()}
+        assert {code: (job["outcome"], job["exit_code"]) for code, job in ended.items()} == {
+            code: ("failed", code) for code in jobs
+        }
+
+    def test_what_runs_is_the_script(self, mine: Caller, scheduler: Scheduler) -> None:
+        """A native option that would be taken for another script or program is refused, and nothing is submitted."""
+        if "native" not in scheduler.options:
+            return
+        before = {job["job_id"] for job in mine.listed()}
+        for native in (["/bin/id"], ["--", "/bin/id"], ["--wrap=id"], ["-b", "y", "/bin/id"]):
+            status, _, message = mine.refused(TRUE, native=native)
+            assert (status, "options.native" in message) == (422, True), message
+        assert {job["job_id"] for job in mine.listed()} <= before
+
     def test_held_released_and_run(self, mine: Caller, scheduler: Scheduler) -> None:
         job = mine.submit(TRUE, hold=True)
         assert job["status"] == "queued_held"
@@ -383,6 +427,79 @@ class AdapterContract:
         assert any(one["job_id"].startswith(number) for one in mine.listed())
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
         assert sorted(path.read_text() for path in folder.iterdir()) == ["1\n", "3\n", "5\n"]
+
+    @pytest.mark.parametrize(
+        "array", ["3-1", "1-4:0", "1-2000000", "1-3%0", "1,,2", "1-", "5,3", "1-5,3", "1-1000000000"]
+    )
+    def test_what_is_no_array_is_refused(self, mine: Caller, scheduler: Scheduler, array: str) -> None:
+        """Before the scheduler sees it, of which some would crash, and some would make one plain job."""
+        before = {job["job_id"] for job in mine.listed()}
+        status, _, message = mine.refused(TRUE, array=array, hold=True)
+        assert status in (400, 422) and "array" in message
+        assert {job["job_id"] for job in mine.listed()} <= before
+
+    @pytest.mark.parametrize(
+        ("array", "inside", "outside"), [("3", 3, 1), ("3-3", 3, 4), ("2-6:2", 6, 5), ("1,4%1", 4, 2)]
+    )
+    def test_an_array_has_the_tasks_that_were_asked_for(
+        self, mine: Caller, scheduler: Scheduler, array: str, inside: int, outside: int
+    ) -> None:
+        """Or the scheduler does not take that form, and it is refused."""
+        if "array" not in scheduler.options:
+            return
+        body = {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": {"array": array, "hold": True}}
+        answer = mine.client("POST", "/api/v1/jobs", body)
+        if answer.status_code == 422:
+            assert "options.array" in answer.json()["message"]
+            return
+        job = answer.json()["data"]["job_id"]
+        there, nowhere = (self.task(scheduler, job, index) for index in (inside, outside))
+        # In PBS the hold is the array's, not its tasks'.
+        assert mine.job(there)["status"] in ("queued", "queued_held")
+        assert mine.client.error("GET", mine.path(nowhere))[0] == 404
+        mine.cancel(job)
+
+    @staticmethod
+    def task(scheduler: Scheduler, job: str, index: int) -> str:
+        return scheduler.task_id.format(number=job.partition("[")[0], task=index)
+
+    def test_a_running_task_is_cancelled_alone(self, mine: Caller, scheduler: Scheduler) -> None:
+        if "array" not in scheduler.options:
+            return
+        job = mine.submit(SLEEP.replace("100", "300"), array="1-3", output_path="/dev/null")["job_id"]
+        first, second, third = (self.task(scheduler, job, index) for index in (1, 2, 3))
+        for task in (first, second, third):
+            running = mine.wait(task, lambda now: now["status"] == "running" and now["started_at"])
+            assert running["job_id"].startswith(task)
+        assert mine.change("DELETE", second)["job_id"] == second
+        assert mine.ended(second)["outcome"] == "cancelled"
+        for task in (first, third):
+            assert mine.job(task)["status"] == "running"
+        mine.cancel(job)
+
+    def test_a_queued_task_is_held_released_and_cancelled_alone(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Or the scheduler cannot do that with one task, and it is refused."""
+        if "array" not in scheduler.options:
+            return
+        job = mine.submit(SLEEP.replace("100", "300"), array="1-4%1", output_path="/dev/null")["job_id"]
+        tasks = [self.task(scheduler, job, index) for index in (1, 2, 3, 4)]
+        mine.wait(tasks[0], lambda now: now["status"] == "running" and now["started_at"])
+
+        def statuses(*indices: int) -> list[str]:
+            return [mine.job(tasks[index - 1])["status"] for index in indices]
+
+        before = statuses(1, 2, 4)
+        held = mine.client("POST", mine.path(tasks[2], "/hold"))
+        assert held.status_code in (200, 422), held.text
+        if held.status_code == 200:
+            assert (held.json()["data"]["status"], statuses(3)) == ("queued_held", ["queued_held"])
+            assert statuses(1, 2, 4) == before
+            mine.change("POST", tasks[2], "/release")
+            assert statuses(3) == [before[1]]
+        mine.change("DELETE", tasks[3])
+        assert statuses(1, 2) == before[:2]
+        assert statuses(3) == [before[1]]
+        mine.cancel(job)
 
     def test_an_array_of_ten_thousand(self, mine: Caller, scheduler: Scheduler) -> None:
         """One job, whatever the scheduler makes of it; or refused by its own limit."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.contract import SLEEP, AdapterContract, Caller, Scheduler
+from tests.system.contract import SLEEP, TRUE, AdapterContract, Caller, Scheduler
 from tests.system.gridengine import PROGRAMS, GridEngine
 from tests.system.portal import Client, Portal, User
 from tests.system.slurm import SlurmCluster
@@ -138,6 +138,18 @@ class TestGridEngine(AdapterContract):
             "sge", "sge", "SGE_TASK_ID", site, stop=gridengine.stop_master, start=gridengine.start_master,
             task_id="{number}.{task}",
         )  # fmt: skip
+
+    def test_a_job_that_cannot_be_started_says_so(self, mine: Caller, alice: User) -> None:
+        """Grid Engine tries once, and leaves the job queued in the state Eqw for good."""
+        job = mine.submit(TRUE, output_path=str(alice.home / "no" / "such" / "folder"))["job_id"]
+        stuck = mine.wait(job, lambda now: now["native_state"] == "Eqw")
+        assert (stuck["status"], stuck["can_start"]) == ("queued", False)
+        assert f"{alice.home}/no/such/folder" in stuck["native_reason"]
+        assert "does not try again" in stuck["reason"]
+        assert {one["job_id"]: one["can_start"] for one in mine.listed()}[job] is False
+        waited = mine.client("GET", f"{mine.path(job)}&wait=100&until=completed")
+        assert waited.json()["data"]["can_start"] is False
+        mine.cancel(job)
 
 
 class TestLocal(AdapterContract):

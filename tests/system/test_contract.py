@@ -79,7 +79,7 @@ def test_clusters(as_alice: Client) -> None:
         ({"options": {"queue_name": "short", "wall_time": 3600}}, "Requested time limit is invalid"),
         ({"options": {"native": ["--time=abc"]}}, "Invalid --time specification"),
         ({"options": {"native": ["--nodes=99"]}}, "Batch job submission failed"),
-        ({"options": {"native": ["--help"]}}, "submitted no job"),
+        ({"options": {"native": ["--help"]}}, "cannot have --help"),
         ({"script": {"content": "echo no interpreter\n"}}, "This does not look like a batch script"),
         ({"script": {"content": SCRIPT, "workdir": "relative/path"}}, "absolute path"),
         ({"script": {"content": SCRIPT, "workdir": "/no/such/place"}}, "does not exist"),
