@@ -108,6 +108,7 @@ class JobAnswer(Struct, gc=False):
     ``status`` is one of the contract's five words, ``native_state`` the scheduler's own; ``outcome`` and
     ``exit_code`` say how a job ended, ``native_reason`` why it waits or ended. ``can_start`` is false for a queued job
     that the scheduler will never start as things are, and ``reason`` says why in words; both are null otherwise.
+    ``reason`` also tells of a submit that the scheduler took several times, of which one job was kept.
     """
 
     job_id: str
