@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from pun_app.adapters.command import NotStarted, Output
-from pun_app.adapters.lsf import FIELDS, LsfAdapter, job_of, submit_command
+from pun_app.adapters.lsf import FIELDS, LsfAdapter, job_of
 from pun_app.adapters.lsf_answers import Story, past_job, records, stories, table, told, when
 from pun_app.adapters.lsf_site import cluster_info, queues_of
+from pun_app.adapters.lsf_submit import submit_command
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, Period
 from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import Recordings, answers, options_of
