@@ -103,8 +103,10 @@ def test_jobs_are_looked_up_anew() -> None:
     """Not in an answer of a second ago: the job may have ended since. Without a dependency nothing is asked."""
     adapter = One(Job("7", status=RUNNING))
     scheduler = SharedReads(adapter)
-    scheduler.job("7")
+    scheduler.job("7"), scheduler.jobs()
     adapter.found = ended("failed")
+    with pytest.raises(Refused, match="failed"):
+        scheduler.settled(asking("afterok", "7", "7_1"))
     with pytest.raises(Refused, match="failed"):
         scheduler.settled(asking("afterok", "7"))
     with pytest.raises(Refused, match="failed"):
