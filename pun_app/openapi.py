@@ -159,8 +159,9 @@ def _operation(route: Route) -> dict[str, Any]:
         what = "cluster" if _tag(route) == "clusters" else "job"
         example = "owens" if what == "cluster" else "12345"
         place = {"name": "id", "in": "path", "required": True, "description": f"A {what}'s id.", "example": example}
-        # Of what stands between two slashes, less than there is: no address is ambiguous (match.py).
-        schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_+.\\[\\]-]*$", "maxLength": 64}
+        # Of what stands between two slashes, less than there is: no address is ambiguous (match.py), or could have a
+        # token in it, which may be 64 digits (nginx refuses that).
+        schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_+.\\[\\]-]*$", "maxLength": 63}
         operation["parameters"].insert(0, {**place, "schema": schema})
     if route.body:
         content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{route.body.__name__}"}}

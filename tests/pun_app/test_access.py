@@ -117,6 +117,15 @@ def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeyp
     assert written == ["a", "c"]
 
 
+def test_a_use_is_noted_after_the_clock_was_set_back(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one that the file has is of the future then, for a day maybe."""
+    written = threading.Event()
+    monkeypatch.setattr(TokenStore, "note_use", lambda *_: written.set())
+    now = utc_now()
+    UseNotes(store).note("x", now + timedelta(days=1), now)
+    assert written.wait(60)
+
+
 def test_a_use_is_written_for_real(access: Access, store: TokenStore, signer: Signer) -> None:
     token = add(store)
     access.caller(signer.sign(1001, "alice", "token", token.sha256, ()))
