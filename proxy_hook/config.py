@@ -39,6 +39,8 @@ class Portal:
         "Address and port that nginx listens on. Beyond loopback it needs tls_certificate and tls_key.",
     )
     public_url: str = _key("http://127.0.0.1:8080", "What clients call the portal, without a slash at the end.")
+    site_url: str = _key("", "The site's own portal, such as Open OnDemand's dashboard. The pages link to it.")
+    help_url: str = _key("", "Where the site helps its users; /help leads there. Empty: a page of Punway's.")
     tls_certificate: str = _key("", "The certificate chain's file, in PEM. Empty: plain HTTP, on loopback alone.")
     tls_key: str = _key("", "The certificate's key, in PEM; nginx's master process reads it as root.")
     http2: bool = _key(True, "Whether clients may speak HTTP/2 where there is TLS.")

@@ -74,6 +74,10 @@ def _portal(portal: Portal) -> Wrong:
         yield "portal.listen", f"is {host}: beyond loopback it needs portal.tls_certificate and portal.tls_key"
     if not re.fullmatch(r"https?://[A-Za-z0-9.\-:\[\]]+", portal.public_url):
         yield "portal.public_url", f"must be like https://portal.example.org, not {portal.public_url!r}"
+    for key in ("site_url", "help_url"):
+        value = getattr(portal, key)
+        if value and not re.fullmatch(r"https?://[A-Za-z0-9.\-:\[\]]+(/[A-Za-z0-9._~/%?&=+#-]*)?", value):
+            yield f"portal.{key}", f"must be an address like https://www.example.org/help, not {value!r}"
     for key in ("run_dir", "state_dir", "tls_certificate", "tls_key"):
         value = getattr(portal, key)
         if (value or key.endswith("_dir")) and not _PATH.fullmatch(value):

@@ -144,6 +144,8 @@ class Hook:
     async def _page(self, path: str, request: WebRequest) -> WebAnswer:
         if path == "/pages/denied":
             return said_no_elsewhere(request)
+        if path == "/pages/expired":
+            return self.sign_in.expired(request)
         if path.startswith(METADATA):
             return self.metadata.answer(path)
         return await self.sign_in.answer(request)

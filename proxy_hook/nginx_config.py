@@ -42,8 +42,9 @@ def portal_config(
         hook_time=HOOK_TIME,
         max_body=config.max_body_bytes,
         answers=ANSWERS,
-        unavailable_page=UNAVAILABLE_PAGE,
-        malformed_page=MALFORMED_PAGE,
+        unavailable_page=error_page(503, config.signs_in),
+        malformed_page=error_page(400, config.signs_in),
+        error_pages={status: error_page(status, config.signs_in) for status in PAGES},
         access_log=access_log,
         audit_log=audit_log,
         pages=config.signs_in,
@@ -115,12 +116,36 @@ ANSWERS: dict[int | str, str] = {
 """What nginx answers by itself, by status or reason, in the contract's form and quoted for its configuration."""
 
 
-UNAVAILABLE_PAGE = "'<!doctype html><title>Punway</title><p>The portal did not answer in time. Try again in a moment.'"
-"""The same for a browser."""
-MALFORMED_PAGE = (
-    "'<!doctype html><title>Punway</title><p>Your browser sent a header that cannot be read. Delete its cookies of "
-    "this site, and try again.'"
-)
+PAGES: dict[int, tuple[str, str]] = {
+    400: (
+        "That did not work",
+        "Your browser sent a header that cannot be read. Delete its cookies of this site, and try again.",
+    ),
+    404: ("There is no such page", "The address may be misspelt, or what was there has moved."),
+    405: ("That did not work", "This address does not take what was sent to it."),
+    408: ("That took too long", "What you sent did not arrive in time. Try again."),
+    413: ("That is too large", "What you sent is larger than this portal takes."),
+    414: ("That address is too long", "The portal does not take addresses of this length."),
+    429: ("Too many requests", "There were too many requests from your address. Wait a second, and try again."),
+    503: ("The portal did not answer in time", "Try again in a moment."),
+}
+"""The same for a browser: a title, and what to do."""
+
+
+def error_page(status: int, has_pages: bool) -> str:
+    """Return a page for a browser, as nginx's quoted string. ``has_pages`` says whether API Tokens is there."""
+    title, text = PAGES[status]
+    way = '<a href="/settings/api_tokens">API Tokens</a>' if has_pages else ""
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{title} · Punway</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/assets/page.css">'
+        f'</head><body><header class="top"><a class="name" href="/">Punway</a><nav aria-label="Portal">{way}'
+        '<a href="/api/v1/docs">The API</a><a href="/help">Help</a></nav></header>'
+        f'<main class="small"><h1>{title}</h1><p>{text}</p></main></body></html>'
+    )
+    assert not set(page) & set("$'\\")
+    return f"'{page}'"
 
 
 def _render(name: str, **values: object) -> str:

@@ -45,6 +45,7 @@ def settings_of(config: Config) -> str:
         "token_longest": int(policy.longest.total_seconds()) if policy.longest else None,
         "token_never": policy.never,
         "token_scopes": policy.scopes,
+        "site_url": portal.site_url,
     }
     if config.single_user:
         hook_uid, nginx_gid = os.geteuid(), os.getegid()

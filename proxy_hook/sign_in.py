@@ -18,11 +18,14 @@ from proxy_hook.denied import Denied, forbidden
 from proxy_hook.oidc import CALLBACK, STATE_LIFETIME, OidcSignIn
 from proxy_hook.sessions import Links, Session, Sessions
 from proxy_hook.spawner_client import SpawnerClient
+from proxy_hook.unsent_form import FORM_COOKIE_AGE_S, kept_form, query_from
 from proxy_hook.web import WebAnswer, WebRequest, cookie, page
 from tokens.forms import is_form_token, is_own_page
 
 HOME = "/settings/api_tokens"
 ONCE = "/login/once/"
+EXPIRY_TOLD_S = 86_400
+"""Seconds after a session's end in which its browser is told that it has expired."""
 
 
 class SignIn:
@@ -48,6 +51,7 @@ class SignIn:
         self._user_map = UserMap(config.idp.user_map)
         prefix = "__Host-" if config.secure else ""
         self._cookie, self._state_cookie = f"{prefix}punway", f"{prefix}punway-state"
+        self._form_cookie = f"{prefix}punway-form"
 
     async def session(self, request: WebRequest) -> Session | None:
         """The request's session. One that the front's header began is good beside that header alone."""
@@ -73,16 +77,31 @@ class SignIn:
         except Denied as no:
             return said_no(no)
 
+    def expired(self, request: WebRequest) -> WebAnswer:
+        """The way to sign in, from a page that needs a session. A form that was sent is kept by the browser."""
+        answer = WebAnswer(303, location="/login")
+        ours = is_own_page(request.header("origin"), request.header("sec-fetch-site"), self._config.origin)
+        if request.method == "POST" and ours:
+            kept = kept_form(request.fields)
+            answer.cookies.append(cookie(self._form_cookie, kept, secure=self._config.secure, age=FORM_COOKIE_AGE_S))
+        return answer
+
     async def _ways(self, request: WebRequest) -> WebAnswer:
         if await self.session(request):
             return WebAnswer(303, location=HOME)
         if await self._named_by_front(request) is not None:
             return await self._enter(request, "header", self._by_front)
         login, idp = self._config.login, self._config.idp
+        kept = request.cookie(self._form_cookie)
         return WebAnswer(
             200,
             page(
                 "sign_in.html",
+                site_url=self._config.portal.site_url,
+                # Signing out takes the cookie away, so who still has one had a session.
+                expired=kept is not None or request.cookie(self._cookie) is not None,
+                undone=kept is not None,
+                kept=bool(query_from(kept or "")),
                 provider=(idp.title or urlsplit(idp.issuer).hostname) if login.oidc else "",
                 link=login.link,
                 header=login.header,
@@ -118,8 +137,8 @@ class SignIn:
                 raise forbidden("This form is not of your session; reload the page and try again")
             self._sessions.end(session)
             audit.record("sign-out", "ok", session.account.name, **request.origin)
-        gone = cookie(self._cookie, "", secure=self._config.secure, age=0)
-        return WebAnswer(303, location="/login/out", cookies=[gone])
+        gone = [cookie(name, "", secure=self._config.secure, age=0) for name in (self._cookie, self._form_cookie)]
+        return WebAnswer(303, location="/login/out", cookies=gone)
 
     async def _signed_out(self, _request: WebRequest) -> WebAnswer:
         return WebAnswer(200, page("message.html", title="You are signed out", message="", again="Sign in again"))
@@ -141,8 +160,16 @@ class SignIn:
             self._sessions.end(before)
         value = self._sessions.begin(account, via)
         audit.record("sign-in", "ok", account.name, via=via, **request.origin)
-        age = self._config.login.session_lifetime
-        return WebAnswer(303, location=HOME, cookies=[cookie(self._cookie, value, secure=self._config.secure, age=age)])
+        # Longer than the session, so that its end can be told from a first visit.
+        age = self._config.login.session_lifetime + EXPIRY_TOLD_S
+        answer = WebAnswer(303, location=HOME)
+        answer.cookies.append(cookie(self._cookie, value, secure=self._config.secure, age=age))
+        kept = request.cookie(self._form_cookie)
+        if kept is not None:
+            query = query_from(kept)
+            answer.location = f"{HOME}?{query}" if query else HOME
+            answer.cookies.append(cookie(self._form_cookie, "", secure=self._config.secure, age=0))
+        return answer
 
     async def _by_provider(self, request: WebRequest) -> UnixAccount:
         if self._oidc is None:

@@ -19,13 +19,14 @@ _BODY = 16 * 1024
 
 @dataclass
 class WebRequest:
-    """One request, as nginx passed it on. Of every value that is given twice, there is none."""
+    """One request, as nginx passed it on. Of every value that is given twice, there is none but in ``fields``."""
 
     method: str
     path: str
     headers: Headers
     query: dict[str, str] = field(default_factory=dict)
     form: dict[str, str] = field(default_factory=dict)
+    fields: list[tuple[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
         """A header's value; None where it is missing. Raises Denied (400) where it came twice."""
@@ -79,16 +80,21 @@ async def request_from(scope: dict[str, Any], receive: Callable[[], Awaitable[di
         kind = (request.header("content-type") or "").partition(";")[0].strip().lower()
         if body and kind != "application/x-www-form-urlencoded":
             raise Denied(415, "unsupported_media_type", "The portal takes forms as a browser sends them")
+        request.fields = _pairs(body)
         request.form = _single(body)
     return request
 
 
+def _pairs(encoded: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        return []
+
+
 def _single(encoded: bytes) -> dict[str, str]:
     """The values that are there once."""
-    try:
-        pairs = parse_qsl(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
-    except ValueError:
-        return {}
+    pairs = _pairs(encoded)
     names = [name for name, _ in pairs]
     return {name: value for name, value in pairs if names.count(name) == 1}
 
@@ -111,4 +117,4 @@ def _templates() -> Environment:
 
 def page(name: str, **values: object) -> str:
     """A page of proxy_hook/pages/. Every value is escaped."""
-    return _templates().get_template(name).render(**values)
+    return _templates().get_template(name).render(**{"site_url": "", **values})

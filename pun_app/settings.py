@@ -10,7 +10,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``origin`` is the portal's, as browsers send it; ``metadata_url`` is empty where no identity provider's tokens
     are taken; ``token_longest`` is null where a token may live for ever so long; ``token_scopes`` are those that
-    the site allows.
+    the site allows; ``site_url`` is the site's own portal, which the pages link to where there is one.
     """
 
     run_dir: str
@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_longest: int | None
     token_never: bool
     token_scopes: tuple[str, ...]
+    site_url: str = ""
 
 
 def settings_from(text: str) -> Settings:

@@ -31,6 +31,8 @@ FILE = Path("/etc/punway/punway.toml")
         ({"portal": {"tls_key": "/x"}}, "portal.tls_key"),
         ({"portal": {"public_url": "portal.example.org"}}, "portal.public_url"),
         ({"portal": {"public_url": 'http://x";evil'}}, "portal.public_url"),
+        ({"portal": {"help_url": "www.example.org/help"}}, "portal.help_url"),
+        ({"portal": {"site_url": 'https://x/";evil'}}, "portal.site_url"),
         ({"portal": {"run_dir": "run"}}, "portal.run_dir"),
         ({"portal": {"run_dir": "/run/a;b"}}, "portal.run_dir"),
         ({"portal": {"run_dir": "/" + "x" * 90}}, "portal.run_dir"),

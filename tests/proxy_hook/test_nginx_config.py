@@ -14,7 +14,7 @@ import pytest
 
 from proxy_hook import nginx_config
 from proxy_hook.config import Config, Limits, Login, Mcp, Portal
-from proxy_hook.nginx_config import ANSWERS, portal_config, whole_config
+from proxy_hook.nginx_config import ANSWERS, PAGES, error_page, portal_config, whole_config
 from proxy_hook.serve_nginx import write_files
 
 CONFIG = Config(mcp=replace(Mcp(), user="nobody"))
@@ -25,6 +25,21 @@ def test_every_answer_is_json_of_the_contract() -> None:
     for answer in ANSWERS.values():
         body = json.loads(answer[1:-1].replace("\\'", "'").replace("\\\\", "\\"))
         assert set(body) == {"error", "message"}
+
+
+def test_every_page_of_nginxs_own_leads_on() -> None:
+    """Whole, and only to what there is."""
+    for status in PAGES:
+        for has_pages in (True, False):
+            page = error_page(status, has_pages)
+            assert page.startswith("'<!doctype html>") and page.endswith("</html>'") and "$" not in page
+            assert 'href="/api/v1/docs"' in page and ('href="/settings/api_tokens"' in page) == has_pages
+
+
+def test_help_is_the_sites_own_where_there_is_one() -> None:
+    site = replace(CONFIG, portal=replace(Portal(), help_url="https://www.example.org/help?a=1"))
+    assert 'return 303 "https://www.example.org/help?a=1";' in portal_config(site)
+    assert "help.html" in portal_config(CONFIG) and "help.html" not in portal_config(site)
 
 
 def test_the_configured_values_are_in_it() -> None:

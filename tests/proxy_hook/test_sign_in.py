@@ -7,10 +7,14 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
+from werkzeug.http import parse_cookie
 
 from proxy_hook.accounts import UnixAccount
+from proxy_hook.sessions import Sessions
+from proxy_hook.sign_in import EXPIRY_TOLD_S
 from tests.proxy_hook.front import Answer, SmallSpawner, World, spawner
 from tokens.forms import form_token
 
@@ -80,7 +84,7 @@ def test_of_two_browsers_at_once_one_is_signed_in(world: World) -> None:
 def test_the_cookie(world: World, tmp_path: Path, spawner: SmallSpawner) -> None:
     """HttpOnly and SameSite=Lax; under TLS with the prefix that binds it to this host alone, and Secure."""
     (cookie,) = by_link(world).cookies
-    assert {"HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=28800"} <= set(cookie.split("; "))
+    assert {"HttpOnly", "SameSite=Lax", "Path=/", f"Max-Age={28_800 + EXPIRY_TOLD_S}"} <= set(cookie.split("; "))
     assert "Domain" not in cookie
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "spawner.sock").symlink_to(tmp_path / "spawner.sock")
@@ -237,3 +241,56 @@ def test_other_addresses_and_methods(world: World, method: str, path: str, statu
 def test_a_large_form(world: World) -> None:
     assert world.one("/logout", method="POST", form={"form": "x" * 20_000}).status == 413
     assert world.one("/logout", method="POST", form={str(i): "" for i in range(100)}).status == 303
+
+
+OWN = {"origin": "http://127.0.0.1:8080", "sec_fetch_site": "same-origin"}
+TYPED = {"form": "f" * 64, "name": "CI & <b>", "preset": "some", "scope": "jobs:read", "expires": "30d", "date": ""}
+
+
+def test_an_expired_session_keeps_what_was_typed(world: World) -> None:
+    """In the browser, until it has signed in; without the form's own token, and it is told what has happened."""
+    sent = world.one("/pages/expired", method="POST", form=TYPED, **OWN)
+    assert (sent.status, sent.headers["location"]) == (303, "/login")
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(sent.cookies[0].split("; "))
+    assert "f" * 64 not in sent.cookies[0]
+    page = world.one("/login", cookie=sent.cookie).body
+    assert "Your session has expired" in page and "Nothing was made or revoked." in page and "is kept" in page
+    answer = by_link(world, cookie=sent.cookie)
+    address, _, query = answer.headers["location"].partition("?")
+    assert (address, parse_qsl(query)) == (HOME, [(k, v) for k, v in TYPED.items() if k != "form" and v])
+    assert any(c.startswith("punway-form=;") and "Max-Age=0" in c for c in answer.cookies)
+
+
+@pytest.mark.parametrize(
+    ("form", "headers", "kept"),
+    [
+        ({"form": "x", "id": "7"}, OWN, "-"),
+        ({"name": "ab" * 32, "preset": "jobs", "more": "x"}, OWN, "preset=jobs"),
+        ({"name": "eyJhbGciOi.x", "expires": "30d"}, OWN, "expires=30d"),
+        (TYPED, {**OWN, "origin": "https://evil.example"}, None),
+        (TYPED, {**OWN, "sec_fetch_site": "cross-site"}, None),
+    ],
+    ids=["revoking", "a token as a name", "a JWT as a name", "another origin", "another site"],
+)
+def test_what_an_expired_session_does_not_keep(
+    world: World, form: dict[str, str], headers: dict[str, str], kept: str | None
+) -> None:
+    answer = world.one("/pages/expired", method="POST", form=form, **headers)
+    assert (answer.status, answer.headers["location"]) == (303, "/login")
+    assert [parse_cookie(c)["punway-form"] for c in answer.cookies] == ([] if kept is None else [kept])
+
+
+@pytest.mark.parametrize("kept", ["-", "x=1", "next=//evil.example&name=a%0d%0ab", "&".join(["a=b"] * 50), "\u00ff"])
+def test_a_cookie_leads_nowhere_else(world: World, kept: str) -> None:
+    """Whoever wrote it."""
+    location = by_link(world, cookie=f"punway-form={kept}").headers["location"]
+    assert location in (HOME, f"{HOME}?name=a%0D%0Ab")
+
+
+def test_the_end_of_a_session_is_told_from_a_first_visit(world: World) -> None:
+    assert "expired" not in world.one("/login").body
+    session = by_link(world).cookie
+    world.sessions = world.hook.sign_in._sessions = Sessions(1)
+    assert "Your session has expired" in world.one("/login", cookie=session).body
+    answer = world.one("/pages/expired", cookie=session)
+    assert (answer.status, answer.headers["location"], answer.cookies) == (303, "/login", [])
