@@ -14,7 +14,7 @@ VENV ?= $(if $(filter 0,$(shell id -u)),/opt/punway-dev,.venv)
 # More than processors, as many tests wait for something. Each process of the system tests has a Slurm of its own.
 WORKERS ?= 4
 
-NODE_PARTS := $(patsubst %,tests/system/%/node_modules/.package-lock.json,provider mcp_clients)
+NODE_PARTS := $(patsubst %,tests/system/%/node_modules/.package-lock.json,provider mcp_clients axe)
 
 # Whatever root's umask is: ordinary users run what is installed.
 READABLE := $(if $(filter 0,$(shell id -u)),umask 022;)
@@ -38,7 +38,7 @@ test: packages check node-parts
 packages:
 	@sh tests/packages.sh $(or $(PACKAGES_FOR),demo)
 
-# The OpenID provider that the tests sign in at, and MCP clients; node and npm come with the test packages.
+# The OpenID provider that the tests sign in at, MCP clients, and axe, which looks at the pages; node and npm come with the test packages.
 node-parts: $(NODE_PARTS)
 
 tests/system/%/node_modules/.package-lock.json: tests/system/%/package-lock.json | install-test

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from pun_app.pages.model import Page, PageRequest
+from pun_app.pages.model import Notice, Page, PageRequest
 from pun_app.pages.render import render
 from tokens import scopes
 from tokens.errors import NoSuchToken, ScopeNotAllowed, StoreError, StoreUnavailable, TokenError
@@ -24,7 +24,10 @@ _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Form:
-    """What the form for a new token holds when the page is shown; ``wrong`` is the field that will not do."""
+    """What the form for a new token holds when the page is shown.
+
+    ``wrong`` is the field that will not do, and ``reason`` says why.
+    """
 
     name: str = ""
     preset: str = "read"
@@ -32,37 +35,48 @@ class Form:
     expires: str = "90d"
     date: str = ""
     wrong: str = ""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What the page says first. ``new`` and ``secret`` are set when a token was made: the one time it is shown."""
-
-    text: str = ""
-    is_error: bool = False
-    new: Token | None = None
-    secret: str = ""
+    reason: str = ""
 
 
 def show(request: PageRequest) -> Page:
-    """The list and the form. Tokens that another program has put into the file are told to the front."""
+    """The list and the form, with what the form that led here did.
+
+    Tokens that another program has put into the file are told to the front.
+    The query may fill the form in, and does nothing else: so what was typed outlives a session that has expired.
+    """
     try:
         request.manager.register_all()
     except (StoreError, RegistrarError) as error:
         log.warning("the tokens could not be registered: %s", error)
-    revoked = "revoked" in request.query
-    return _page(request, 200, Notice("The token is revoked; nothing can use it any more.") if revoked else Notice())
+    key = request.asked("new") or request.asked("done")
+    notice = None if request.head_only else request.flashes.take(request.visitor.sid, key)
+    if notice is None:
+        # Of a reload, say. That a token was made is not claimed: anybody can write this address.
+        text = "A new token is shown once. If you did not copy yours, revoke it and make another."
+        notice = Notice(text if request.asked("new") else "")
+    form = None
+    if "preset" in request.query:
+        form = _form(request.query)
+    return _page(request, 200, notice, form)
+
+
+def _form(fields: dict[str, list[str]]) -> Form:
+    def one(name: str) -> str:
+        values = fields.get(name, [])
+        return values[0] if len(values) == 1 else ""
+
+    return Form(
+        name=one("name"),
+        preset=one("preset"),
+        scopes=tuple(fields.get("scope", [])),
+        expires=one("expires"),
+        date=one("date"),
+    )
 
 
 def make(request: PageRequest) -> Page:
-    """Make a token, and show it in this very answer, once."""
-    form = Form(
-        name=request.given("name"),
-        preset=request.given("preset"),
-        scopes=tuple(request.form.get("scope", [])),
-        expires=request.given("expires"),
-        date=request.given("date"),
-    )
+    """Make a token, and lead to the page that shows it, once."""
+    form = _form(request.form)
     try:
         asked = ",".join(form.scopes) if form.preset == "some" else form.preset
         held = scopes.parse(asked, request.manager.policy.scopes)
@@ -82,28 +96,33 @@ def make(request: PageRequest) -> Page:
         return _wrong(request, form, "name", f"Give the token a name: one line of 1 to {NAME_LENGTH} characters.")
     except (StoreError, RegistrarError) as error:
         return _failed(request, form, f"The token was not made: {error}.", error)
-    return _page(request, 200, Notice("The token is made.", new=token, secret=secret))
+    return _redirect(request, "new", Notice("The token is made.", new=token, secret=secret))
 
 
 def revoke(request: PageRequest) -> Page:
     """End a token. One that is gone already, by another tab say, is as good."""
     try:
-        _, warning = request.manager.revoke(request.given("id"), request.origin)
+        token, warning = request.manager.revoke(request.given("id"), request.origin)
     except NoSuchToken:
-        warning = ""
+        return _redirect(request, "done", Notice("This token was gone already; nothing can use it."))
     except (StoreError, RegistrarError) as error:
-        return _failed(request, Form(), f"The token was not revoked: {error}.", error)
-    if warning:
-        return _page(request, 200, Notice(f"The token is revoked; {warning}."))
-    return Page(303, location=f"{ADDRESS}?revoked=1")
+        return _failed(request, None, f"The token was not revoked: {error}.", error)
+    # An entry of the file that is no token has no name.
+    text = f"{'' if token else 'The entry '}is revoked; {warning or 'nothing can use it any more'}."
+    return _redirect(request, "done", Notice(text, revoked=token))
 
 
-def _wrong(request: PageRequest, form: Form, field: str, text: str) -> Page:
-    form = Form(form.name[: NAME_LENGTH * 2], form.preset, form.scopes, form.expires, form.date, field)
-    return _page(request, 422, Notice(text, is_error=True), form)
+def _redirect(request: PageRequest, key_name: str, notice: Notice) -> Page:
+    key = request.flashes.keep(request.visitor.sid, notice)
+    return Page(303, location=f"{ADDRESS}?{key_name}={key}")
 
 
-def _failed(request: PageRequest, form: Form, text: str, error: Exception) -> Page:
+def _wrong(request: PageRequest, form: Form, field: str, reason: str) -> Page:
+    form = replace(form, name=form.name[: NAME_LENGTH * 2], wrong=field, reason=reason)
+    return _page(request, 422, Notice(), form)
+
+
+def _failed(request: PageRequest, form: Form | None, text: str, error: Exception) -> Page:
     """503 for what may pass, 422 for what the user is to put right."""
     passing = isinstance(error, (StoreUnavailable, RegistrarError))
     return _page(request, 503 if passing else 422, Notice(text, is_error=True), form)
@@ -130,8 +149,9 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
         new=form or Form(expires="90d" if "90d" in lifetimes else next(iter(lifetimes), "date")),
         presets=_allowed_presets(policy.scopes),
         scopes={scope: scopes.SCOPES[scope] for scope in scopes.common(scopes.OFFERED, policy.scopes)},
-        titles={held: title for title, held in scopes.PRESETS.values()},
+        titles={held: title for title, held in reversed(scopes.PRESETS.values())},
         lifetimes=lifetimes,
+        site_url=request.settings.site_url,
         never=policy.never,
         first_day=now.date().isoformat(),
         last_day=last.isoformat() if (last := policy.last_day(now)) else "",
@@ -142,9 +162,13 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
 
 
 def _allowed_presets(allowed: tuple[str, ...]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return the presets with the scopes that the site allows; one that would be empty is left out."""
-    presets = {name: (title, scopes.common(held, allowed)) for name, (title, held) in scopes.PRESETS.items()}
-    return {name: preset for name, preset in presets.items() if preset[1]}
+    """Return the presets with the scopes that the site allows; one that adds nothing to those before is left out."""
+    presets: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for name, (title, held) in scopes.PRESETS.items():
+        common = scopes.common(held, allowed)
+        if common and all(common != others for _, others in presets.values()):
+            presets[name] = title, common
+    return presets
 
 
 def _is_allowed(request: PageRequest, lifetime: str) -> bool:

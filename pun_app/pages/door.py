@@ -16,7 +16,8 @@ from werkzeug.wrappers import Response
 from pun_app.access import Access, Visitor
 from pun_app.errors import ApiError, Forbidden, Internal, TooLarge, UnsupportedMedia
 from pun_app.match import Table
-from pun_app.pages.model import Page, PageRequest
+from pun_app.pages.flash import Flashes
+from pun_app.pages.model import Notice, Page, PageRequest
 from pun_app.pages.render import render
 from pun_app.settings import Settings
 from tokens.forms import form_token, is_form_token, is_own_page
@@ -45,6 +46,7 @@ class Pages:
         self._access = access
         self._manager = manager
         self._settings = settings
+        self._flashes: Flashes[Notice] = Flashes()
 
     def answer(self, http: HttpRequest) -> Response:
         visitor = None
@@ -69,7 +71,9 @@ class Pages:
             visitor,
             self._manager,
             self._settings,
-            query=http.args.to_dict(),
+            self._flashes,
+            query=http.args.to_dict(flat=False),
+            head_only=http.method == "HEAD",
             origin={
                 "address": http.headers.get("X-Punway-Peer", ""),
                 "request_id": http.headers.get("X-Request-Id", ""),
@@ -99,4 +103,4 @@ class Pages:
 def _error(error: ApiError, visitor: Visitor | None) -> Page:
     token = form_token(visitor.sid) if visitor else ""
     user = visitor.user if visitor else ""
-    return Page(error.status, render("error.html", message=error.message, form=token, user=user))
+    return Page(error.status, render("error.html", message=error.message, form=token, user=user, site_url=""))

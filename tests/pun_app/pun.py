@@ -84,6 +84,10 @@ class Pun:
         given = {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin", **self.session(sid), **(headers or {})}
         return self.app.post(f"/settings/api_tokens{path}", form, headers=given, status=status)
 
+    def made(self, form: dict[str, Any], sid: str = "s1") -> Any:
+        """The page that the form for a new token leads to."""
+        return self.page(path=self.post(form, 303, sid=sid).headers["Location"], sid=sid)
+
 
 def served(app: App) -> Callable[..., Any]:
     """The app behind what the server does for requests that wait, without putting them aside."""

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import requests
 
-import pun_app
 from tests.system.agents import Agent, with_agent
 from tests.system.conftest import cluster_files
 from tests.system.portal import PUNWAY, Client, Portal, User, command_of, processes_of, small_disk
@@ -196,11 +195,10 @@ def test_a_virtual_environment_is_readable_whatever_the_umask_is(folder: Path) -
     readable = ["find", "-L", str(venv), "-not", "-perm", "-o=r"]
     assert subprocess.run(readable, capture_output=True, text=True, check=True).stdout == ""
     packages = next(venv.glob("lib/python*/site-packages"))
-    ours = Path(pun_app.__path__[0]).parent
     (packages / "others").mkdir(mode=0o700)
     for name in ("proxy_hook", "tokens"):
-        shutil.copytree(ours / name, packages / name)
-    (packages / "punway.pth").write_text(f"{ours}\n")
+        shutil.copytree(checkout / name, packages / name)
+    (packages / "punway.pth").write_text(f"{Path(requests.__file__).parents[1]}\n")
     argv = [str(venv / "bin" / "python"), "-I", "-m", "proxy_hook.cli", "demo", "--port", str(free_port())]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (1, "")

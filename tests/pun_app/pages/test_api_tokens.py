@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from proxy_hook.routes import RouteTable
+from pun_app.pages.flash import MAX_FLASHES, Flashes
 from pun_app.pages.render import ago, exact
 from tests.proxy_hook.real_registrar import USER
 from tests.pun_app.pun import ORIGIN, Pun, form_field, pun, registrar
@@ -31,8 +34,8 @@ def secret_in(answer: Any) -> str:
     return secret
 
 
-def test_a_token_is_made_and_shown_in_that_answer_alone(pun: Pun, registrar: RouteTable) -> None:
-    answer = pun.post(FORM, 200)
+def test_a_token_is_made_and_shown_once(pun: Pun, registrar: RouteTable) -> None:
+    answer = pun.made(FORM)
     secret = secret_in(answer)
     (token,) = pun.store.tokens()
     assert (token.name, token.sha256) == ("CI pipeline", sha256_of(secret))
@@ -41,7 +44,57 @@ def test_a_token_is_made_and_shown_in_that_answer_alone(pun: Pun, registrar: Rou
     assert registrar.find(token.sha256)
     assert f"curl -H 'Authorization: Bearer {secret}' '{ORIGIN}/api/v1/clusters'" in answer.html.text
     assert answer.headers["Cache-Control"] == "no-store"
+    assert token.id in answer.html.find(class_="new").text
     assert secret not in pun.page().text
+
+
+def test_a_reload_makes_no_second_token_and_claims_nothing(pun: Pun) -> None:
+    """The form leads to a page that only the session that sent it sees, once; its address has no secret in it."""
+    location = pun.post(FORM, 303).headers["Location"]
+    (token,) = pun.store.tokens()
+    assert token.id not in location and token.sha256 not in location
+    assert pun.page(path=location, sid="s2").html.find(id="token") is None
+    pun.app.head(location, headers=pun.session(), status=200)
+    assert sha256_of(secret_in(pun.page(path=location))) == token.sha256
+    for path in (
+        location,
+        location,
+        "/settings/api_tokens?new=x",
+        "/settings/api_tokens?done=1",
+        "/settings/api_tokens?new=a&new=b",
+    ):
+        page = pun.page(path=path).html
+        assert page.find(id="token") is None and "revoked" not in page.main.text and "is made" not in page.main.text
+    assert len(pun.store.tokens()) == 1
+
+
+def test_a_secret_is_not_kept_beyond_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nobody asks for it."""
+    flashes: Flashes[str] = Flashes(ttl_s=0)
+    key = flashes.keep("s1", "secret")
+    deadline = time.monotonic() + 60
+    while flashes._kept and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert flashes.take("s1", key) is None and not flashes._kept
+    many: Flashes[int] = Flashes()
+    keys = [many.keep("s1", number) for number in range(MAX_FLASHES + 5)]
+    assert [many.take("s1", key) for key in keys] == [None] * 5 + list(range(5, MAX_FLASHES + 5))
+
+
+def test_an_address_fills_the_form_in_and_does_nothing_else(pun: Pun) -> None:
+    """As after an expired session. What the form does not have is not chosen, and what is no text stays text."""
+    query = {
+        "name": "<b>CI</b>",
+        "preset": "some",
+        "scope": ["jobs:read", "x"],
+        "expires": "date",
+        "date": "2099-01-02",
+    }
+    page = pun.page(path=f"/settings/api_tokens?{urlencode(query, doseq=True)}").html
+    chosen = [field["value"] for field in page.find_all(attrs={"checked": True})]
+    assert (page.find(id="name")["value"], page.find(id="date")["value"]) == ("<b>CI</b>", "2099-01-02")
+    assert chosen == ["some", "jobs:read", "date"]
+    assert pun.store.tokens() == [] and page.find(class_="reason") is None
 
 
 @pytest.mark.parametrize(
@@ -53,13 +106,13 @@ def test_a_token_is_made_and_shown_in_that_answer_alone(pun: Pun, registrar: Rou
     ids=str,
 )  # fmt: skip
 def test_scopes(pun: Pun, fields: dict[str, Any], expected: tuple[str, ...]) -> None:
-    pun.post({**FORM, **fields}, 200)
+    pun.made({**FORM, **fields})
     assert pun.store.tokens()[0].scopes == expected
 
 
 def test_a_last_day(pun: Pun) -> None:
     tomorrow = (utc_now() + timedelta(days=1)).date().isoformat()
-    pun.post({**FORM, "expires": "date", "date": tomorrow}, 200)
+    pun.made({**FORM, "expires": "date", "date": tomorrow})
     assert pun.store.tokens()[0].expires_at == from_text(f"{tomorrow}T23:59:59Z")
 
 
@@ -78,11 +131,16 @@ def test_what_will_not_do_is_said_and_nothing_is_lost(pun: Pun, fields: dict[str
     """The page comes back with what was filled in, and marks the field."""
     answer = pun.post({**FORM, **fields}, 422)
     assert pun.store.tokens() == []
-    (alert,) = answer.html.find_all(role="alert")
-    marked = answer.html.find(attrs={"aria-invalid": "true"})
-    assert marked["aria-describedby"] == alert["id"]
-    legends = {"scopes": "What it may do", "expires": "When it expires"}
-    assert marked.get("name") == field or marked.legend.text == legends[field]
+    assert answer.html.title.text.startswith("Error: ")
+    (reason,) = answer.html.find_all(class_="reason")
+    (focused,) = answer.html.find_all(autofocus=True)
+    assert reason["id"] in focused["aria-describedby"].split() and reason.text
+    names = {"name": ("name",), "scopes": ("preset", "scope"), "expires": ("expires", "date")}
+    assert focused["name"] in names[field]
+    group = focused.find_parent("fieldset") or focused.find_parent(class_="field")
+    assert reason in group.find_all(class_="reason")
+    # ARIA has no invalid radio buttons.
+    assert (focused.get("aria-invalid") == "true") == (focused["type"] != "radio")
     if field != "name":
         assert answer.html.find(id="name")["value"] == "CI pipeline"
 
@@ -96,7 +154,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_is_text_whatever_it_contains(pun: Pun, name: str) -> None:
     """And it stands in a <bdi>, so that marks of direction end with it."""
-    for page in (pun.post({**FORM, "name": name}, 200), pun.page()):
+    for page in (pun.made({**FORM, "name": name}), pun.page()):
         assert page.html.tbody.th.bdi.text == name
         assert [script["src"] for script in page.html.find_all("script")] == ["/assets/copy.js"]
         assert page.html.find_all("img") == []
@@ -117,8 +175,10 @@ def test_the_list(pun: Pun) -> None:
     rows = {row.th.bdi.text: row for row in page.html.tbody.find_all("tr")}
     assert set(rows) == {"used", "over", "plugin"}
     assert "3 minutes ago" in rows["used"].text
-    assert exact(now - timedelta(minutes=3)) in [time["title"] for time in rows["used"].find_all("time")]
-    assert "in 2 days" in rows["used"].text and "Everything" in rows["used"].text
+    (shown,) = [time for time in rows["used"].find_all("time") if time.text == exact(now - timedelta(minutes=3))]
+    assert from_text(shown["datetime"]) == now - timedelta(minutes=3)
+    assert used.id in rows["used"].th.text and f"ID {used.id}" in rows["used"].button.text
+    assert "in 2 days" in rows["used"].text and "Jobs" in rows["used"].text
     assert "expired 3 hours ago" in " ".join(rows["over"].text.split())
     assert "never" in rows["over"].text and "jobs:read" in rows["over"].text
     assert "stored in clear" in rows["plugin"].text
@@ -128,16 +188,18 @@ def test_the_list(pun: Pun) -> None:
 
 def test_revoking(pun: Pun, registrar: RouteTable) -> None:
     """At once, for good, and of that token alone; a second time is as good, since it is gone."""
-    pun.post(FORM, 200)
-    pun.post({**FORM, "name": "stays"}, 200)
+    pun.made(FORM)
+    pun.made({**FORM, "name": "stays"})
     stays, gone = sorted(pun.store.tokens(), key=lambda token: token.name == "CI pipeline")
-    for _ in range(2):
-        answer = pun.post({"id": gone.id}, 303, "/revoke")
-        assert answer.headers["Location"] == "/settings/api_tokens?revoked=1"
+    for said in (f"The token CI pipeline (ID {gone.id}) is revoked", "This token was gone already"):
+        location = pun.post({"id": gone.id}, 303, "/revoke").headers["Location"]
+        assert said in pun.page(path=location).html.find(role="status").text
+        assert pun.page(path=location).html.find(role="status", class_="notice") is None
     assert [token.id for token in pun.store.tokens()] == [stays.id]
     assert registrar.find(gone.sha256) is None
     assert registrar.find(stays.sha256)
-    assert "is revoked" in pun.page(path="/settings/api_tokens?revoked=1").html.find(role="status").text
+    for claim in ("revoked=1", "done=1", "new=1"):
+        assert "is revoked" not in pun.page(path=f"/settings/api_tokens?{claim}").html.text
 
 
 @pytest.mark.parametrize("path", ["", "/revoke"], ids=["make", "revoke"])
@@ -157,7 +219,7 @@ def test_a_form_of_another_session_of_the_same_user(pun: Pun) -> None:
     theirs = form_field(pun.page(sid="s2").text)
     assert theirs != form_field(pun.page(sid="s1").text)
     pun.post({**FORM, "form": theirs}, 403, sid="s1")
-    pun.post({**FORM, "form": theirs}, 200, sid="s2")
+    pun.made({**FORM, "form": theirs}, sid="s2")
 
 
 @pytest.mark.parametrize("path", ["", "/revoke"], ids=["make", "revoke"])
@@ -192,8 +254,8 @@ def test_what_the_site_allows(tmp_path: Path, registrar: RouteTable) -> None:
     assert choices == ["30d", "date"]
     assert page.html.find(attrs={"name": "date"})["max"] == (utc_now() + timedelta(days=60)).date().isoformat()
     for expires in ("90d", "never", "1y"):
-        assert "this site" in pun.post({**FORM, "expires": expires}, 422).html.find(role="alert").text
-    pun.post({**FORM, "expires": "30d"}, 200)
+        assert "this site" in pun.post({**FORM, "expires": expires}, 422).html.find(class_="reason").text
+    pun.made({**FORM, "expires": "30d"})
     unbound = [field["value"] for field in pun_below(tmp_path / "b").page().html.find_all(attrs={"name": "expires"})]
     assert unbound == ["30d", "90d", "1y", "date", "never"]
 
@@ -203,10 +265,10 @@ def test_the_site_says_what_a_token_may_do(tmp_path: Path, registrar: RouteTable
     pun = Pun(tmp_path, Policy(scopes=("clusters:read", "jobs:read")))
     page = pun.page().html
     assert [field["value"] for field in page.find_all(attrs={"name": "scope"})] == ["clusters:read", "jobs:read"]
-    assert page.find(id="hint-all").text == "clusters:read, jobs:read"
+    assert [field["value"] for field in page.find_all(attrs={"name": "preset"})] == ["read", "some"]
     no = pun.post({**FORM, "preset": "some", "scope": "jobs:write"}, 422)
-    assert "does not allow jobs:write" in no.html.find(role="alert").text
-    pun.post({**FORM, "preset": "all"}, 200)
+    assert "does not allow jobs:write" in no.html.find(class_="reason").text
+    pun.made({**FORM, "preset": "all"})
     assert [token.scopes for token in pun.store.tokens()] == [("clusters:read", "jobs:read")]
 
 
@@ -216,7 +278,7 @@ def pun_below(folder: Path) -> Pun:
 
 
 def test_a_file_that_will_not_do_is_said(pun: Pun) -> None:
-    pun.post(FORM, 200)
+    pun.made(FORM)
     before = pun.store.path.read_bytes()
     form = {"form": form_field(pun.page().text)}
     pun.store.path.chmod(0o644)
@@ -233,7 +295,7 @@ def test_a_full_disk_loses_nothing(pun: Pun, registrar: RouteTable, monkeypatch:
 
     With a file system that is full for real: tests/system/test_pages.py.
     """
-    pun.post(FORM, 200)
+    pun.made(FORM)
     before = pun.store.path.read_bytes()
 
     def full(*_: object) -> bool:
@@ -246,23 +308,24 @@ def test_a_full_disk_loses_nothing(pun: Pun, registrar: RouteTable, monkeypatch:
     assert pun.store.path.read_bytes() == before
     (token,) = pun.store.tokens()
     assert registrar.hashes(registrar.find(token.sha256).uid) == [token.sha256]  # type: ignore[union-attr]
-    assert "still stands in the file" in pun.post({"id": token.id}, 200, "/revoke").html.find(role="status").text
+    location = pun.post({"id": token.id}, 303, "/revoke").headers["Location"]
+    assert "still stands in the file" in pun.page(path=location).html.find(role="status").text
     assert registrar.find(token.sha256) is None
 
 
 def test_many_tabs_at_once(pun: Pun, registrar: RouteTable) -> None:
     """Making and revoking: every token that was shown is there, and none that was revoked."""
     for number in range(4):
-        pun.post({**FORM, "name": f"old {number}"}, 200)
+        pun.made({**FORM, "name": f"old {number}"})
     old = pun.store.tokens()
     form = form_field(pun.page().text)
     headers = {"Origin": ORIGIN, **pun.session()}
     shown: list[str] = []
 
     def make(number: int) -> None:
-        answer = pun.app.post(
-            "/settings/api_tokens", {**FORM, "form": form, "name": f"new {number}"}, headers=headers, status=200
-        )
+        made = {**FORM, "form": form, "name": f"new {number}"}
+        answer = pun.app.post("/settings/api_tokens", made, headers=headers, status=303)
+        answer = pun.page(path=answer.headers["Location"])
         shown.append(sha256_of(secret_in(answer)))
 
     def revoke(number: int) -> None:
