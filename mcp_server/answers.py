@@ -32,6 +32,9 @@ class Cluster(BaseModel):
     title: str
     adapter: str = Field(description="the kind of scheduler: slurm, pbspro, torque, lsf, sge, htcondor, local")
     login_host: str | None
+    state: str | None = Field(
+        description="up or down: whether the scheduler answered when last asked; null where it was not for minutes"
+    )
 
 
 class Clusters(BaseModel):

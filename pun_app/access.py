@@ -21,6 +21,8 @@ from tokens.errors import StoreError, StoreRefused
 from tokens.store import ENTRIES, TokenStore
 from tokens.token import Token, utc_now
 
+ASSERTION = "punway.assertion"
+"""Where the server puts what the note said when the request arrived, in the environment."""
 USE_NOTED_EVERY = 60.0
 """Seconds between two notes of a token's use in the file."""
 
@@ -65,12 +67,22 @@ class Access:
         self._uid = os.geteuid() if uid is None else uid
         self._uses = UseNotes(store)
 
-    def caller(self, note: str | None) -> Caller:
+    def arrived(self, note: str | None) -> Assertion | None:
+        """Return what a request's note says when its head has been read: it may expire while the request waits for a
+        thread. None for a note that is not good.
+        """
+        try:
+            return self._verifier.verify(note or "", self._uid)
+        except InvalidAssertion:
+            return None
+
+    def caller(self, note: str | None, arrived: Assertion | None = None) -> Caller:
         """The caller of the API that the hook's note names: by a token of ours, or by the identity provider's.
+        ``arrived`` is what the note said when the request arrived.
 
         Raises Unauthorized, also for a browser's session, and Unavailable for a home's trouble.
         """
-        assertion = self._assertion(note)
+        assertion = arrived or self._assertion(note)
         if assertion.via == "jwt":
             return Caller(assertion.user, assertion.via, assertion.scopes, None, None)
         if assertion.via != "token" or assertion.sha256 is None:
@@ -101,9 +113,9 @@ class Access:
             raise Unauthorized("Invalid or missing API token: this token has expired", token)
         return token
 
-    def visitor(self, note: str | None) -> Visitor:
+    def visitor(self, note: str | None, arrived: Assertion | None = None) -> Visitor:
         """The visitor of a page. Raises Unauthorized for whoever has no browser's session."""
-        assertion = self._assertion(note)
+        assertion = arrived or self._assertion(note)
         if assertion.via != "session" or not assertion.sid:
             raise Unauthorized("You are not signed in")
         return Visitor(assertion.user, assertion.sid)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -22,10 +23,12 @@ from werkzeug.http import quote_etag
 from werkzeug.wrappers import Request as HttpRequest
 from werkzeug.wrappers import Response
 
-from pun_app.access import Access, Caller
+from pun_app.access import ASSERTION, Access, Caller
 from pun_app.clusters.load import ClusterFolder
+from pun_app.deadline import time_limit, until
 from pun_app.decode import decode
 from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorized, UnsupportedMedia
+from pun_app.gate import Gates
 from pun_app.handlers.request import Request
 from pun_app.kept import Kept, folder_of_user
 from pun_app.long_poll import LongPoll, Parked
@@ -41,6 +44,9 @@ _CLOCK = re.compile(rb'"wallclock_time":[0-9]+')
 _LARGE = {(route.method, route.path) for route in ROUTES if route.large}
 PARKED_CALL = "punway.parked_call"
 """Where the server puts the Call of a request that it calls the app for again, in the environment."""
+ARRIVED = "punway.arrived"
+"""Where it puts when a request had been read, in seconds of the monotonic clock; for one that has waited for a job,
+when that wait was over."""
 
 log = logging.getLogger("punway.pun")
 
@@ -61,6 +67,8 @@ class App:
         self._access = access
         self._clusters = clusters
         self._pages = pages
+        self.arrived = access.arrived
+        self._gates = Gates(settings.threads)
         self._settings = settings
         self.long_poll = LongPoll(os.geteuid())
         self._submits = Submits(Kept(folder_of_user() / "submits", KEPT))
@@ -78,19 +86,29 @@ class App:
     def _answer(self, http: HttpRequest) -> Response:
         call: Call | None = http.environ.get(PARKED_CALL)
         caller = call.caller if call else None
+        keeps_turn = False
         try:
             if call is None:
-                caller = self._access.caller(http.headers.get("X-Pun-Assertion"))
+                caller = self._access.caller(http.headers.get("X-Pun-Assertion"), http.environ.get(ASSERTION))
                 call = self._call(http, caller)
             else:
                 # The request has waited, for minutes maybe.
                 self._access.check_again(call.caller)
-            response = _handled(call)
+            began = http.environ.get(ARRIVED, call.request.arrived)
+            with until(began + time_limit(http.method, http.path)):
+                response = _handled(call)
+        except Parked as parked:
+            parked.call = call
+            keeps_turn = call is not None and parked.wait is call.request.turn
+            raise
         except ApiError as error:
             response = self._error(error)
         except Exception:
             log.exception("%s %s failed", http.method, http.path)
             response = self._error(Internal())
+        finally:
+            if call is not None and not keeps_turn:
+                call.request.leave()
         if caller and caller.token_id is not None:
             _tell_token(response, caller.token_id, caller.token_name or "")
         return response
@@ -110,6 +128,8 @@ class App:
             seen=http.if_none_match,
             key=checked_key(http.headers.get("Idempotency-Key")),
             submits=self._submits,
+            arrived=http.environ.get(ARRIVED) or time.monotonic(),
+            gates=self._gates,
         )
         if route.body:
             request.body = decode_body(http, route, self.body_limit(route.method, route.path))
@@ -128,11 +148,7 @@ class App:
 
 def _handled(call: Call) -> Response:
     route, request = call.route, call.request
-    try:
-        answer = route.handler(request)
-    except Parked as parked:
-        parked.call = call
-        raise
+    answer = route.handler(request)
     whole = {"data": answer}
     if request.next_cursor is not None:
         whole["next_cursor"] = request.next_cursor or None

@@ -15,9 +15,13 @@ from typing import Any
 
 from pun_app.adapters.model import Job
 from pun_app.adapters.shared import SharedReads
+from pun_app.deadline import READ_S, until
 from pun_app.errors import ApiError, Unavailable
+from pun_app.gate import Turn
 
 MAX_WAIT_S = 300
+MIN_LOOK_S = 5.0
+"""Seconds that the first look at a job has, however short the wait is."""
 MAX_WAITING = 200
 """Requests of one PUN that wait at once."""
 POLL_INTERVAL_S = 2.0
@@ -35,10 +39,24 @@ def phase_of(uid: int) -> float:
 class Wait:
     """One request's wait for a job. ``result`` is set when the wait is over: the job, or an error, and its time.
 
-    The result is None where time was up, or the process leaves.
+    The result is None where time was up, or the process leaves; then ``known`` is what the last look that was answered
+    told, and when it was asked for.
     """
 
-    def __init__(self, scheduler: SharedReads, job_id: str, is_done: Callable[[Job], bool], deadline: float) -> None:
+    keeps_deadline = False
+    """The time that it waits is not the request's own."""
+
+    def __init__(
+        self,
+        owner: LongPoll,
+        scheduler: SharedReads,
+        job_id: str,
+        is_done: Callable[[Job], bool],
+        deadline: float,
+        known: tuple[Job, float] | None,
+    ) -> None:
+        self._owner = owner
+        self.known = known
         self.scheduler = scheduler
         self.job_id = job_id
         self.is_done = is_done
@@ -48,24 +66,33 @@ class Wait:
         self.resume: Callable[[], None] | None = None
 
     def job(self) -> tuple[Job, float]:
-        """Return the job and the age of that answer. Raises what the last look raised."""
+        """Return the job and the age of that answer. Raises what the last look raised, and Unavailable."""
         if self.result is None:
-            return self.scheduler.job(self.job_id)
+            return self.scheduler.last_look(self.job_id, self.known)
         found, asked = self.result
         if isinstance(found, ApiError):
             raise found
         return found, time.monotonic() - asked
 
+    def park(self, resume: Callable[[], None]) -> None:
+        """Have ``resume`` called once the wait is over, which it may be already."""
+        self._owner.park(self, resume)
+
+    def end(self) -> None:
+        """End it before its time."""
+        self._owner.end(self)
+
 
 class Parked(BaseException):
-    """Raised through the app by a request that waits. ``call`` is what the app needs to finish it.
+    """Raised through the app by a request that waits, for a job or for a thread's place (gate.py). ``call`` is what the
+    app needs to finish it.
 
     A BaseException, so that nobody on the way to the server takes it for a failure.
     """
 
     call: Any = None
 
-    def __init__(self, wait: Wait) -> None:
+    def __init__(self, wait: Wait | Turn) -> None:
         super().__init__()
         self.wait = wait
 
@@ -80,9 +107,18 @@ class LongPoll:
         self._polled: set[SharedReads] = set()
         self._is_leaving = False
 
-    def wait_for(self, scheduler: SharedReads, job_id: str, is_done: Callable[[Job], bool], seconds: int) -> Wait:
-        """Begin a wait. Raises Unavailable where too many wait."""
-        wait = Wait(scheduler, job_id, is_done, time.monotonic() + seconds)
+    def wait_for(
+        self,
+        scheduler: SharedReads,
+        job_id: str,
+        is_done: Callable[[Job], bool],
+        deadline: float,
+        known: tuple[Job, float] | None = None,
+    ) -> Wait:
+        """Begin a wait, until a moment of the monotonic clock at most. ``known`` is the job as far as it is known, and
+        when that was asked for. Raises Unavailable where too many wait.
+        """
+        wait = Wait(self, scheduler, job_id, is_done, deadline, known)
         with self._lock:
             if len(self._waits) >= MAX_WAITING:
                 raise Unavailable(
@@ -95,7 +131,6 @@ class LongPoll:
         return wait
 
     def park(self, wait: Wait, resume: Callable[[], None]) -> None:
-        """Have ``resume`` called once the wait is over, which it may be already."""
         with self._lock:
             wait.resume = resume
             is_over, is_leaving = wait.is_over, self._is_leaving
@@ -145,10 +180,13 @@ class LongPoll:
                     self._polled.discard(scheduler)
                     return
             now = time.monotonic()
-            told, age = scheduler.watched({wait.job_id for wait in waits})
+            with until(now + READ_S):
+                told, age = scheduler.watched({wait.job_id for wait in waits})
             for wait in waits:
                 found = told[wait.job_id]
                 if isinstance(found, Unavailable):
                     continue  # It may be back before time is up; if not, the last look says so (Wait.job).
+                if isinstance(found, Job):
+                    wait.known = found, now - age
                 if isinstance(found, ApiError) or wait.is_done(found):
                     self.end(wait, found, now - age)

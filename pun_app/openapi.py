@@ -53,7 +53,7 @@ _JOB = {
     "wallclock_time": 1800,
     "wallclock_limit": 3600,
 }
-_OWENS = {"id": "owens", "title": "Owens Cluster", "adapter": "slurm", "login_host": "owens.osc.edu"}
+_OWENS = {"id": "owens", "title": "Owens Cluster", "adapter": "slurm", "login_host": "owens.osc.edu", "state": "up"}
 _SUBMIT = {
     "cluster": "owens",
     "script": {

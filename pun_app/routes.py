@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.model import ClusterInfo, Queue
-from pun_app.handlers import clusters, context, history, jobs, output, site, whoami
+from pun_app.handlers import clusters, context, history, jobs, output, site, statuses, whoami
 from pun_app.pages import api_tokens
 from pun_app.pages.door import PageRoute
 from pun_app.parameters import CLUSTER, KEY, OUTPUT, PAGING, PERIOD, VALIDATE, WAITING, Parameter
@@ -70,7 +70,7 @@ ROUTES = (
         "POST", _JOBS, "jobs:write", SubmitBody, SubmittedJobAnswer, jobs.submit_job, 201, (VALIDATE, KEY), ValidAnswer,
         "script",
     ),
-    Route("POST", f"{_JOBS}/status", "jobs:read", StatusBody, list[StatusAnswer], jobs.job_statuses),
+    Route("POST", f"{_JOBS}/status", "jobs:read", StatusBody, list[StatusAnswer], statuses.job_statuses),
     Route(
         "GET", f"{_JOBS}/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic, 200,
         (*_ON, *PERIOD, *PAGING),

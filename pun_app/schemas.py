@@ -5,7 +5,7 @@ Optional fields may be left out or be null, which is the same: clients send eith
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -96,10 +96,15 @@ class ValidAnswer(Struct):
 
 
 class ClusterAnswer(Struct):
+    """``state`` is whether the scheduler answered the last time that one of your requests asked it, which this one does
+    not: ``up``, ``down``, or null where it has not been asked for some minutes.
+    """
+
     id: str
     title: str
     adapter: str
     login_host: str | None
+    state: Literal["up", "down"] | None
 
 
 class JobAnswer(Struct, gc=False):

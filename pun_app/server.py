@@ -40,6 +40,10 @@ from tokens.register import Registrar
 from tokens.store import TokenStore
 
 GROUPS_CHECKED_EVERY = 60.0
+SLOW_S = 2.0
+"""Seconds in a thread after which a request counts as slow: another thread takes the place of this one."""
+MAX_SLOW = 16
+"""Threads more than usual while requests are slow. What hangs, a home or a cluster, is slow; what computes is not."""
 LEAVE_TIME = 130
 """Seconds for what is in flight when this process leaves: longer than nginx waits for an answer."""
 
@@ -146,7 +150,8 @@ class Server:
         assert isinstance(server, UnixWSGIServer)
         self._server = server
         self._long_poll = app.long_poll
-        equip(server, app.body_limit, app.long_poll)
+        self._threads, self._next_look = settings.threads, 0.0
+        equip(server, app.body_limit, app.arrived)
 
     def run(self) -> None:
         """Serve; returns when nothing is in flight and it is time to leave."""
@@ -163,6 +168,21 @@ class Server:
         self._each_turn()
         if self._leaving:
             self._long_poll.leave()
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + 0.5
+            self._look_at_requests()
+
+    def _look_at_requests(self) -> None:
+        """Answer those whose time is up, and have threads enough for those that do not hang."""
+        now = time.monotonic()
+        server: Any = self._server
+        for channel in list(server.active_channels.values()):
+            channel.expire(now)
+        began = list(server.in_threads.values())
+        threads = self._settings.threads + min(MAX_SLOW, sum(now - moment > SLOW_S for moment in began))
+        if threads != self._threads:
+            self._threads = threads
+            self._server.task_dispatcher.set_thread_count(threads)
 
     def _leave(self, *_: object) -> None:
         if not self._leaving:

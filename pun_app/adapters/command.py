@@ -22,14 +22,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from pun_app.deadline import left
 from pun_app.errors import Unavailable
 
-TIMEOUT = 30.0
-"""Seconds that a scheduler's command has."""
+TIMEOUT = 25.0
+"""Seconds that a scheduler's command has, unless its request's deadline (deadline.py) is earlier."""
 OUTPUT_SIZE = 64 * 1024 * 1024
 """Bytes that it may print, both streams together."""
-AT_ONCE = 6
-"""Commands of one PUN at once; fewer than its threads, so that some are left for other requests."""
+AT_ONCE = 24
+"""Commands of one PUN at once: a few clusters that hang, each of which has a share (shared.py), hold up no other."""
 
 _LOGIN = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG")
 _SSH_FAILED = re.compile(
@@ -45,8 +46,20 @@ class CommandFailed(Unavailable):
     """A command could not be run to its end, so what it did is not known."""
 
 
+class TimedOut(CommandFailed):
+    """``program`` did not end in time."""
+
+    def __init__(self, program: str, timeout: float) -> None:
+        super().__init__(f"{program} did not answer within {timeout:.0f} s")
+        self.program = program
+
+
 class NotStarted(Unavailable):
-    """The command was never started, so it did nothing."""
+    """The command was never started, or reached nobody, so it did nothing."""
+
+
+class NotRun(NotStarted):
+    """This host had no program, no place or no time for the command, which says nothing about the scheduler."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,7 @@ class Commands:
         )
 
     def path(self, name: str) -> str:
-        """Where a command is. Raises NotStarted when it is not to be found on this host."""
+        """Where a command is. Raises NotRun when it is not to be found on this host."""
         if name in self.overrides:
             return self.overrides[name]
         if self.bin:
@@ -98,7 +111,7 @@ class Commands:
             return name
         found = shutil.which(name)
         if not found:
-            raise NotStarted(f"The scheduler's command {name} is not found on this host", 60)
+            raise NotRun(f"The scheduler's command {name} is not found on this host", 60)
         return found
 
     def run(
@@ -117,7 +130,8 @@ class Commands:
         With ``take`` what it prints is handed on piece by piece, and not kept.
 
         Without ``login`` the variables that a login sets are left out, for commands that hand their
-        environment on to a job; ``environment`` has more for that job. Raises NotStarted and CommandFailed.
+        environment on to a job; ``environment`` has more for that job. Raises NotStarted, NotRun, TimedOut and
+        CommandFailed.
         """
         settings = {**environment, **self.environment}
         words = [self.path(argv[0]), *argv[1:]]
@@ -136,7 +150,7 @@ class Commands:
         if output.code == 255 and lines and _SSH_FAILED.search(output.err):
             raise NotStarted(f"The submit host {self.submit_host} cannot be reached by ssh: {lines[-1].strip()}", 60)
         if output.code in (126, 127) and lines and _NO_COMMAND.search(lines[-1]):
-            raise NotStarted(f"The scheduler's command {name} cannot be run on {self.submit_host}: {lines[-1]}", 60)
+            raise NotRun(f"The scheduler's command {name} cannot be run on {self.submit_host}: {lines[-1]}", 60)
 
     def _through_ssh(self, words: list[str], environment: Mapping[str, str], cwd: str) -> list[str]:
         """The command on the submit host. ssh joins its words for a remote shell, so each is quoted."""
@@ -187,9 +201,12 @@ def _run(
     take: Callable[[bytes], None] | None,
     timeout: float,
 ) -> Output:
+    timeout = min(timeout, left())
+    if timeout <= 0:
+        raise NotRun(f"No time is left to run {name}: what came before it took too long; try again")
     deadline = time.monotonic() + timeout
     if not _places.acquire(timeout=timeout):
-        raise NotStarted(f"Too many scheduler commands of this user are under way to run {name}; try again")
+        raise NotRun(f"Too many scheduler commands of this user are under way to run {name}; try again")
     try:
         with _memory_file(stdin) as standard_input:
             try:
@@ -205,14 +222,14 @@ def _run(
                     umask=0o022,
                 )
             except OSError as error:
-                raise NotStarted(f"The scheduler's command {name} cannot be run: {error.strerror}", 60) from error
+                raise NotRun(f"The scheduler's command {name} cannot be run: {error.strerror}", 60) from error
             with process:
                 try:
                     out, err = _collect(process, deadline, name, take, timeout)
                     _wait(process, deadline)
                     code = process.wait(0)
                 except subprocess.TimeoutExpired as error:
-                    raise CommandFailed(f"{name} did not answer within {timeout:.0f} s") from error
+                    raise TimedOut(name, timeout) from error
                 finally:
                     if process.returncode is None:
                         # The group, for what the command itself has started.
@@ -264,7 +281,7 @@ def _collect(
     take: Callable[[bytes], None] | None,
     timeout: float,
 ) -> tuple[bytes, bytes]:
-    """Both streams to their ends. Raises CommandFailed past the deadline, or OUTPUT_SIZE of what is kept."""
+    """Both streams to their ends. Raises TimedOut past the deadline, CommandFailed past OUTPUT_SIZE of what is kept."""
     assert process.stdout and process.stderr
     parts: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
     out, err = parts.values()
@@ -276,7 +293,7 @@ def _collect(
             left = deadline - time.monotonic()
             ready = selector.select(left) if left > 0 else []
             if not ready:
-                raise CommandFailed(f"{name} did not answer within {timeout:.0f} s")
+                raise TimedOut(name, timeout)
             for key, _ in ready:
                 data = os.read(key.fd, 256 * 1024)
                 if not data:

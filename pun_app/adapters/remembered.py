@@ -7,9 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as StillAsked
 from typing import Any, TypeVar
 
 from pun_app.adapters.model import Job
+from pun_app.deadline import begin, left
+from pun_app.errors import Unavailable
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
@@ -23,6 +26,13 @@ JOB, JOBS, PAGE = "job", "jobs", "page"
 T = TypeVar("T")
 
 
+class NoAnswer(Unavailable):
+    """The answer was not there in time."""
+
+    def __init__(self) -> None:
+        super().__init__("The scheduler has not answered in time; try again")
+
+
 class Remembered:
     """Answers by their keys. When each was asked for is in seconds of the monotonic clock."""
 
@@ -30,28 +40,38 @@ class Remembered:
         self._lock = threading.Lock()
         self._asked: dict[Key, tuple[float, Future[Any]]] = {}
 
-    def answer(self, key: Key, ask: Callable[[], T], not_before: float = 0.0) -> tuple[T, float]:
-        """What ``ask`` gives or raises, and when it was asked for: now, or of late but not before that moment."""
+    def answer(
+        self, key: Key | None, ask: Callable[[], T], not_before: float = 0.0, patience: float = math.inf
+    ) -> tuple[T, float]:
+        """Return what ``ask`` gives or raises, and when it was asked for: now, or of late but not before that moment.
+        Without a key the answer is not kept.
+
+        Waits for ``patience`` seconds at most, and until the thread's deadline; the question goes on after that, in a
+        thread of its own, for whoever asks the same then. Raises Unavailable.
+        """
         now = time.monotonic()
         with self._lock:
-            asked, answer = self._asked.get(key, (0.0, None))
-            if answer and asked >= not_before and (now - asked < FRESH or not answer.done()):
-                others: Future[T] = answer
-                mine = None
-            else:
+            asked, answer = self._asked.get(key, (0.0, None)) if key else (0.0, None)
+            if not answer or asked < not_before or (now - asked >= FRESH and answer.done()):
+                if left() <= 0:
+                    raise NoAnswer
                 # What is too old to be used again may hold thousands of jobs; it goes, but for what is newer than a
                 # list that is awaited still (jobs_since).
                 awaited = min((v[0] for v in self._asked.values() if not v[1].done()), default=now)
                 self._asked = {k: v for k, v in self._asked.items() if now - v[0] < FRESH or v[0] >= awaited}
-                mine = Future[T]()
-                self._asked[key] = (now, mine)
-        if mine is None:
-            return others.result(), asked
+                asked, answer = now, begin(ask, "question")
+                if key:
+                    self._asked[key] = asked, answer
+        future: Future[T] = answer
         try:
-            mine.set_result(ask())
-        except BaseException as error:
-            mine.set_exception(error)
-        return mine.result(), now
+            return future.result(max(0.0, min(patience, left(), threading.TIMEOUT_MAX))), asked
+        except StillAsked as error:
+            raise NoAnswer from error
+
+    def is_slow(self) -> bool:
+        """Whether a question has been in flight for more than a second."""
+        with self._lock:
+            return any(time.monotonic() - asked > 1 and not answer.done() for asked, answer in self._asked.values())
 
     def is_fresh(self, key: Key) -> bool:
         """Whether it was asked within the last second."""

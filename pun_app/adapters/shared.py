@@ -2,21 +2,27 @@
 used again for a second, so that a hundred polling clients of one user cost the scheduler one command a
 second. A change through the same PUN drops what is remembered.
 
+A question has a thread of its own: a client waits until its own deadline, and whoever asks the same after that is
+answered when the scheduler is. A scheduler that does not answer is asked less and less (health.py).
+
 Whichever way a client asks, it is answered by what was asked for last: nobody sees a job end, and hears then from a
 list of half a second ago that it waits.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from typing import TypeVar
 
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.cancelled_tasks import CancelledTasks
-from pun_app.adapters.command import NotStarted
+from pun_app.adapters.command import NotRun, NotStarted
 from pun_app.adapters.dependencies import Met, settle
+from pun_app.adapters.health import RECORD_PROGRAMS, Health, NotAsked
 from pun_app.adapters.limits import check_limits
 from pun_app.adapters.model import (
     COMPLETED,
@@ -30,9 +36,19 @@ from pun_app.adapters.model import (
     Queue,
     Trial,
 )
-from pun_app.adapters.remembered import ANEW, JOB, JOBS, PAGE, Key, Remembered
+from pun_app.adapters.remembered import ANEW, JOB, JOBS, PAGE, Key, NoAnswer, Remembered
+from pun_app.deadline import CHANGE_S, READ_S, left, until
 from pun_app.errors import ApiError, NotFound, Unavailable
 
+AT_ONCE = 6
+"""Questions and changes of one cluster at once."""
+LAST_LOOK_S = 2.0
+KNOWN_S = 10.0
+"""Seconds for which what is known of a job will do at the end of a wait for it: a few looks."""
+PROBE_WAIT_S = 2.0
+"""Seconds for which a request waits for a scheduler that did not answer the last time."""
+CHANGE_NEEDS_S = 15.0
+"""Seconds that must be left for a change to begin: with fewer, it might be cut off before its outcome is known."""
 POLLED = 2.0
 """Seconds after its last question for which a job counts as polled: a little more than from one to the next."""
 
@@ -47,6 +63,10 @@ class SharedReads:
         self._lock = threading.Lock()
         self._remembered = Remembered()
         self._cancelled = CancelledTasks(adapter)
+        self._places = threading.BoundedSemaphore(AT_ONCE)
+        self.health = Health(RECORD_PROGRAMS)
+        # A database of its own, in some schedulers: one works without the other.
+        self._records = Health()
         # When each of the jobs that are asked for was asked for last.
         self._polled: dict[str, float] = {}
 
@@ -98,19 +118,22 @@ class SharedReads:
         asked = [job_id for job_id in dict.fromkeys(job_ids) if self.adapter.is_id(job_id)]
         found, age = self._picked(asked, fresh=fresh)
         missing = [job_id for job_id in asked if job_id not in found or _ended_somehow(found[job_id])]
-        found |= self.adapter.unlisted(missing) if missing else {}
-        gone = [job_id for job_id in missing if job_id not in found or _ended_somehow(found[job_id])]
-        return {**found, **{job_id: task for job_id in gone if (task := self._cancelled.task(job_id))}}, age
+        found |= self._unlisted(missing) if missing else {}
+        gone = [
+            job_id
+            for job_id in missing
+            if self._cancelled.is_task(job_id) and (job_id not in found or _ended_somehow(found[job_id]))
+        ]
+        return {**found, **(self._gone(gone) if gone else {})}, age
 
     def history(self, period: Period) -> list[PastJob]:
-        """Never shared: two clients hardly ask for the same period, and it may be long."""
-        return self.adapter.history(period)
+        return self._asked(None, lambda: self.adapter.history(period), health=self._records)[0]
 
     def queues(self, *, fresh: bool = False) -> tuple[list[Queue], float]:
         return self._shared(("queues", ""), self.adapter.queues, fresh)
 
     def accounts(self, *, fresh: bool = False) -> tuple[list[Account], float]:
-        return self._shared(("accounts", ""), self.adapter.accounts, fresh)
+        return self._asked(("accounts", ""), self.adapter.accounts, ANEW if fresh else 0.0, self._records)[:2]
 
     def info(self, *, fresh: bool = False) -> tuple[ClusterInfo, float]:
         return self._shared(("info", ""), self.adapter.info, fresh)
@@ -140,19 +163,39 @@ class SharedReads:
 
     def validate(self, request: JobRequest) -> Trial:
         """Ask the scheduler, and compare with the limits of the queue, which a scheduler may not do."""
-        trial = self.adapter.validate(request)
+        trial = self._operate(lambda: self.adapter.validate(request))
         if self.adapter.does("queues"):
             check_limits(request, self.adapter.requested(request), self.queues()[0])
         return trial
 
     def submitted(self, mark: str) -> Job | None:
-        return self.adapter.submitted(mark)
+        return self._operate(lambda: self.adapter.submitted(mark))
+
+    def last_look(self, job_id: str, known: tuple[Job, float] | None) -> tuple[Job, float]:
+        """Return a job at the end of a wait for it, of which this was known, and when it was asked for.
+
+        Waits for a scheduler that answers within LAST_LOOK_S, and otherwise makes do with what is known, while that is
+        young enough. Raises Unavailable.
+        """
+        hurry = self._remembered.is_slow() or self.health.state == "down"
+        try:
+            with until(time.monotonic() + (0.0 if hurry else LAST_LOOK_S)):
+                return self.job(job_id)
+        except Unavailable:
+            if known is None or time.monotonic() - known[1] > KNOWN_S:
+                raise
+        job, asked = known
+        return self._remembered.jobs_since(asked).get(job_id, job), time.monotonic() - asked
 
     def cancel(self, job_id: str) -> None:
         self.adapter.check_id(job_id)
-        task = self._cancelled.queued(job_id)
-        self._changing(lambda: self.adapter.cancel(job_id))
-        if task:
+
+        def cancel() -> Job | None:
+            task = self._cancelled.queued(job_id)
+            self.adapter.cancel(job_id)
+            return task
+
+        if task := self._changing(cancel):
             self._cancelled.keep(job_id, task)
 
     def hold(self, job_id: str) -> str | None:
@@ -192,18 +235,62 @@ class SharedReads:
         found = self.adapter.picked([newer.get(job.id, job) for job in jobs], job_ids)
         return {**found, **{one: newer[one] for one in job_ids if one in newer}}, age
 
-    def _asked(self, key: Key, ask: Callable[[], T], not_before: float) -> tuple[T, float, float]:
+    def _unlisted(self, job_ids: list[str]) -> dict[str, Job]:
+        return self._asked(None, lambda: self.adapter.unlisted(job_ids))[0]
+
+    def _gone(self, job_ids: list[str]) -> dict[str, Job]:
+        tasks = self._asked(None, lambda: [self._cancelled.task(job_id) for job_id in job_ids])[0]
+        return {job_id: task for job_id, task in zip(job_ids, tasks, strict=True) if task}
+
+    def _asked(
+        self, key: Key | None, ask: Callable[[], T], not_before: float = 0.0, health: Health | None = None
+    ) -> tuple[T, float, float]:
         """The answer, how old it was when we asked, and when it was asked for."""
+        health = health or self.health
         now = time.monotonic()
-        answer, asked = self._remembered.answer(key, ask, not_before)
+
+        def question() -> T:
+            health.check()
+            seconds = READ_S if health is self.health else CHANGE_S
+            with until(time.monotonic() + seconds), self._place(), health.asking():
+                return ask()
+
+        patience = PROBE_WAIT_S if health.state == "down" else math.inf
+        try:
+            answer, asked = self._remembered.answer(key, question, not_before, patience)
+        except NoAnswer:
+            health.check()  # Where it did not answer before, that says more.
+            raise
         return answer, max(0.0, now - asked), asked
 
     def _changing(self, change: Callable[[], T]) -> T:
+        if left() < CHANGE_NEEDS_S:
+            raise NotRun("Your other requests took so long that this one was not begun; try again")
+        if self.health.state == "down":
+            # What a scheduler makes of a change that it takes and does not answer, nobody knows: a question goes first.
+            try:
+                self.jobs(fresh=True)
+            except Unavailable as error:
+                raise NotAsked(error.message, error.retry_after) from error
         try:
-            return change()
+            return self._operate(change)
         finally:
             # Afterwards: what was asked meanwhile may not know of it.
             self._remembered.clear()
+
+    def _operate(self, operation: Callable[[], T]) -> T:
+        with self._place(), self.health.asking():
+            return operation()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the cluster's places. Raises NotRun where none is free until the thread's deadline."""
+        if not self._places.acquire(timeout=max(0.0, min(left(), CHANGE_S))):
+            raise NotRun("Your other requests to this cluster wait for its scheduler; try again")
+        try:
+            yield
+        finally:
+            self._places.release()
 
 
 def _ended_somehow(job: Job) -> bool:

@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -49,6 +49,12 @@ class Cluster:
     def reads(self) -> SharedReads:
         """The cluster's adapter, behind what its readers share."""
         return SharedReads(adapter_for(self.id, self.adapter_name, self.job))
+
+    @property
+    def state(self) -> Literal["up", "down"] | None:
+        """Whether its scheduler answered when it was last asked; None where that is not known. Nobody is asked."""
+        reads: SharedReads | None = self.__dict__.get("reads")
+        return reads.health.state if reads else None
 
 
 class ClusterFolder:

@@ -18,4 +18,4 @@ def get_cluster(request: Request) -> ClusterAnswer:
 
 
 def _answer(cluster: Cluster) -> ClusterAnswer:
-    return ClusterAnswer(cluster.id, cluster.title, cluster.adapter_name, cluster.login_host)
+    return ClusterAnswer(cluster.id, cluster.title, cluster.adapter_name, cluster.login_host, cluster.state)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -15,17 +17,15 @@ import msgspec
 from pun_app.adapters.dependencies import Met
 from pun_app.adapters.model import COMPLETED, RUNNING, SUSPENDED, Job, JobRequest
 from pun_app.clusters.load import Cluster
-from pun_app.errors import ApiError, BadRequest, NotFound, Refused
+from pun_app.deadline import until
+from pun_app.errors import BadRequest, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
 from pun_app.handlers.request import Request
-from pun_app.long_poll import MAX_WAIT_S, Parked
+from pun_app.long_poll import MAX_WAIT_S, MIN_LOOK_S, Parked
 from pun_app.schemas import (
     JobAction,
     JobAnswer,
-    JobNamed,
     Options,
-    StatusAnswer,
-    StatusBody,
     SubmitBody,
     SubmittedJobAnswer,
     ValidAnswer,
@@ -63,17 +63,21 @@ def get_job(request: Request) -> JobAnswer:
     if request.wait is not None:  # The second call, after Parked.
         job, request.age = request.wait.job()
     else:
-        seconds, until = _waiting(request)
-        job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
+        seconds, goal = _waiting(request)
+        # The first look is part of the wait.
+        with until(request.arrived + max(seconds, MIN_LOOK_S) if seconds else math.inf):
+            job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
         if seconds:
             before = _etag(job)
             is_done: Callable[[Job], bool] = {
                 "running": lambda job: job.status in (RUNNING, SUSPENDED, COMPLETED) or job.can_start is False,
                 "completed": lambda job: job.status == COMPLETED or job.can_start is False,
                 "change": lambda job: not _is_seen(request, _etag(job), before),
-            }[until]
+            }[goal]
             if not is_done(job):
-                request.wait = request.long_poll.wait_for(cluster.reads, request.id, is_done, seconds)
+                known = job, time.monotonic() - request.age
+                deadline = request.arrived + seconds
+                request.wait = request.long_poll.wait_for(cluster.reads, request.id, is_done, deadline, known)
                 raise Parked(request.wait)
     request.etag = _etag(job)
     return job_answer(cluster, job)
@@ -106,42 +110,6 @@ def _is_seen(request: Request, etag: str, before: str) -> bool:
     return request.seen.contains_weak(etag) if names_tags else etag == before
 
 
-def job_statuses(request: Request) -> list[StatusAnswer]:
-    """How many jobs are, of several clusters, in the order asked for; one that is not there among them."""
-    body: StatusBody = request.body
-    asked: dict[str, list[str]] = {}
-    for one in body.jobs:
-        asked.setdefault(one.cluster, []).append(one.id)
-    found: dict[str, dict[str, Job] | ApiError] = {}
-    for cluster_id, job_ids in asked.items():
-        try:
-            found[cluster_id], age = request.clusters.get(cluster_id).reads.several(job_ids, fresh=request.fresh)
-            request.age = max(request.age, age)
-        except ApiError as error:
-            # A cluster that does not answer leaves the others theirs.
-            found[cluster_id] = error
-    return [_status(one, found[one.cluster]) for one in body.jobs]
-
-
-def _status(asked: JobNamed, found: dict[str, Job] | ApiError) -> StatusAnswer:
-    if isinstance(found, ApiError):
-        return StatusAnswer(asked.cluster, asked.id, error=found.error, message=found.message)
-    job = found.get(asked.id)
-    if job is None:
-        return StatusAnswer(asked.cluster, asked.id, error=NotFound.error, message="Job not found")
-    return StatusAnswer(
-        cluster=asked.cluster,
-        job_id=asked.id,
-        status=job.status,
-        native_state=job.native_state,
-        native_reason=job.native_reason,
-        outcome=job.outcome,
-        exit_code=job.exit_code,
-        can_start=job.can_start,
-        reason=job.reason,
-    )
-
-
 def submit_job(request: Request) -> SubmittedJobAnswer | ValidAnswer:
     """Submit a job; the answer is what is known at that moment. With ``validate`` the scheduler is asked, and nothing
     submitted.
@@ -152,7 +120,7 @@ def submit_job(request: Request) -> SubmittedJobAnswer | ValidAnswer:
     body: SubmitBody = request.body
     if not body.cluster.strip():
         raise BadRequest("Missing cluster in request body")
-    cluster = request.clusters.get(body.cluster)
+    cluster = request.entered(body.cluster)
     if body.script.content.isspace():
         raise BadRequest("script.content is blank")
     if "\0" in body.script.content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,15 @@ from werkzeug.datastructures import ETags
 from pun_app.access import Caller
 from pun_app.clusters.load import Cluster, ClusterFolder
 from pun_app.errors import BadRequest
-from pun_app.long_poll import LongPoll, Wait
+from pun_app.gate import Gates, Turn
+from pun_app.long_poll import LongPoll, Parked, Wait
 from pun_app.submits import Submits
 
 
 @dataclass
 class Request:
-    """One authorised request. ``fresh`` is true where the client wants no answer used again.
+    """One authorised request, which arrived at a moment of the monotonic clock. ``turn`` is its place among those that
+    ask the same cluster, in one of ``gates``. ``fresh`` is true where the client wants no answer used again.
 
     ``notes`` is the folder of the site's notes for agents, ``seen`` the ETags of what the client has seen, ``key``
     its Idempotency-Key, which ``submits`` knows. ``long_poll`` lets a request wait, and ``wait`` is the wait of a
@@ -42,6 +45,9 @@ class Request:
     replayed: bool = False
     status: int | None = None
     next_cursor: str | None = None
+    arrived: float = field(default_factory=time.monotonic)
+    gates: Gates | None = None
+    turn: Turn | None = None
 
     def given(self, name: str, *, may_be_blank: bool = False) -> str | None:
         """A parameter's one value; None where it is missing, or blank where it may be.
@@ -56,8 +62,31 @@ class Request:
         return given[0] if given and given[0] else None
 
     def cluster(self) -> Cluster:
-        """The cluster that the query names. Raises BadRequest and NotFound."""
+        """The cluster that the query names, as ``entered`` gives it. Raises BadRequest and NotFound."""
         given = self.query.get("cluster", [])
         if len(given) != 1 or not given[0].strip():
             raise BadRequest("Missing cluster parameter: add ?cluster=ID (one), as GET /api/v1/clusters lists them")
-        return self.clusters.get(given[0])
+        return self.entered(given[0])
+
+    def entered(self, cluster_id: str) -> Cluster:
+        """Return a cluster once this request has a place among those that ask it; call this before anything is changed.
+
+        Raises Parked where it has to wait for one, and NotFound.
+        """
+        cluster = self.clusters.get(cluster_id)
+        if self.wait is None:  # What has waited for a job knows most of its answer.
+            self.take_turn(cluster.id)
+        return cluster
+
+    def take_turn(self, name: str) -> None:
+        """Take a place in a gate. Raises Parked where the request has to wait for one."""
+        if self.turn is None and self.gates is not None:
+            self.turn = self.gates.enter(name)
+        if self.turn is not None and not self.turn.has_place:
+            raise Parked(self.turn)
+
+    def leave(self) -> None:
+        """Give up the place."""
+        if self.turn is not None:
+            self.turn.end()
+            self.turn = None

@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Request as HttpRequest
 from werkzeug.wrappers import Response
 
-from pun_app.access import Access, Visitor
+from pun_app.access import ASSERTION, Access, Visitor
 from pun_app.errors import ApiError, Forbidden, Internal, TooLarge, UnsupportedMedia
 from pun_app.match import Table
 from pun_app.pages.flash import Flashes
@@ -51,7 +51,7 @@ class Pages:
     def answer(self, http: HttpRequest) -> Response:
         visitor = None
         try:
-            visitor = self._access.visitor(http.headers.get("X-Pun-Assertion"))
+            visitor = self._access.visitor(http.headers.get("X-Pun-Assertion"), http.environ.get(ASSERTION))
             route, _ = self._table.match(http)
             page = route.handler(self._request(http, visitor))
         except ApiError as error:

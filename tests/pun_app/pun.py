@@ -97,7 +97,7 @@ def served(app: App) -> Callable[..., Any]:
             return app(environ, start_response)
         except Parked as parked:
             over = threading.Event()
-            app.long_poll.park(parked.wait, over.set)
+            parked.wait.park(over.set)
             while not over.wait(0.05):
                 app.long_poll.expire()
             return app({**environ, PARKED_CALL: parked.call}, start_response)

@@ -135,3 +135,21 @@ def test_a_use_is_written_for_real(access: Access, store: TokenStore, signer: Si
         threading.Event().wait(0.01)
     assert store.tokens()[0].last_used_at
     assert module.USE_NOTED_EVERY == 60
+
+
+def test_a_note_that_expires_while_the_request_waits(
+    access: Access, store: TokenStore, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts when the request arrives. Its token counts when the request is served."""
+    token = add(store)
+    note = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
+    arrived = access.arrived(note)
+    monkeypatch.setattr("tokens.assertion.LIFETIME", -1)
+    expired = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
+    assert access.arrived(expired) is None
+    with pytest.raises(Unauthorized):
+        access.caller(expired)
+    assert access.caller(expired, arrived).token_id == token.id
+    store.remove(token.id)
+    with pytest.raises(Unauthorized, match="revoked"):
+        access.caller(expired, arrived)

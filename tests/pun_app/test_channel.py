@@ -18,7 +18,7 @@ from pun_app import channel as module
 from pun_app import long_poll, routes
 from pun_app import server as server_module
 from pun_app.adapters.model import COMPLETED, QUEUED, Job
-from pun_app.app import PARKED_CALL
+from pun_app.app import ARRIVED, PARKED_CALL
 from pun_app.long_poll import LongPoll, Parked
 from pun_app.server import Server
 from tests.pun_app.pun import settings
@@ -36,7 +36,7 @@ class Scheduler:
     def watched(self, job_ids: set[str]) -> tuple[dict[str, Job], float]:
         return dict.fromkeys(job_ids, self.now), 0.0
 
-    def job(self, _job_id: str) -> tuple[Job, float]:
+    def last_look(self, _job_id: str, _known: Any) -> tuple[Job, float]:
         return self.now, 0.0
 
 
@@ -52,6 +52,9 @@ class App:
         self.lock = threading.Lock()
         self.calls: list[str] = []
 
+    def arrived(self, _note: str | None) -> None:
+        return None
+
     def body_limit(self, _method: str, path: str) -> int:
         return LARGE if path == "/large" else 1000
 
@@ -60,9 +63,9 @@ class App:
         if environ["PATH_INFO"] == "/wait":
             wait = environ.get(PARKED_CALL)
             if wait is None:
-                seconds = int(environ["QUERY_STRING"] or 300)
+                until = environ[ARRIVED] + int(environ["QUERY_STRING"] or 300)
                 parked = Parked(
-                    self.long_poll.wait_for(self.scheduler, "1", lambda job: job.status == COMPLETED, seconds)
+                    self.long_poll.wait_for(self.scheduler, "1", lambda job: job.status == COMPLETED, until)
                 )
                 parked.call = parked.wait
                 raise parked
@@ -252,3 +255,86 @@ def test_what_never_reaches_the_app(running: Running, request_line: str, status:
     answered, _, body = running.ask(request_line)
     assert (answered, json.loads(body)["error"], set(json.loads(body))) == (status, error, {"error", "message"})
     assert running.app.calls == []
+
+
+def late(monkeypatch: pytest.MonkeyPatch, seconds: float, threads: int = 0) -> None:
+    """Have requests late after some seconds, and slow at once, with so many threads more."""
+    monkeypatch.setattr(module, "time_limit", lambda _method, _path: seconds)
+    monkeypatch.setattr(module, "GRACE_S", 0.0)
+    monkeypatch.setattr(server_module, "SLOW_S", 0.0)
+    monkeypatch.setattr(server_module, "MAX_SLOW", threads)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_that_is_stuck_is_answered_in_time(
+    running: Running, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Once, whatever its thread says later; a change says that its outcome is not known."""
+    late(monkeypatch, 0.5)
+    running.app.go.clear()
+    status, head, body = running.ask(f"{method} /stuck")
+    assert (status, json.loads(body)["error"]) == (503, "service_unavailable")
+    assert "Retry-After: 10" in head and f"Content-Length: {len(body)}" in head
+    assert ("not known whether" in json.loads(body)["message"]) == (method == "POST")
+    running.app.go.set()
+    wait_for("the thread to be free", lambda: not running.server._server.in_threads)
+    assert running.ask("GET /quick")[::2] == (200, b"0")
+
+
+def test_a_page_that_is_late_is_a_page(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    late(monkeypatch, 0.5)
+    running.app.go.clear()
+    status, head, body = running.ask("GET /settings/api_tokens")
+    assert status == 503 and "text/html" in head and b"took too long" in body
+
+
+def test_what_waits_too_long_for_a_thread_is_not_begun(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client is told so; nothing is done for it after that."""
+    late(monkeypatch, 1.0)
+    running.app.go.clear()
+    stuck = [running.connect("POST /stuck") for _ in range(4)]
+    wait_for("all threads to be stuck", lambda: running.app.busy == 4)
+    status, _, body = running.ask("POST /queued")
+    assert (status, "not begun" in json.loads(body)["message"]) == (503, True)
+    running.app.go.set()
+    assert {answer_of(connection)[0] for connection in stuck} == {503}
+    assert running.ask("GET /quick")[0] == 200
+    assert "/queued" not in running.app.calls
+
+
+def test_requests_that_are_slow_leave_threads_to_others(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are answered meanwhile; afterwards there are as many threads as before."""
+    late(monkeypatch, 100.0, threads=8)
+    running.app.go.clear()
+    stuck = [running.connect("POST /stuck") for _ in range(6)]
+    wait_for("six to be stuck", lambda: running.app.busy == 6)
+    running.app.scheduler.now = Job("1", status=COMPLETED)
+    assert running.ask("GET /wait")[::2] == (200, b"completed")
+    running.app.go.set()
+    assert {answer_of(connection)[0] for connection in stuck} == {200}
+    wait_for("four threads", lambda: len(running.server._server.task_dispatcher.threads) == 4)
+
+
+def test_a_late_answer_that_nobody_waits_for(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client has hung up: the loop goes on."""
+    late(monkeypatch, 0.5)
+    running.app.go.clear()
+    connection = running.connect("POST /stuck")
+    wait_for("it to be begun", lambda: running.app.busy == 1)
+    connection.close()
+    running.app.go.set()
+    wait_for("its end", lambda: not running.server._server.in_threads)
+    monkeypatch.setattr(module, "time_limit", lambda _method, _path: 100.0)
+    assert running.ask("GET /quick")[0] == 200
+
+
+def test_the_note_is_looked_at_when_the_head_has_been_read(running: Running) -> None:
+    """And not when a thread is free: it may have expired by then."""
+    seen: list[str | None] = []
+    running.server._server.check_assertion = seen.append
+    connection = running.connect("POST /small HTTP/1.1\r\nX-Pun-Assertion: note\r\nContent-Length: 5\r\nX: x")
+    wait_for("the head to be read", lambda: seen == ["note"])
+    assert running.app.calls == []
+    connection.sendall(b"12345")
+    assert answer_of(connection)[::2] == (200, b"5")
+    assert seen == ["note"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -65,7 +66,7 @@ class Waiting:
         job_id: str = "a",
         is_done: Callable[[Job], bool] = is_completed,
     ) -> Wait:
-        wait = self.long_poll.wait_for(scheduler, job_id, is_done, seconds)
+        wait = self.long_poll.wait_for(scheduler, job_id, is_done, time.monotonic() + seconds)
         self.over[wait] = threading.Event()
         self.long_poll.park(wait, self.over[wait].set)
         return wait
@@ -110,7 +111,7 @@ def test_a_wait_ends_when_the_process_leaves(waiting: Waiting) -> None:
 def test_a_wait_ends_once(waiting: Waiting) -> None:
     """Whatever ends it, and however often: its request is answered once."""
     resumed: list[int] = []
-    wait = waiting.long_poll.wait_for(SharedReads(Told(a=[Q])), "a", is_completed, 300)
+    wait = waiting.long_poll.wait_for(SharedReads(Told(a=[Q])), "a", is_completed, time.monotonic() + 300)
     waiting.long_poll.end(wait, C)
     waiting.long_poll.park(wait, lambda: resumed.append(1))
     waiting.long_poll.end(wait, R)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from pun_app.handlers import clusters, context, history, jobs, output, paging, request, site, whoami
+from pun_app.handlers import clusters, context, history, jobs, output, paging, request, site, statuses, whoami
 from pun_app.openapi import BODIES, EXAMPLES, document
 from pun_app.routes import ROUTES, Route
 from pun_app.schemas import StatusBody, SubmitBody
@@ -58,7 +58,7 @@ def looked_at(function: ast.FunctionDef, functions: dict[str, ast.FunctionDef]) 
 @pytest.mark.parametrize("route", ROUTES, ids=IDS)
 def test_the_parameters_are_those_that_the_handler_looks_at(route: Route) -> None:
     """None is left out of the document, and none is in it that nobody reads."""
-    modules = (clusters, context, history, jobs, output, paging, request, site, whoami)
+    modules = (clusters, context, history, jobs, output, paging, request, site, statuses, whoami)
     module = next(m for m in modules if m.__name__ == route.handler.__module__)
     tree = ast.parse(Path(module.__file__ or "").read_text())
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}

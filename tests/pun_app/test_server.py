@@ -32,6 +32,9 @@ class Ok:
     def __init__(self) -> None:
         self.long_poll = LongPoll(1000)
 
+    def arrived(self, _note: str | None) -> None:
+        return None
+
     def body_limit(self, _method: str, _path: str) -> int:
         return 0
 

@@ -143,6 +143,11 @@ class Client:
         answer = self(method, path, body, **more)
         return refusal(answer)
 
+    def until_answered(self, cluster: str = "owens") -> None:
+        """Wait until a scheduler that did not answer is asked again, and answers."""
+        path = f"/api/v1/jobs?cluster={cluster}"
+        wait_for(f"an answer of {cluster}", lambda: self("GET", path).status_code == 200)
+
     def submit(self, content: str, cluster: str = "owens", **options: Any) -> Any:
         script = {"content": content}
         if "workdir" in options:

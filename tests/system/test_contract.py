@@ -59,10 +59,10 @@ def test_the_shell_example_runs_unchanged(portal: Portal, alice: User) -> None:
 
 
 def test_clusters(as_alice: Client) -> None:
-    """Each cluster that takes the caller's jobs, with the contract's four fields; no other."""
+    """Each cluster that takes the caller's jobs, with the contract's four fields, and whether its scheduler answered; no other."""
     clusters = {c["id"]: c for c in as_alice.data("GET", "/api/v1/clusters")}
     assert clusters["owens"] == {
-        "id": "owens", "title": "Owens Cluster", "adapter": "slurm", "login_host": "owens.example.org"
+        "id": "owens", "title": "Owens Cluster", "adapter": "slurm", "login_host": "owens.example.org", "state": clusters["owens"]["state"]
     }  # fmt: skip
     assert set(clusters) == {"owens", "box", "cloud"}  # login-only, broken and shut are not
     assert as_alice.data("GET", "/api/v1/clusters/owens") == clusters["owens"]
@@ -152,6 +152,7 @@ def test_503_while_the_scheduler_is_down_and_200_after(as_alice: Client, slurm: 
             assert int(answer.headers["Retry-After"]) > 0
     finally:
         slurm.start_controller()
+    as_alice.until_answered()
     assert as_alice.job(job)["status"] == "queued_held"
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 

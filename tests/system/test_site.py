@@ -91,6 +91,7 @@ def test_without_the_controller_it_is_503(as_alice: Client, slurm: SlurmCluster,
         assert int(answer.headers["Retry-After"]) > 0
     finally:
         slurm.start_controller()
+    as_alice.until_answered()
     assert as_alice("GET", f"/api/v1/{path}?cluster=owens", headers={"Cache-Control": "no-cache"}).status_code == 200
 
 

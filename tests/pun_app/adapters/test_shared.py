@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pun_app.adapters import health as health_module
 from pun_app.adapters import shared as module
 from pun_app.adapters.base import Adapter
+from pun_app.adapters.command import NotRun, NotStarted, TimedOut
 from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job, JobRequest
 from pun_app.adapters.shared import SharedReads
+from pun_app.deadline import until
 from pun_app.errors import NotFound, NotSupported, Unavailable
 
 
@@ -273,3 +276,124 @@ def test_many_jobs_are_two_questions(clock: list[float]) -> None:
     adapter = Forgetting()
     SharedReads(adapter).several(["1", "2"])
     assert adapter.asked == ["jobs"]
+
+
+class Hanging(Counting):
+    """Hangs until it is let go; what is asked for then fails as a command does that took too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_down = False
+
+    def jobs(self) -> list[Job]:
+        jobs = super().jobs()
+        if self.is_down:
+            raise TimedOut("squeue", 20)
+        return jobs
+
+    def submit(self, request: JobRequest) -> Job:
+        self.asked.append("submit")
+        return super().submit(request)
+
+
+def test_a_reader_waits_until_its_own_deadline(adapter: Counting) -> None:
+    """Whoever asks the same after that is answered by the question in flight."""
+    reads = SharedReads(adapter)
+    adapter.go.clear()
+    for _ in range(2):
+        with until(time.monotonic() + 0.1), pytest.raises(Unavailable, match="in time"):
+            reads.jobs()
+    adapter.go.set()
+    assert len(reads.jobs()[0]) == 3
+    assert adapter.asked == ["jobs"]
+
+
+def test_a_scheduler_that_is_down_is_asked_less_and_a_change_not_at_all() -> None:
+    """The first question takes its time; then 503 at once, and a submit says that nothing was sent."""
+    adapter = Hanging()
+    adapter.is_down = True
+    reads = SharedReads(adapter)
+    with pytest.raises(TimedOut):
+        reads.jobs()
+    for _ in range(3):
+        with pytest.raises(NotStarted, match="squeue did not answer"):
+            reads.job("1", fresh=True)
+        with pytest.raises(NotStarted, match="squeue did not answer"):
+            reads.submit(JobRequest("#!/bin/sh", "/"))
+    assert (adapter.asked, reads.health.state) == (["jobs"], "down")
+
+
+def test_a_change_waits_for_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question goes before it: a change whose outcome nobody knows is worse than none."""
+    monkeypatch.setattr(health_module, "FIRST_INTERVAL_S", 0.0)
+    monkeypatch.setattr(module, "PROBE_WAIT_S", 60.0)
+    adapter = Hanging()
+    adapter.is_down = True
+    reads = SharedReads(adapter)
+    with pytest.raises(TimedOut):
+        reads.jobs()
+    with pytest.raises(NotStarted):
+        reads.submit(JobRequest("#!/bin/sh", "/"))
+    adapter.is_down = False
+    assert reads.submit(JobRequest("#!/bin/sh", "/")).id == "4"
+    assert (adapter.asked, reads.health.state) == (["jobs", "jobs", "jobs", "submit"], "up")
+
+
+def test_a_probe_costs_its_client_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on without the client; others are answered at once, with the reason."""
+    monkeypatch.setattr(health_module, "FIRST_INTERVAL_S", 0.0)
+    monkeypatch.setattr(module, "PROBE_WAIT_S", 0.1)
+    adapter = Hanging()
+    adapter.is_down = True
+    reads = SharedReads(adapter)
+    with pytest.raises(TimedOut):
+        reads.jobs()
+    adapter.go.clear()
+    for fresh in (True, False):
+        with pytest.raises(NotStarted, match="squeue did not answer"):
+            reads.jobs(fresh=fresh)
+    adapter.is_down = False
+    adapter.go.set()
+    while reads.health.state != "up":
+        time.sleep(0.01)
+    assert adapter.asked == ["jobs", "jobs"]
+
+
+def test_a_change_does_not_begin_late(adapter: Counting) -> None:
+    """It might be cut off before its outcome is known."""
+    reads = SharedReads(adapter)
+    with until(time.monotonic() + 10), pytest.raises(NotStarted, match="not begun"):
+        reads.submit(JobRequest("#!/bin/sh", "/"))
+
+
+def test_a_cluster_has_so_many_places(adapter: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds none in time is told so, and nobody says that the scheduler is down."""
+    reads = SharedReads(adapter)
+    adapter.go.clear()
+    with ThreadPoolExecutor(module.AT_ONCE) as pool:
+        answers = [pool.submit(reads.page, number + 1, None) for number in range(module.AT_ONCE)]
+        while len(adapter.asked) < module.AT_ONCE:
+            time.sleep(0.01)
+        with until(time.monotonic() + 0.1), pytest.raises(NotRun, match="other requests"):
+            reads.submitted("mark")
+        adapter.go.set()
+        assert all(answer.result() for answer in answers)
+    assert reads.health.state == "up"
+
+
+def test_a_wait_ends_with_what_is_known(adapter: Counting) -> None:
+    """While a question hangs; and with 503 where that is too old, or nothing."""
+    reads = SharedReads(adapter)
+    known = Job(id="1", status=RUNNING)
+    assert reads.last_look("1", (known, time.monotonic() - 5))[0].status == QUEUED
+    adapter.go.clear()
+    with until(time.monotonic() + 0.05), pytest.raises(Unavailable):
+        reads.jobs()
+    while not reads._remembered.is_slow():
+        time.sleep(0.01)
+    job, age = reads.last_look("2", (Job(id="2", status=RUNNING), time.monotonic() - 5))
+    assert job.status == RUNNING and age >= 5
+    for old in (None, (known, time.monotonic() - 60)):
+        with pytest.raises(Unavailable):
+            reads.last_look("3", old)
+    adapter.go.set()

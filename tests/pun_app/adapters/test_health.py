@@ -1,0 +1,114 @@
+"""pun_app/adapters/health.py: when a scheduler that does not answer is asked again."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from pun_app.adapters.command import CommandFailed, NotRun, NotStarted, TimedOut
+from pun_app.adapters.health import RECORD_PROGRAMS, Health, NotAsked
+from pun_app.errors import ApiError, NotFound, NotSupported, Refused, Unavailable
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(clock: Clock) -> Health:
+    return Health(RECORD_PROGRAMS, clock)
+
+
+def ask(health: Health, error: BaseException | None = None) -> None:
+    """Ask, and get that answer."""
+    with health.asking():
+        if error is not None:
+            raise error
+
+
+def fail(health: Health, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        ask(health, error)
+
+
+def test_intervals_grow_to_a_minute_and_begin_anew_with_an_answer(health: Health, clock: Clock) -> None:
+    """Retry-After is the time until the next probe."""
+    for interval in (2, 4, 8, 16, 32, 60, 60):
+        fail(health, TimedOut("squeue", 20))
+        with pytest.raises(NotAsked, match="squeue did not answer") as refused:
+            ask(health)
+        assert refused.value.retry_after == interval
+        clock.now += interval - 0.5
+        with pytest.raises(NotAsked) as refused:
+            ask(health)
+        assert (refused.value.retry_after, health.state) == (1, "down")
+        clock.now += 0.5
+    ask(health)
+    assert health.state == "up"
+    fail(health, NotStarted("Slurm does not answer"))
+    with pytest.raises(NotAsked) as refused:
+        health.check()
+    assert refused.value.retry_after == 2
+
+
+def test_one_probe_at_a_time(health: Health, clock: Clock) -> None:
+    """Also after one that ended with an error of our own."""
+    fail(health, TimedOut("squeue", 20))
+    clock.now += 2
+    with health.asking(), pytest.raises(NotAsked):
+        ask(health)
+    fail(health, TimedOut("squeue", 20))
+    clock.now += 2
+    fail(health, ZeroDivisionError())
+    ask(health)
+    assert health.state == "up"
+
+
+def test_what_fails_side_by_side_is_one_failure(health: Health, clock: Clock) -> None:
+    with suppress(TimedOut), health.asking():
+        with suppress(TimedOut), health.asking():
+            clock.now += 20
+            raise TimedOut("squeue", 20)
+        clock.now += 0.1
+        raise TimedOut("squeue", 20)
+    with pytest.raises(NotAsked) as refused:
+        health.check()
+    assert refused.value.retry_after == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotFound("no such job"), Refused("no such queue"), NotSupported("x"), NotRun("no sbatch here"), Unavailable("x"),
+     CommandFailed("sbatch was ended by signal 9"), TimedOut("sacct", 20), NotAsked("x")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_what_says_nothing_of_the_scheduler(health: Health, error: ApiError) -> None:
+    """A refusal, a job that is not there, a host without the command, a database that takes long."""
+    fail(health, error)
+    health.check()
+    assert health.state == ("up" if isinstance(error, NotFound) else None)
+
+
+def test_a_submit_whose_outcome_is_not_known_is_a_failure(health: Health) -> None:
+    unknown = Unavailable("It is not known whether the job was submitted")
+    unknown.__cause__ = TimedOut("sbatch", 25)
+    fail(health, unknown)
+    assert health.state == "down"
+
+
+def test_an_answer_is_old_after_some_minutes(health: Health, clock: Clock) -> None:
+    assert health.state is None
+    ask(health)
+    clock.now += 299
+    assert health.state == "up"
+    clock.now += 2
+    assert health.state is None
