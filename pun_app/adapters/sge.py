@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.directives import GRID_ENGINE
 from pun_app.adapters.groups import group_names
@@ -36,9 +35,9 @@ from pun_app.adapters.model import (
 )
 from pun_app.adapters.native import SGE_QSUB
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
-from pun_app.adapters.script import interpreter, is_one_path, last_option
 from pun_app.adapters.sge_answers import cluster_info, details, mark_in, objects, past_jobs, queues_of, rows
 from pun_app.adapters.sge_streams import KnownStreams, Streams
+from pun_app.adapters.sge_submit import shell_options, stream_options, task_options
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 log = logging.getLogger("punway.pun")
@@ -254,7 +253,7 @@ class SgeAdapter(SchedulerAdapter):
         for option, value in (("-q", request.queue_name), ("-P", request.accounting_id), ("-ar", request.reservation)):
             if value is not None:
                 argv += [option, value]
-        argv += _streams(request)
+        argv += stream_options(request)
         if request.wall_time is not None:
             argv += ["-l", f"h_rt={request.wall_time}"]
         if request.memory is not None:
@@ -262,7 +261,7 @@ class SgeAdapter(SchedulerAdapter):
             argv += ["-l", f"h_vmem={-(-request.memory // (request.cores or 1))}M"]
         if (request.cores or 1) > 1:
             argv += ["-pe", self._parallel_environment(), str(request.cores)]
-        argv += _tasks(request)
+        argv += task_options(request)
         if request.hold:
             argv.append("-h")
         if request.email is not None:
@@ -272,7 +271,7 @@ class SgeAdapter(SchedulerAdapter):
         if request.environment:
             # The names alone: qsub takes the values from its own environment, where nobody else reads them.
             argv += ["-v", ",".join(request.environment)]
-        return [*argv, *_shell(request), *request.native]
+        return [*argv, *shell_options(request), *request.native]
 
     def _parallel_environment(self) -> str:
         """The first that gives all of a job's slots on one host; which there are, each site decides. sge_pe(5)."""
@@ -287,35 +286,3 @@ class SgeAdapter(SchedulerAdapter):
                     '(allocation_rule $pe_slots); name one in options.native: ["-pe", NAME, CORES]'
                 )
         return self._one_host
-
-
-def _streams(request: JobRequest) -> list[str]:
-    argv = []
-    in_one = is_one_path(request)
-    for field, option in (("output_path", "-o"), ("error_path", "-e")):
-        path = getattr(request, field)
-        if path is not None and not (in_one and option == "-e"):
-            if re.search("[:,]", path):
-                raise Refused(f"options.{field}: Grid Engine takes no path with a colon or a comma in it")
-            argv += [option, path]
-    own = last_option(request, "#$", "-e") or last_option(request, "#$", "-j")
-    if in_one or (request.error_path is None and not own and not {"-e", "-j"} & set(request.native)):
-        argv += ["-j", "y"]
-    return argv
-
-
-def _tasks(request: JobRequest) -> list[str]:
-    if request.array is None:
-        return []
-    array = parse_array(request.array)
-    if len(array.ranges) > 1 or array.ranges[0].start < 1:
-        raise Refused("options.array: Grid Engine takes one range, from 1 or more, such as 1-9, 1-9:2 or 1-100%10")
-    tasks = request.array.partition("%")[0]
-    return ["-t", tasks, *(["-tc", str(array.at_once)] if array.at_once else [])]
-
-
-def _shell(request: JobRequest) -> list[str]:
-    """The interpreter of the script's first line, which a queue in its usual mode (posix_compliant) does not read."""
-    found = interpreter(request.content)
-    given = last_option(request, "#$", "-S") or {"-S", "-b"} & set(request.native)
-    return ["-S", found] if found and not given else []
