@@ -81,7 +81,7 @@ def test_fifty_requests_for_a_hung_cluster_leave_the_others_theirs(hanging: Port
         wait_for("an answer at once", lambda: "not asked again" in client("GET", HUNG).text)
         status, _, message = client.error("POST", "/api/v1/jobs", {"cluster": "hung", "script": {"content": SCRIPT}})
         assert status == 503 and "not known" not in message
-        both = {"jobs": [{"cluster": cluster, "job_id": "1"} for cluster in ("hung", "owens")]}
+        both = {"jobs": [{"cluster": cluster, "job_id": "999999"} for cluster in ("hung", "owens")]}
         hung, owens = client.data("POST", "/api/v1/jobs/status", both)
         assert (hung["error"], owens["error"]) == ("service_unavailable", "not_found")
         assert calls(folder) - made <= 4
