@@ -26,7 +26,7 @@ from pun_app.app import ARRIVED, PARKED_CALL
 from pun_app.deadline import GRACE_S, time_limit
 from pun_app.errors import BadRequest, Internal, NotSupported, TooLarge, Unavailable
 from pun_app.long_poll import Parked
-from pun_app.pages.render import render
+from pun_app.pages.render import error_page
 from pun_app.routes import BODY_LIMIT
 
 LARGE_BODIES = 2
@@ -246,7 +246,7 @@ def _late_answer(request: Any, *, has_begun: bool) -> bytes:
         if request.command not in ("GET", "HEAD"):
             message += ". It is not known whether the request took effect: look before you repeat it"
     if request.path.startswith("/settings/"):
-        kind, body = "text/html; charset=utf-8", render("error.html", message=f"{message}.", form="", user="").encode()
+        kind, body = "text/html; charset=utf-8", error_page(message).encode()
     else:
         kind, body = "application/json", json.dumps({"error": Unavailable.error, "message": message}).encode()
     head = (

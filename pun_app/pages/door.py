@@ -18,7 +18,7 @@ from pun_app.errors import ApiError, Forbidden, Internal, TooLarge, UnsupportedM
 from pun_app.match import Table
 from pun_app.pages.flash import Flashes
 from pun_app.pages.model import Notice, Page, PageRequest
-from pun_app.pages.render import render
+from pun_app.pages.render import error_page
 from pun_app.settings import Settings
 from tokens.forms import form_token, is_form_token, is_own_page
 from tokens.manage import TokenManager
@@ -103,4 +103,4 @@ class Pages:
 def _error(error: ApiError, visitor: Visitor | None) -> Page:
     token = form_token(visitor.sid) if visitor else ""
     user = visitor.user if visitor else ""
-    return Page(error.status, render("error.html", message=error.message, form=token, user=user, site_url=""))
+    return Page(error.status, error_page(error.message, form_token=token, user=user))

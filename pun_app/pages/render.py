@@ -26,6 +26,11 @@ def render(name: str, **values: object) -> str:
     return _environment().get_template(name).render(**values)
 
 
+def error_page(message: str, *, form_token: str = "", user: str = "") -> str:
+    """Return the page that says what is wrong; with a session's token for forms it has the button to sign out."""
+    return render("error.html", message=message, form=form_token, user=user, site_url="")
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
