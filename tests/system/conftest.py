@@ -184,12 +184,12 @@ def counted(folder: Path, slurm: SlurmCluster, hook_user: str, mcp_user: str) ->
 
 @pytest.fixture
 def as_alice(portal: Portal, alice: User) -> Client:
-    return portal.client(alice)
+    return portal.shared_client(alice)
 
 
 @pytest.fixture
 def as_bob(portal: Portal, bob: User) -> Client:
-    return portal.client(bob)
+    return portal.shared_client(bob)
 
 
 @pytest.fixture(autouse=True)
