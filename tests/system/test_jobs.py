@@ -162,16 +162,17 @@ def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: Slu
     same = ("job_id", "job_name", "job_owner", "status", "outcome", "exit_code", "queue_name", "accounting_id",
             "submitted_at", "started_at", "ended_at")  # fmt: skip
     assert {k: from_accounting[k] for k in same} == {k: in_queue[k] for k in same}
+    assert as_alice.error("DELETE", f"/api/v1/jobs/{job}?cluster=owens")[0] == 422
+    assert as_alice.data("GET", f"/api/v1/jobs/{job}/output?cluster=owens")["content"] == "here\n"
     # Slurm itself would take the condition for met.
     for query in ("", "?validate=true"):
         body = {"cluster": "owens", "script": {"content": script}, "options": {"afterok": [job]}}
         status, _, message = as_alice.error("POST", f"/api/v1/jobs{query}", body)
         assert (status, "options.afterok" in message, "failed" in message) == (422, True, True)
+    # Last, as slurmctld may give it the id that it has forgotten.
     waits = as_alice.submit(SLEEP, afternotok=[int(job)], hold=True)
     assert waits["dependencies_met"] == {"afternotok": [job]}
     as_alice("DELETE", f"/api/v1/jobs/{waits['job_id']}?cluster=owens")
-    assert as_alice.error("DELETE", f"/api/v1/jobs/{job}?cluster=owens")[0] == 422
-    assert as_alice.data("GET", f"/api/v1/jobs/{job}/output?cluster=owens")["content"] == "here\n"
 
 
 @pytest.mark.parametrize("call", ["GET ", "DELETE ", "POST /hold", "POST /release"])
