@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import msgspec
+
 from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.directives import Asked, Directives, asked
 from pun_app.adapters.model import (
@@ -154,10 +156,14 @@ class Adapter:
             for name in {self.same_id(job.id), self.same_id(self.array_of(job.id))}:
                 found.setdefault(name, []).append(job)
         return {
-            job_id: whole_job(self.array_of(found[name][0].id) if len(found[name]) > 1 else job_id, found[name])
-            for job_id in job_ids
-            if (name := self.same_id(job_id)) in found
+            job_id: self.in_one(job_id, found[name]) for job_id in job_ids if (name := self.same_id(job_id)) in found
         }
+
+    def in_one(self, job_id: str, jobs: list[Job]) -> Job:
+        """The job that was asked for: itself, or an array's tasks in one, with the array's id where it has one task."""
+        job, array = whole_job(job_id, jobs), self.array_of(jobs[0].id)
+        is_array = self.same_id(job_id) == self.same_id(array) != self.same_id(jobs[0].id)
+        return msgspec.structs.replace(job, id=array) if is_array else job
 
     def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Those of the user's jobs that are in no list any more, or only as part of a job, asked for all at once."""

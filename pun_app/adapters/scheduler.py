@@ -18,7 +18,7 @@ import msgspec
 
 from pun_app.adapters.base import Adapter, by_id
 from pun_app.adapters.command import Commands, NotStarted, Output
-from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest, whole_job
+from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 LOOKING_UP = 10.0
@@ -148,7 +148,7 @@ class SchedulerAdapter(Adapter):
         if not submits:
             return None
         kept, *others = sorted(submits, key=by_id)
-        job = whole_job(kept, submits[kept])
+        job = self.in_one(kept, submits[kept])
         return msgspec.structs.replace(job, reason=self._cancel_others(kept, others)) if others else job
 
     def _cancel_others(self, kept: str, others: list[str]) -> str:

@@ -28,7 +28,6 @@ from pun_app.adapters.model import (
     Period,
     Queue,
     Trial,
-    whole_job,
 )
 from pun_app.adapters.native import SBATCH
 from pun_app.adapters.parse import RecordStream, records
@@ -188,7 +187,7 @@ class SlurmAdapter(SchedulerAdapter):
             mine = list(self.unlisted([job_id]).values())
         if not mine:
             raise NotFound("Job not found")
-        return whole_job(job_id, mine)
+        return self.in_one(job_id, mine)
 
     def output(self, job_id: str) -> OutputFiles:
         delimiter = new_delimiter()

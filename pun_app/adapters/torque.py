@@ -29,7 +29,6 @@ from pun_app.adapters.model import (
     JobRequest,
     OutputFiles,
     Queue,
-    whole_job,
 )
 from pun_app.adapters.native import TORQUE_QSUB
 from pun_app.adapters.parse import clock, number
@@ -108,10 +107,12 @@ class TorqueAdapter(SchedulerAdapter):
         mine = [job for job in found if job.owner == self.user]
         if not mine:
             raise NotFound("Job not found")
+        return self.in_one(job_id, mine)
+
+    def in_one(self, job_id: str, jobs: list[Job]) -> Job:
         if "[]" not in job_id:
-            return mine[0]
-        first = msgspec.structs.replace(mine[0], name=re.sub(r"-\d+$", "", mine[0].name or ""))
-        return msgspec.structs.replace(whole_job(job_id, [first, *mine[1:]]), id=self.array_of(first.id))
+            return jobs[0]
+        return msgspec.structs.replace(super().in_one(job_id, jobs), name=re.sub(r"-\d+$", "", jobs[0].name or ""))
 
     def output(self, job_id: str) -> OutputFiles:
         if "[]" in self.check_id(job_id):
