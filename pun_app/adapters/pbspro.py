@@ -96,6 +96,14 @@ class PbsProAdapter(SchedulerAdapter):
         jobs = self._jobs(self._select("-u", self.user, timeout=LOOKING_UP), timeout=LOOKING_UP)
         return [job_of(job_id, job) for job_id, job in jobs.items() if mark in str(job.variables)]
 
+    def change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
+        array = re.sub(r"\[\d+\]", "[]", job.id)
+        if command != self.cancelling and array != job.id:
+            raise Refused(
+                f"Job {job.id} is a task of an array, which PBS holds and releases only as a whole: ask for {array}"
+            )
+        super().change(command, job, *tasks)
+
     def failure(self, output: Output) -> ApiError:
         said = self.said(output)
         if output.code == UNKNOWN_JOB:

@@ -30,7 +30,11 @@ WAITS_FOR_JOBS = 22
 LIMITS = {-29: "timed_out", -28: "timed_out", -27: "out_of_memory", -26: "out_of_memory"}
 """Exit_status of a job that PBS ended for its walltime, cput, mem or vmem (pbs_error.h)."""
 
+_TASK = re.compile(r"\[\d+\]")
 _RUNNING_TASKS = re.compile(r"Running:[1-9]|Exiting:[1-9]")
+
+_OF_A_SIBLING = "Subjob finished"
+"""The comment of an array, and of each task that waits, once one of the others was deleted."""
 
 T = TypeVar("T")
 
@@ -41,6 +45,7 @@ class JobAnswer(Struct):
     state: str = field(name="job_state", default="")
     substate: int | None = None
     holds: str = field(name="Hold_Types", default="")
+    depend: Any = None
     queue: Any = None
     account: Any = field(name="Account_Name", default=None)
     created: str = field(name="ctime", default="")
@@ -52,6 +57,7 @@ class JobAnswer(Struct):
     used: dict[str, Any] = field(name="resources_used", default_factory=dict)
     asked: dict[str, Any] = field(name="Resource_List", default_factory=dict)
     task_states: str = field(name="array_state_count", default="")
+    index: int | None = field(name="array_index", default=None)
     output: Any = field(name="Output_Path", default=None)
     error: Any = field(name="Error_Path", default=None)
     joined: Any = field(name="Join_Path", default="n")
@@ -111,18 +117,27 @@ def user_of(job: JobAnswer) -> str:
 def job_of(job_id: str, job: JobAnswer) -> Job:
     now = int(time.time())
     status = STATUS.get(job.state)
+    # Of a task that has not begun PBS tells the times and the exit status of its array.
+    has_begun = job.index is not None or not _TASK.search(job_id)
     if job.state == "B":
         status = RUNNING if _RUNNING_TASKS.search(job.task_states) else QUEUED
     if status == QUEUED_HELD and job.substate == WAITS_FOR_JOBS and "u" not in job.holds:
         status = QUEUED
-    started = ctime(job.started, now)
-    ended = (ctime(job.ended, now) or job.recorded) if status == COMPLETED else None
+    # A task of a held array is Q all the same. With a dependency the system's hold is the one that waits for it.
+    if job.state == "Q" and set(job.holds) - set("ns" if job.depend else "n"):
+        status = QUEUED_HELD
+    started = ctime(job.started, now) if has_begun else None
+    ended = (ctime(job.ended, now) or job.recorded) if status == COMPLETED and has_begun else None
     used = duration(str(job.used.get("walltime", "")))
     if status == RUNNING and started is not None:
         # PBS learns of the time used every other minute.
         used = max(used or 0, now - started)
-    outcome = _outcome(job) if status == COMPLETED else None
+    outcome = None
+    if status == COMPLETED:
+        outcome = _outcome(job) if has_begun else "cancelled"
     comment = None if job.comment is None else str(job.comment)
+    if comment == _OF_A_SIBLING and status != COMPLETED:
+        comment = None
     # The scheduler's own words for what no host of the cluster is large enough for.
     never = status == QUEUED and (comment or "").startswith("Can Never Run")
     return Job(

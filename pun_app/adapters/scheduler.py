@@ -221,11 +221,24 @@ class SchedulerAdapter(Adapter):
                 raise Unavailable(f"{self.product}'s answer cannot be read: {job_id[:40]!r} is no job id")
         return ids
 
-    def change(self, command: tuple[str, ...], job: Job) -> None:
-        """Run a command that changes a job."""
-        output = self.run([*command, job.id])
-        if output.code and not self.is_under_way(output):
-            raise self.failure(output)
+    def change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
+        """Run a command that changes a job, or these of its tasks.
+
+        Raises Unavailable that says so where it is not known what became of it: the scheduler may still see to it.
+        """
+        try:
+            output = self.run([*command, *(tasks or [job.id])])
+            if output.code and not self.is_under_way(output):
+                raise self.failure(output)
+        except NotStarted:
+            raise
+        except Unavailable as error:
+            done = {self.cancelling: "cancelled", self.holding: "held", self.releasing: "released"}[command]
+            raise Unavailable(
+                f"{error.message.rstrip('.')}. It is not known whether job {job.id} was {done}, and {self.product} may "
+                "still be about to: look at the job's status before you ask again",
+                30,
+            ) from error
 
     def _taken_after_all(self, mark: str, error: Unavailable) -> Job:
         """The job of a submit whose answer was lost, found by its mark.
@@ -243,8 +256,8 @@ class SchedulerAdapter(Adapter):
             if found:
                 return found
         raise Unavailable(
-            f"{error.message}. It is not known whether the job was submitted: before you submit again, look "
-            f'for a job with "{mark}" in its {self.mark_stands_in}',
+            f"{error.message.rstrip('.')}. It is not known whether the job was submitted: before you submit again, "
+            f'look for a job with "{mark}" in its {self.mark_stands_in}',
             30,
         ) from error
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotRun, NotStarted, Output, TimedOut
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, Period
 from pun_app.adapters.pbspro import PbsProAdapter, submit_command
 from pun_app.adapters.pbspro_answers import Jobs, job_of, read
@@ -65,12 +65,96 @@ def test_every_recorded_list_of_jobs_is_read(name: str) -> None:
         ("qstat-json-x-forcedeleted-50", "50.vm", COMPLETED, "cancelled", None),
         ("qstat-json-x-bad-depend-31", "31.vm", COMPLETED, "cancelled", None),
         ("qstat-json-x-array-deleted", "1010[].vm", COMPLETED, "cancelled", None),
+        ("qstat-json-held-array-t", "289[].vm", QUEUED_HELD, None, None),
+        ("qstat-json-held-array-t", "289[1].vm", COMPLETED, "cancelled", None),
+        ("qstat-json-held-array-t", "289[2].vm", QUEUED_HELD, None, None),
     ],
 )
 def test_states(name: str, job_id: str, status: str, outcome: str | None, exit_code: int | None) -> None:
     """Among them: substate 92 with no exit status, which is no success."""
     job = job_of(job_id, read(SAID.output(name).out, Jobs).jobs[job_id])
     assert (job.status, job.outcome, job.exit_code) == (status, outcome, exit_code)
+
+
+def test_a_task_is_held_as_its_array_is() -> None:
+    """It is Q, with the array's holds. The system's, beside a dependency, is nobody's; nobody can release it."""
+
+    def task(**more: str) -> Job:
+        answer = {"Job_Owner": "a@b", "job_state": "Q", "substate": 10, **more}
+        return job_of("1[2].vm", read(json.dumps({"Jobs": {"1[2].vm": answer}}), Jobs).jobs["1[2].vm"])
+
+    dependency = {"depend": "afterok:1.vm@vm"}
+    assert [task(Hold_Types=holds).status for holds in ("u", "o", "s", "n", "")] == [*[QUEUED_HELD] * 3, QUEUED, QUEUED]
+    assert [task(Hold_Types=holds, **dependency).status for holds in ("s", "us", "n")] == [QUEUED, QUEUED_HELD, QUEUED]
+
+
+@pytest.mark.parametrize(
+    ("name", "job_id", "status", "outcome"),
+    [
+        ("qstat-json-x-held-array-ended-t", "391[2].vm", COMPLETED, "cancelled"),
+        ("qstat-json-begun-array-t", "392[2].vm", QUEUED, None),
+        ("qstat-json-begun-array-t", "392[3].vm", COMPLETED, "cancelled"),
+    ],
+)
+def test_a_task_that_never_ran_has_nothing_of_its_arrays(
+    name: str, job_id: str, status: str, outcome: str | None
+) -> None:
+    """PBS tells the array's start, end and exit status of it: that of a success, where the other tasks succeed."""
+    answer = read(SAID.output(name).out, Jobs).jobs[job_id]
+    assert answer.started
+    job = job_of(job_id, answer)
+    assert (job.status, job.outcome, job.exit_code, job.started_at, job.ended_at) == (status, outcome, None, None, None)
+    assert job.submitted_at is not None
+
+
+def test_a_sibling_that_was_deleted_is_no_reason() -> None:
+    jobs = read(SAID.output("qstat-json-held-array-t").out, Jobs).jobs
+    assert {answer.comment for answer in jobs.values()} == {"Subjob finished"}
+    assert {job_id: job_of(job_id, answer).native_reason for job_id, answer in jobs.items()} == {
+        "289[].vm": None, "289[1].vm": "Subjob finished", "289[2].vm": None,
+    }  # fmt: skip
+
+
+def test_one_task_is_neither_held_nor_released(adapter: PbsProAdapter) -> None:
+    """PBS says "Invalid request"; the answer says what to do, and no command is run for it."""
+    assert SAID.output("qrls-subjob").code == 156
+    said = json.loads(SAID.output("qstat-json-held-array-t").out)
+    task = Output(0, json.dumps({"Jobs": {"289[2].vm": said["Jobs"]["289[2].vm"]}}), "")
+    for change in (adapter.hold, adapter.release):
+        ran = answers(adapter, task)
+        with pytest.raises(Refused, match=re.escape("ask for 289[].vm")):
+            change("289[2]")
+        assert len(ran) == 1
+    ran = answers(adapter, task, Output(0, "", ""))
+    adapter.cancel("289[2]")
+    assert ran[1] == ["qdel", "289[2].vm"]
+
+
+def test_a_change_that_was_cut_off_claims_nothing(adapter: PbsProAdapter) -> None:
+    """A qdel of 10,000 held tasks took 57 s. The server goes on with it when qdel is ended."""
+    job = job_of("1.vm", read('{"Jobs": {"1.vm": {"Job_Owner": "a@b", "job_state": "H"}}}', Jobs).jobs["1.vm"])
+
+    def fails(error: Exception) -> None:
+        def run(*_: object, **__: object) -> Output:
+            raise error
+
+        adapter.run = run  # type: ignore[method-assign]
+
+    for command, done in (
+        (adapter.cancelling, "cancelled"),
+        (adapter.holding, "held"),
+        (adapter.releasing, "released"),
+    ):
+        fails(TimedOut(command[0], 25))
+        with pytest.raises(Unavailable, match=f"is not known whether job 1.vm was {done}.*look at the job's status"):
+            adapter.change(command, job)
+    fails(NotRun("No time is left to run qdel"))
+    with pytest.raises(NotRun) as caught:
+        adapter.change(adapter.cancelling, job)
+    assert "not known" not in caught.value.message
+    answers(adapter, Output(1, "", "qdel: End of File\n"))
+    with pytest.raises(Unavailable, match="not known whether job 1.vm was cancelled"):
+        adapter.change(adapter.cancelling, job)
 
 
 def test_a_job_as_a_whole() -> None:
