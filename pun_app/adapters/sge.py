@@ -164,7 +164,10 @@ class SgeAdapter(SchedulerAdapter):
 
     def _streams_of(self, number: str) -> Streams | None:
         output = self.run(["qstat", "-xml", "-j", number])
-        return self._known.of(number, None if output.code else output.out, self.user)
+        streams = self._known.of(number, None if output.code else output.out, self.user)
+        if streams is None and output.code and not isinstance(error := self.reading_failure(output), NotFound):
+            raise error
+        return streams
 
     def array_of(self, job_id: str) -> str:
         return job_id.partition(".")[0]

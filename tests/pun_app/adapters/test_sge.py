@@ -440,3 +440,13 @@ def test_where_streams_went_is_known_after_the_end(tmp_path: Path, monkeypatch: 
     assert KnownStreams("c").of("7", None, "h") is None
     assert KnownStreams("c").of("7", told, "h") == KnownStreams("c").of("7", None, "h")
     assert KnownStreams("d").of("7", None, "h") is None
+
+
+def test_where_streams_go_is_not_unknown_while_grid_engine_is_down(adapter: SgeAdapter) -> None:
+    """A 503, and no 404: it may know the job, once it answers."""
+    answers(adapter, Output(1, "", "error: commlib error: got select error (Connection refused)\n"))
+    with pytest.raises(Unavailable):
+        adapter.output("4242")
+    answers(adapter, Output(1, "", "Following jobs do not exist or permissions are not sufficient: \n4242\n"))
+    with pytest.raises(NotFound):
+        adapter.output("4242")
