@@ -6,6 +6,7 @@ What a scheduler makes of another expression differs: Torque's server crashes, L
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pun_app.errors import Refused
@@ -43,6 +44,17 @@ class Array:
                 f"options.array: this scheduler takes each index by itself, and at most {MAX_LISTED_TASKS:,} of them"
             )
         return [index for part in self.ranges for index in part]
+
+
+def ranges_of(indices: Iterable[int]) -> list[str]:
+    """``1-3``, ``7``: each run of ascending indices."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1][1:] = [index]
+        else:
+            runs.append([index])
+    return ["-".join(map(str, run)) for run in runs]
 
 
 def parse_array(text: str, option: str = "options.array") -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pun_app.adapters.arrays import parse_array
+from pun_app.adapters.arrays import parse_array, ranges_of
 from pun_app.adapters.command import NotStarted, Output
 from pun_app.adapters.directives import LSF
 from pun_app.adapters.lsf_answers import (
@@ -29,7 +29,19 @@ from pun_app.adapters.lsf_answers import (
 )
 from pun_app.adapters.lsf_site import cluster_info, default_queues, queues_of
 from pun_app.adapters.lsf_submit import submit_command
-from pun_app.adapters.model import OPTIONS, ClusterInfo, Job, JobRequest, OutputFiles, PastJob, Period, Queue, whole_job
+from pun_app.adapters.model import (
+    COMPLETED,
+    OPTIONS,
+    QUEUED,
+    QUEUED_HELD,
+    ClusterInfo,
+    Job,
+    JobRequest,
+    OutputFiles,
+    PastJob,
+    Period,
+    Queue,
+)
 from pun_app.adapters.native import BSUB
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
@@ -44,7 +56,7 @@ NO_FIELD = 99
 """bjobs' status for a field that it does not know."""
 
 _NOT_KNOWN = re.compile(r"<(\w+)> in the format string is not a valid field name")
-_NEVER_SENT = re.compile(r"Connection refused|lsf\.conf|LSF_ENVDIR|Cannot (open|locate)")
+_NEVER_SENT = re.compile(r"Connection refused|lsf\.conf|LSF_ENVDIR|Cannot (open|locate)|LIM is down")
 _UNREACHABLE = re.compile(
     r"not responding|LSF is down|lim is down|Please wait|Failed in an? (LSF|sb|mb)|Communication time ?out|RPC"
     r"|cannot connect",
@@ -52,7 +64,10 @@ _UNREACHABLE = re.compile(
 )
 _NO_SUCH_JOB = re.compile(r"Job <[^>]*> is not found|No matching job found|Illegal job ID", re.I)
 _NO_JOBS = re.compile(r"No (unfinished |suspended |finished |matching )?job(s)? found", re.I)
+_ALREADY_ENDED = re.compile(r"(Job <[^>]*>: Job has already finished\s*)+")
 _SUBMITTED = re.compile(r"^Job <(\d+)> is submitted to ", re.M)
+_NAMED_TASKS = 1000
+"""Tasks that are cancelled by their own ids: bkill sees to some hundred in a second, and to a whole array at once."""
 _DAY = 24 * 60 * 60
 _EARLIEST = 725_846_400
 """The beginning of 1993: volclava's bhist takes no year before, and none after 2038."""
@@ -113,14 +128,17 @@ class LsfAdapter(SchedulerAdapter):
         if _NEVER_SENT.search(said):
             return NotStarted(f"LSF does not answer: {said}")
         if _UNREACHABLE.search(said):
-            return Unavailable(f"LSF does not answer: {said}")
+            # bsub says at each error that the job was not submitted; of a daemon that hangs it cannot know.
+            return Unavailable(f"LSF does not answer: {re.sub(r'[.;: ]*Job not submitted[.]*', '', said)}")
         if _NO_SUCH_JOB.search(said):
             return NotFound("Job not found")
         return Refused(said)
 
     def is_under_way(self, output: Output) -> bool:
-        # volclava's answer for an array, whose elements it then sees to.
-        return "Operation is in progress" in output.err
+        # volclava's answer for an array, whose elements it then sees to; and that for tasks of which some had ended.
+        return "Operation is in progress" in output.err or (
+            "is being terminated" in output.out and bool(_ALREADY_ENDED.fullmatch(output.err))
+        )
 
     def array_of(self, job_id: str) -> str:
         return job_id.partition("[")[0]
@@ -140,10 +158,32 @@ class LsfAdapter(SchedulerAdapter):
         if len(jobs) == 1 or any(job.native_state == "EXIT" and job.outcome is None for job in jobs):
             more = {story.id: story for story in stories(self._told([job_id]))}
             jobs = [told(job, more[job.id]) if job.id in more else job for job in jobs]
-        jobs = self._with_who_ended_them(jobs)
-        if len(jobs) > 1:
-            jobs[0] = msgspec.structs.replace(jobs[0], name=re.sub(r"\[\d+\]$", "", jobs[0].name or ""))
-        return whole_job(job_id, jobs)
+        return self.in_one(job_id, self._with_who_ended_them(jobs))
+
+    def in_one(self, job_id: str, jobs: list[Job]) -> Job:
+        job = super().in_one(job_id, jobs)
+        is_array = job.id != jobs[0].id
+        return msgspec.structs.replace(job, name=re.sub(r"\[\d+\]$", "", job.name or "")) if is_array else job
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel an array by its tasks: of a whole one bhist does not tell that somebody killed what ran.
+
+        What waits goes first, so that it does not begin in the place of what ran.
+        """
+        job = self.unfinished(job_id)
+        tasks = [] if "[" in job.id else [task for task in self._listed([job.id]) if "[" in task.id]
+        waiting = [task for task in tasks if task.status in (QUEUED, QUEUED_HELD)]
+        others = [task for task in tasks if task.status not in (QUEUED, QUEUED_HELD, COMPLETED)]
+        are_few = len(waiting) + len(others) <= _NAMED_TASKS
+        named = [
+            f"{job.id}[{span}]"
+            for some in (waiting if are_few else [], others[:_NAMED_TASKS])
+            for span in ranges_of(sorted(int(task.id.partition("[")[2].rstrip("]")) for task in some))
+        ]
+        if named:
+            self.change(self.cancelling, job, *named)
+        if not named or not are_few:
+            self.change(self.cancelling, job)
 
     def _with_who_ended_them(self, jobs: list[Job]) -> list[Job]:
         """The jobs, where this LSF does not tell why it ended one: a script may end with the same exit codes."""
@@ -212,16 +252,18 @@ class LsfAdapter(SchedulerAdapter):
                 self._fields = tuple(field for field in self._fields if field.upper() != name[1].upper())
                 continue
             if output.out.lstrip().startswith("{"):
-                return records(output.out)
+                # Without jobs the status is that of a failure; where LSF is down, standard error says so besides.
+                return self._none(output) if output.code and output.err.strip() else records(output.out)
             if re.search(r"(illegal|invalid|unknown|unrecognized) option|^Usage:", output.err, re.I | re.M):
                 self._fields = None
                 break
             return self._none(output)
         output = self.run(["bjobs", "-w", "-W", *chosen])
-        return table(output.out) if output.out.strip() else self._none(output)
+        return table(output.out) if not output.code and output.out.strip() else self._none(output)
 
     def _none(self, output: Output) -> list[Job]:
-        if _NO_JOBS.search(output.err + output.out) or _NO_SUCH_JOB.search(output.err + output.out):
+        said = output.err.strip() or output.out
+        if _NO_JOBS.search(said) or _NO_SUCH_JOB.search(said):
             return []
         raise self.reading_failure(output)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pun_app.adapters.arrays import parse_array
+from pun_app.adapters.arrays import parse_array, ranges_of
 from pun_app.adapters.model import JobRequest
 from pun_app.adapters.registry import ADAPTERS, adapter_for
 from pun_app.errors import Refused
@@ -60,3 +60,8 @@ def test_no_name_and_no_path_begins_or_ends_with_a_blank(name: str, option: str,
     given: dict[str, Any] = {option: value}
     with pytest.raises(Refused, match=rf"options\.{option}: .* begins or ends with a blank"):
         adapter.submit(replace(PLAIN, **given))
+
+
+def test_indices_as_ranges() -> None:
+    assert ranges_of([1, 2, 3, 7, 9, 10]) == ["1-3", "7", "9-10"]
+    assert ranges_of([]) == []

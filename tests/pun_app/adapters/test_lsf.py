@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -175,12 +176,109 @@ def test_a_version_without_json_has_the_wide_table(adapter: LsfAdapter) -> None:
     assert ran[1][:3] == ["bjobs", "-w", "-W"]
 
 
-@pytest.mark.parametrize("name", ["bjobs-unknown", "bjobs-empty", "bjobs-array-elem-outside"])
+@pytest.mark.parametrize(
+    "name", ["bjobs-unknown", "bjobs-empty", "bjobs-array-elem-outside", "bjobs-o-json-none", "bjobs-o-json-unknown"]
+)
 def test_a_job_that_is_not_there(adapter: LsfAdapter, name: str) -> None:
     """Neither among those that LSF still has, nor in its history."""
     answers(adapter, SAID.output(name), SAID.output("bhist-unknown"))
     with pytest.raises(NotFound):
         adapter.job("99999")
+
+
+def test_lsf_that_is_down_is_no_list_without_jobs(adapter: LsfAdapter) -> None:
+    """Its JSON is that of a user without jobs, whose status is that of a failure, too; what it says besides differs."""
+    down = SAID.output("lim-down-bjobs-o-json")
+    assert down.out.split() == SAID.output("bjobs-o-json-none").out.split()
+    for ask in (adapter.jobs, lambda: adapter.job("1")):
+        answers(adapter, down)
+        with pytest.raises(Unavailable, match="LIM is down"):
+            ask()
+    answers(adapter, SAID.output("bjobs-o-json-none"))
+    assert adapter.jobs() == []
+    others: list[tuple[Callable[[], object], str]] = [
+        (lambda: adapter.history(Period(0, NOW)), "lim-down-bhist"), (lambda: adapter.unlisted(["1"]), "lim-down-bhist"),
+        (adapter.queues, "lim-down-bparams"), (adapter.info, "lim-down-bparams"), (lambda: adapter.output("1"), "lim-down-bjobs-W"),
+    ]  # fmt: skip
+    for other, name in others:
+        answers(adapter, SAID.output(name))
+        with pytest.raises(Unavailable, match="LIM is down"):
+            other()
+    adapter._fields = None
+    rows = SAID.output("bjobs-W-a-final").out
+    for said in (SAID.output("lim-down-bjobs-W"), Output(255, rows, SAID.output("lim-down-bjobs-W").err)):
+        answers(adapter, said)
+        with pytest.raises(Unavailable, match="LIM is down"):
+            adapter.jobs()
+
+
+def tasks(number: int, **states: str) -> Output:
+    """A list of an array's tasks: ``t1="RUN"``."""
+    listed = [
+        {"JOBID": str(number), "JOB_NAME": f"a[{name[1:]}]", "STAT": stat, "USER": "pbsa"}
+        for name, stat in states.items()
+    ]
+    return Output(0, json.dumps({"RECORDS": listed}), "")
+
+
+def test_an_array_is_cancelled_by_its_tasks(adapter: LsfAdapter) -> None:
+    """What waits first. Of a running array that was killed as a whole bhist does not tell who did it."""
+    whole = {past_job(story).job.outcome for story in stories(SAID.output("bhist-l-running-array-killed").out)}
+    by_task = {past_job(story).job.outcome for story in stories(SAID.output("bhist-l-running-tasks-killed").out)}
+    assert (whole, by_task) == ({"failed"}, {"cancelled"})
+    listed = tasks(7, t3="RUN", t1="RUN", t2="USUSP", t6="PEND", t4="DONE", t5="PSUSP", t9="PEND")
+    for said in (SAID.output("bkill-running-tasks"), SAID.output("bkill-tasks-some-ended")):
+        ran = answers(adapter, listed, listed, said)
+        adapter.cancel("7")
+        assert ran[-1] == ["bkill", "7[5-6]", "7[9]", "7[1-3]"]
+    # One task is cancelled alone.
+    ran = answers(adapter, tasks(7, t3="RUN"), Output(0, "", ""), Output(0, "", ""))
+    adapter.cancel("7[3]")
+    assert ran[-1] == ["bkill", "7[3]"]
+
+
+def test_a_large_array_is_cancelled_by_what_runs_and_as_a_whole(adapter: LsfAdapter) -> None:
+    listed = tasks(7, **{f"t{index}": "RUN" if index < 4 else "PEND" for index in range(1, 2000)})
+    ran = answers(adapter, listed, listed, SAID.output("bkill-running-tasks"), SAID.output("bkill-running-array"))
+    adapter.cancel("7")
+    assert ran[2:] == [["bkill", "7[1-3]"], ["bkill", "7"]]
+
+
+def test_tasks_that_could_not_be_cancelled_are_no_success(adapter: LsfAdapter) -> None:
+    ended = "Job <7[1]>: Job has already finished\n"
+    for said, kind in (
+        (Output(255, "", ended), Refused), (Output(255, "Job <7[2]> is being terminated\n", f"{ended}Job <7[3]>: User permission denied\n"), Refused),
+        (Output(255, "Job <7[2]> is being terminated\n", "Job <7[3]>: Failed in an LSF library call: Communication time out\n"), Unavailable),
+    ):  # fmt: skip
+        answers(adapter, tasks(7, t1="RUN", t2="RUN"), tasks(7, t1="RUN", t2="RUN"), said)
+        with pytest.raises(kind):
+            adapter.cancel("7")
+
+
+def test_an_array_of_one_task_has_the_id_that_was_asked_for(adapter: LsfAdapter) -> None:
+    answers(adapter, tasks(105, t2="PEND"), Output(0, "", ""))
+    job = adapter.job("105")
+    assert (job.id, job.name) == ("105", "a")
+    answers(adapter, tasks(105, t2="PEND"), Output(0, "", ""))
+    assert adapter.job("105[2]").id == "105[2]"
+    listed = records(tasks(105, t2="PEND").out)
+    assert {name: job.id for name, job in adapter.picked(listed, ["105", "105[2]"]).items()} == {
+        "105": "105", "105[2]": "105[2]",
+    }  # fmt: skip
+
+
+def test_a_submit_to_a_daemon_that_hangs_claims_nothing(adapter: LsfAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bsub says then that the job was not submitted; but it may be, once the daemon goes on."""
+    monkeypatch.setattr(adapter, "send", lambda *_: SAID.output("mbatchd-hangs-bsub"))
+    monkeypatch.setattr(adapter, "submitted", lambda *_: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(Unavailable) as caught:
+        adapter.submit(PLAIN)
+    said = caught.value.message
+    assert said.startswith(
+        "LSF does not answer: Failed in an LSF library call: Communication time out. It is not known whether the job"
+    )
+    assert "not submitted" not in said and ".." not in said
 
 
 def test_another_users_job_is_not_there(adapter: LsfAdapter) -> None:
@@ -199,7 +297,8 @@ def test_every_recorded_answer_to_a_change(adapter: LsfAdapter, name: str) -> No
         return
     error = adapter.failure(output)
     gone = "No matching job found" in output.err or "Illegal job ID" in output.err or "not found" in output.err
-    assert type(error) is (NotFound if gone else Refused), error.message
+    kind = Unavailable if "Communication time out" in output.err else NotFound if gone else Refused
+    assert type(error) is kind, error.message
     assert "Usage" not in error.message
     assert adapter.submitted_id(output) is None
 
@@ -389,7 +488,8 @@ def test_of_one_submit_that_became_several_jobs_one_is_kept(
 ) -> None:
     """The first. The others are cancelled, and the answer and the log say so."""
     none = Output(0, "", "")
-    ran = answers(adapter, Output(0, marked_jobs(9, 11, 10), ""), row_of(10), none, none, row_of(11), none, none)
+    others = [said for number in (10, 11) for said in (row_of(number), none, row_of(number), none)]
+    ran = answers(adapter, Output(0, marked_jobs(9, 11, 10), ""), *others)
     job = adapter.submitted("mark")
     assert job is not None and job.id == "9"
     assert [argv for argv in ran if argv[0] == "bkill"] == [["bkill", "10"], ["bkill", "11"]]
@@ -401,7 +501,7 @@ def test_of_one_submit_that_became_several_jobs_one_is_kept(
 
 def test_a_job_that_could_not_be_cancelled_is_named(adapter: LsfAdapter) -> None:
     down = Output(255, "", "batch system daemon not responding ... still trying\n")
-    answers(adapter, Output(0, marked_jobs(9, 10), ""), row_of(10), Output(0, "", ""), down)
+    answers(adapter, Output(0, marked_jobs(9, 10), ""), row_of(10), Output(0, "", ""), row_of(10), down)
     job = adapter.submitted("mark")
     assert job is not None and job.reason is not None and "job 10 could not be cancelled" in job.reason
 
@@ -412,7 +512,8 @@ def test_a_submit_that_bsub_repeated_is_looked_up(adapter: LsfAdapter, monkeypat
     )
     monkeypatch.setattr(adapter, "send", lambda *_: said)
     none = Output(0, "", "")
-    answers(adapter, Output(0, marked_jobs(10, 11).replace("<mark>", f"<{PLAIN.mark}>"), ""), row_of(11), none, none)
+    marked = Output(0, marked_jobs(10, 11).replace("<mark>", f"<{PLAIN.mark}>"), "")
+    answers(adapter, marked, row_of(11), none, row_of(11), none)
     job = adapter.submit(PLAIN)
     assert job.id == "10" and job.reason is not None and "job 11 was cancelled" in job.reason
 
