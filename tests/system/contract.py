@@ -291,6 +291,13 @@ class AdapterContract:
         said = mine.client.data("POST", "/api/v1/jobs/status", named)
         assert [(one["status"], one["outcome"]) for one in said] == [("completed", "cancelled"), ("queued_held", None)]
         assert mine.client.error("DELETE", mine.path(task))[0] in (404, 422)
+        # One task is released, or the answer says that it was not.
+        released = mine.client("POST", mine.path(other, "/release"))
+        assert released.status_code in (200, 422), released.text
+        if released.status_code == 200:
+            mine.wait(other, lambda now: now["status"] != "queued_held")
+        else:
+            assert mine.job(other)["status"] == "queued_held"
         mine.change("POST", array, "/release")
         assert mine.ended(other)["outcome"] == "succeeded"
         assert mine.job(task)["outcome"] == "cancelled"
@@ -454,8 +461,9 @@ class AdapterContract:
             return
         job = answer.json()["data"]["job_id"]
         there, nowhere = (self.task(scheduler, job, index) for index in (inside, outside))
-        # In PBS the hold is the array's, not its tasks'.
-        assert mine.job(there)["status"] in ("queued", "queued_held")
+        assert mine.job(there)["status"] == "queued_held"
+        # Also where it has one task.
+        assert mine.job(job)["job_id"].partition(".")[0] == job.partition(".")[0]
         assert mine.client.error("GET", mine.path(nowhere))[0] == 404
         mine.cancel(job)
 
@@ -526,6 +534,19 @@ class AdapterContract:
         job = mine.submit(SLEEP, array="1-3", hold=True)["job_id"]
         mine.change("DELETE", job)
         assert mine.wait(job, lambda now: now["status"] == "completed")["outcome"] in ("cancelled", None)
+
+    def test_a_running_array_is_cancelled_as_one(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Each of its tasks says that it was cancelled, those that ran and those that waited."""
+        if "array" not in scheduler.options:
+            return
+        job = mine.submit(SLEEP.replace("100", "300"), array="1-3%2", output_path="/dev/null")["job_id"]
+        for index in (1, 2):
+            mine.wait(self.task(scheduler, job, index), lambda now: now["status"] == "running" and now["started_at"])
+        mine.change("DELETE", job)
+        mine.wait(job, lambda now: now["status"] == "completed")
+        for index in (1, 2):
+            task = mine.ended(self.task(scheduler, job, index))
+            assert (task["outcome"], task["exit_code"]) == ("cancelled", None), task
 
     @pytest.mark.parametrize("kind", DEPENDENCIES)
     def test_a_job_that_waits_for_another(self, mine: Caller, scheduler: Scheduler, alice: User, kind: str) -> None:
