@@ -235,8 +235,8 @@ class SchedulerAdapter(Adapter):
         except Unavailable as error:
             done = {self.cancelling: "cancelled", self.holding: "held", self.releasing: "released"}[command]
             raise Unavailable(
-                f"{error.message.rstrip('.')}. It is not known whether job {job.id} was {done}, and {self.product} may "
-                "still be about to: look at the job's status before you ask again",
+                f"{error.message.rstrip('.')}. It is not known whether job {job.id} was {done}, or will be: look at "
+                "its status before you ask again",
                 30,
             ) from error
 
