@@ -54,8 +54,16 @@ class TimedOut(CommandFailed):
         self.program = program
 
 
+class Unanswered(Unavailable):
+    """``program`` ended without an answer of its server, so what it did is not known."""
+
+    program = ""
+
+
 class NotStarted(Unavailable):
     """The command was never started, or reached nobody, so it did nothing."""
+
+    program = ""
 
 
 class NotRun(NotStarted):
@@ -69,6 +77,7 @@ class Output:
     code: int
     out: str
     err: str
+    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -237,7 +246,7 @@ def _run(
                             os.killpg(process.pid, signal.SIGKILL)
         if code < 0:
             raise CommandFailed(f"{name} was ended by signal {-code}")
-        return Output(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+        return Output(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), name)
     finally:
         _places.release()
 

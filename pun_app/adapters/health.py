@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from pun_app.adapters.command import NotRun, NotStarted, TimedOut
-from pun_app.errors import ApiError, NotFound, Refused
+from pun_app.adapters.command import NotRun, NotStarted, TimedOut, Unanswered
+from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 RECORD_PROGRAMS = frozenset({"sacct", "sacctmgr", "bhist", "qacct", "condor_history"})
-"""Commands that ask a database, or search through files: that one takes long says nothing about the scheduler."""
+"""Commands that ask a database, or search through files: one that fails says nothing about the scheduler."""
 FIRST_INTERVAL_S, LONGEST_INTERVAL_S = 2.0, 60.0
 STATE_KNOWN_S = 300.0
 """Seconds after its last answer for which a scheduler counts as up."""
@@ -84,21 +84,23 @@ class Health:
                 self._failures = 0
                 if not isinstance(error, Refused):  # A refusal may come before anybody was asked.
                     self._answered_at = now
-            elif self._is_failure(error) and began >= self._failed_at:
+            elif (failure := self._failure_in(error)) and began >= self._failed_at:
                 # Commands that failed side by side are one failure.
                 self._failures += 1
                 self._failed_at = now
                 interval = FIRST_INTERVAL_S * 2.0 ** min(self._failures - 1, 10)
                 self._retry_at = now + min(LONGEST_INTERVAL_S, interval)
-                self._message = error.message.rstrip(".")
+                self._message = failure.message.rstrip(".")
 
-    def _is_failure(self, error: BaseException | None) -> bool:
-        """Whether an error, or what made it, says that the scheduler does not answer."""
-        if isinstance(error, TimedOut):
-            return error.program not in self._others
-        if isinstance(error, NotStarted):
-            return not isinstance(error, (NotRun, NotAsked))
-        return error is not None and self._is_failure(error.__cause__)
+    def _failure_in(self, error: BaseException | None) -> Unavailable | None:
+        """Return the error, or the one that made it, that says that the scheduler does not answer.
+
+        What the outer one says is of one submit; others are told what the inner one says.
+        """
+        if isinstance(error, (TimedOut, Unanswered, NotStarted)):
+            says_nothing = isinstance(error, (NotRun, NotAsked)) or error.program in self._others
+            return None if says_nothing else error
+        return None if error is None else self._failure_in(error.__cause__)
 
     def _end(self, is_probe: bool) -> None:
         with self._lock:

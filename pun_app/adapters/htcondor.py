@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotStarted, Output, Unanswered
 from pun_app.adapters.htcondor_ads import ATTRIBUTES, Ad, Schedd, Slot, job_of, output_files, past_job, whole
 from pun_app.adapters.htcondor_submit import description, script_file
 from pun_app.adapters.model import (
@@ -97,7 +97,7 @@ class HTCondorAdapter(SchedulerAdapter):
         if _NEVER_SENT.search(said):
             return NotStarted(f"HTCondor does not answer: {said}")
         if _UNREACHABLE.search(said):
-            return Unavailable(f"HTCondor does not answer: {said}")
+            return Unanswered(f"HTCondor does not answer: {said}")
         return Refused(said)
 
     def array_of(self, job_id: str) -> str:

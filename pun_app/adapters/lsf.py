@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.arrays import parse_array, ranges_of
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotStarted, Output, Unanswered
 from pun_app.adapters.directives import LSF
 from pun_app.adapters.lsf_answers import (
     BY_RUNLIMIT,
@@ -129,7 +129,7 @@ class LsfAdapter(SchedulerAdapter):
             return NotStarted(f"LSF does not answer: {said}")
         if _UNREACHABLE.search(said):
             # bsub says at each error that the job was not submitted; of a daemon that hangs it cannot know.
-            return Unavailable(f"LSF does not answer: {re.sub(r'[.;: ]*Job not submitted[.]*', '', said)}")
+            return Unanswered(f"LSF does not answer: {re.sub(r'[.;: ]*Job not submitted[.]*', '', said)}")
         if _NO_SUCH_JOB.search(said):
             return NotFound("Job not found")
         return Refused(said)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotStarted, Output, Unanswered
 from pun_app.adapters.directives import PBS
 from pun_app.adapters.model import (
     OPTIONS,
@@ -42,7 +42,7 @@ from pun_app.adapters.pbspro_answers import (
 from pun_app.adapters.qsub import common_options, dependencies, environment, output_files
 from pun_app.adapters.scheduler import LATELY, LOOKING_UP, SchedulerAdapter
 from pun_app.adapters.script import in_workdir
-from pun_app.errors import ApiError, NotFound, NotSupported, Refused, Unavailable
+from pun_app.errors import ApiError, NotFound, NotSupported, Refused
 
 UNKNOWN_JOB, FINISHED = 153, 35
 """Exit statuses of the commands: PBS's error number modulo 256."""
@@ -111,7 +111,7 @@ class PbsProAdapter(SchedulerAdapter):
         if _NEVER_SENT.search(said):
             return NotStarted(f"PBS does not answer: {said}")
         if _UNREACHABLE.search(said):
-            return Unavailable(f"PBS does not answer: {said}")
+            return Unanswered(f"PBS does not answer: {said}")
         return Refused(said)
 
     def jobs(self) -> list[Job]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from pun_app.adapters.base import Adapter, by_id
-from pun_app.adapters.command import Commands, NotStarted, Output
+from pun_app.adapters.command import Commands, NotStarted, Output, Unanswered
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
@@ -196,7 +196,12 @@ class SchedulerAdapter(Adapter):
     def reading_failure(self, output: Output) -> ApiError:
         """A reading command has nothing to refuse: what its failure means, beside a job that is not there."""
         error = self.failure(output)
-        return Unavailable(f"{self.product} does not answer: {error.message}") if isinstance(error, Refused) else error
+        if isinstance(error, Refused):
+            return Unavailable(f"{self.product} does not answer: {error.message}")
+        if isinstance(error, (NotStarted, Unanswered)):
+            # A database that is down is no scheduler that is (health.py).
+            error.program = output.program
+        return error
 
     def unfinished(self, job_id: str) -> Job:
         """The job, when it is the user's own. Raises NotFound, and Refused where it has ended."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotStarted, Output, Unanswered
 from pun_app.adapters.directives import GRID_ENGINE
 from pun_app.adapters.groups import group_names
 from pun_app.adapters.model import (
@@ -112,7 +112,7 @@ class SgeAdapter(SchedulerAdapter):
         if _NEVER_SENT.search(said):
             return NotStarted(f"Grid Engine does not answer: {said}")
         if _UNREACHABLE.search(said):
-            return Unavailable(f"Grid Engine does not answer: {said}")
+            return Unanswered(f"Grid Engine does not answer: {said}")
         if _NO_SUCH_JOB.search(said):
             return NotFound("Job not found")
         return Refused(said)

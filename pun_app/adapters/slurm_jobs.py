@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 
-from pun_app.adapters.command import NotStarted
+from pun_app.adapters.command import NotStarted, Unanswered
 from pun_app.adapters.model import (
     COMPLETED,
     DEPENDENCIES,
@@ -262,7 +262,7 @@ def failure(said: str) -> NotFound | Refused | Unavailable:
     if _NEVER_SENT.search(said):
         return NotStarted(f"Slurm does not answer: {said}")
     if _UNREACHABLE.search(said):
-        return Unavailable(f"Slurm does not answer: {said}")
+        return Unanswered(f"Slurm does not answer: {said}")
     if _NO_SUCH_JOB.search(said):
         return NotFound("Job not found")
     return Refused(said)

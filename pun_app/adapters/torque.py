@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.arrays import parse_array
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotStarted, Output, Unanswered
 from pun_app.adapters.directives import PBS
 from pun_app.adapters.markup import Element, document, text_of
 from pun_app.adapters.model import (
@@ -34,7 +34,7 @@ from pun_app.adapters.native import TORQUE_QSUB
 from pun_app.adapters.parse import clock, number
 from pun_app.adapters.qsub import common_options, dependencies, environment, output_files
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter
-from pun_app.errors import ApiError, NotFound, Refused, Unavailable
+from pun_app.errors import ApiError, NotFound, Refused
 
 STATUS = {
     "Q": QUEUED, "W": QUEUED, "T": QUEUED, "H": QUEUED_HELD, "R": RUNNING, "E": RUNNING, "S": SUSPENDED, "C": COMPLETED,
@@ -92,7 +92,7 @@ class TorqueAdapter(SchedulerAdapter):
         if _NEVER_SENT.search(said):
             return NotStarted(f"Torque does not answer: {said}")
         if _UNREACHABLE.search(said):
-            return Unavailable(f"Torque does not answer: {said}")
+            return Unanswered(f"Torque does not answer: {said}")
         return Refused(said)
 
     def array_of(self, job_id: str) -> str:

@@ -5,9 +5,11 @@ A subclass says which scheduler it is (``scheduler``, a fixture). What an adapte
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -15,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import requests
 
 from pun_app.adapters.model import DEPENDENCIES, OPTIONS
 from pun_app.adapters.registry import adapter_class
@@ -57,6 +60,8 @@ class Scheduler:
     """The id of a task."""
     stop: Callable[[], None] | None = None
     start: Callable[[], None] | None = None
+    hang: Callable[[], None] | None = None
+    resume: Callable[[], None] | None = None
 
     @property
     def options(self) -> frozenset[str]:
@@ -104,6 +109,9 @@ class Caller:
             "GET", f"/api/v1/jobs?cluster={self.cluster}", headers={"Cache-Control": "no-cache"}
         )
         return found
+
+    def state(self) -> Any:
+        return self.client.data("GET", f"/api/v1/clusters/{self.cluster}")["state"]
 
     def output(self, job_id: str, query: str = "") -> Any:
         return self.client("GET", f"{self.path(job_id, '/output')}&{query}")
@@ -756,6 +764,116 @@ class AdapterContract:
             scheduler.start()
         wait_for("the scheduler", lambda: mine.get("/api/v1/jobs").status_code == 200)
         assert mine.ended(mine.submit(TRUE)["job_id"])["outcome"] == "succeeded"
+
+    @pytest.mark.parametrize("way", ["hangs", "stops"])
+    def test_submits_under_way_when_the_scheduler(self, mine: Caller, scheduler: Scheduler, way: str) -> None:
+        """A submit that is answered 201 is one job, one whose outcome is not known is one at most, and any other is none.
+
+        One that is repeated with its key afterwards is one job. Requests that ask no scheduler are answered meanwhile.
+        """
+        halt, go_on = (scheduler.hang, scheduler.resume) if way == "hangs" else (scheduler.stop, scheduler.start)
+        if not halt or not go_on:
+            return
+        prefix = f"{way}{time.time_ns() % 10**9}"
+        mine.submit(TRUE)
+        with ThreadPoolExecutor(20) as pool:
+            submits = Submits(mine, pool, prefix)
+            early = submits.begin(6)
+            next(as_completed(early))
+            halt()
+            try:
+                caught = submits.begin(6)
+                for path in ("/api/v1/whoami", "/api/v1/clusters"):
+                    assert mine.client("GET", path).status_code == 200
+                next(as_completed(caught))
+                refused = submits.begin(4)
+                assert mine.client("GET", "/api/v1/whoami").status_code == 200
+                next(as_completed(refused))
+                # Whatever its commands say of a scheduler that is there and does not answer.
+                wait_for("a cluster that is down", lambda: mine.state() == "down")
+            finally:
+                go_on()
+            wait_for("all answers", lambda: all(one.done() for one in (*early, *caught, *refused)))
+        submits.repeat_keyed()
+        # The scheduler has taken by then what was sent to it before.
+        mine.ended(mine.submit(TRUE)["job_id"])
+        submits.check()
+
+
+class Submits:
+    """Submits of one test: held and short jobs in turn, every other pair with a key. Each has a name of its own."""
+
+    def __init__(self, mine: Caller, pool: ThreadPoolExecutor, prefix: str) -> None:
+        self._mine, self._pool, self._prefix = mine, pool, prefix
+        self._answers: dict[str, Future[requests.Response]] = {}
+
+    def begin(self, count: int) -> list[Future[requests.Response]]:
+        """Begin so many submits at once."""
+        numbers = range(len(self._answers), len(self._answers) + count)
+        begun = {f"{self._prefix}-{number}": self._pool.submit(self._send, number) for number in numbers}
+        self._answers.update(begun)
+        return list(begun.values())
+
+    def repeat_keyed(self) -> None:
+        """Repeat each submit that has a key until it is answered 201, with what the first answer said if that was one."""
+        for number, first in enumerate(self._answers.values()):
+            if not self._key(number):
+                continue
+            again = wait_for_answer(f"submit {number}", partial(self._send, number))
+            assert first.result().status_code == 503 or first.result().json() == again.json()
+
+    def check(self) -> None:
+        """Compare the answers with the jobs that there are."""
+        jobs = self._jobs()
+        told = {}
+        for number, (name, answer) in enumerate(self._answers.items()):
+            first = answer.result()
+            assert first.status_code in (201, 503), first.text
+            told[name] = (first.status_code, sorted(jobs.get(name, ())), self._key(number), first.text)
+        for status, made, key, text in told.values():
+            # What is not known of one submit is no answer to another, which was not sent.
+            assert not ("not known whether" in text and "not asked again" in text), text
+            if status == 201:
+                assert made == [json.loads(text)["data"]["job_id"]], told
+            elif key:
+                assert len(made) == 1, told
+            else:
+                assert len(made) <= ("not known whether" in text), told
+        for job_id in set().union(*jobs.values()):
+            self._mine.cancel(job_id)
+
+    def _jobs(self) -> dict[str, set[str]]:
+        """The ids of the jobs by name, without those that were cancelled: queued, running and ended ones."""
+        past = self._mine.get("/api/v1/jobs/historic?limit=1000").json()["data"]
+        found: dict[str, set[str]] = {}
+        for job in (*self._mine.listed(), *past):
+            if job["job_name"].startswith(self._prefix) and job["outcome"] != "cancelled":
+                found.setdefault(job["job_name"], set()).add(job["job_id"])
+        return found
+
+    def _key(self, number: int) -> str | None:
+        return f"{self._prefix}-{number}" if number % 4 > 1 else None
+
+    def _send(self, number: int) -> requests.Response:
+        content, hold = (SLEEP, True) if number % 2 else (TRUE, False)
+        options = {"job_name": f"{self._prefix}-{number}", "hold": hold}
+        body = {"cluster": self._mine.cluster, "script": {"content": content}, "options": options}
+        key = self._key(number)
+        return self._mine.client("POST", "/api/v1/jobs", body, headers={"Idempotency-Key": key} if key else {})
+
+
+def wait_for_answer(what: str, send: Callable[[], requests.Response]) -> requests.Response:
+    """Send until the answer is no 503, and return it, which is a 201."""
+    answer = send()
+
+    def is_there() -> bool:
+        nonlocal answer
+        answer = answer if answer.status_code != 503 else send()
+        return answer.status_code != 503
+
+    wait_for(what, is_there)
+    assert answer.status_code == 201, answer.text
+    return answer
 
 
 def held_job(mine: Caller, scheduler: Scheduler, name: str) -> dict[str, Any]:

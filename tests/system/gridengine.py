@@ -73,6 +73,13 @@ class GridEngine:
         self.run("qconf", "-km", check=False)
         wait_for("the end of qmaster", lambda: not self._pid("qmaster/qmaster.pid"))
 
+    def hang_master(self) -> None:
+        """Have qmaster answer nothing, though it is there."""
+        os.kill(self._pid("qmaster/qmaster.pid"), signal.SIGSTOP)
+
+    def resume_master(self) -> None:
+        os.kill(self._pid("qmaster/qmaster.pid"), signal.SIGCONT)
+
     def stop(self) -> None:
         """End all of it, jobs first."""
         for user in self.users:

@@ -99,6 +99,13 @@ class SlurmCluster:
     def stop_controller(self) -> None:
         self._stop("slurmctld")
 
+    def hang_controller(self) -> None:
+        """Have slurmctld answer nothing, though it is there."""
+        self.processes["slurmctld"].send_signal(signal.SIGSTOP)
+
+    def resume_controller(self) -> None:
+        self.processes["slurmctld"].send_signal(signal.SIGCONT)
+
     @contextmanager
     def forgetful(self) -> Iterator[None]:
         """While this lasts, ended jobs leave the queue after 2 s, at slurmctld's next sweep (each 60 s)."""

@@ -90,7 +90,7 @@ class TestSlurm(AdapterContract):
         site["directives"] = ["#SBATCH -J scripted -p batch -A chem -t 0:45", "#SBATCH --hold --job-name=scripted"]
         return Scheduler(
             "slurm", "slurm", "SLURM_ARRAY_TASK_ID", site, stop=slurm.stop_controller, start=slurm.start_controller,
-            task_id="{number}_{task}",
+            hang=slurm.hang_controller, resume=slurm.resume_controller, task_id="{number}_{task}",
         )  # fmt: skip
 
     def test_jobs_of_others_by_the_hundred_thousand(
@@ -136,7 +136,7 @@ class TestGridEngine(AdapterContract):
         site["directives"] = ["#$ -N scripted -q short.q -P physics -l h_rt=45", "#$ -N scripted -h  # hold"]
         return Scheduler(
             "sge", "sge", "SGE_TASK_ID", site, stop=gridengine.stop_master, start=gridengine.start_master,
-            task_id="{number}.{task}",
+            hang=gridengine.hang_master, resume=gridengine.resume_master, task_id="{number}.{task}",
         )  # fmt: skip
 
     def test_a_job_that_cannot_be_started_says_so(self, mine: Caller, alice: User) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from pun_app.adapters.command import CommandFailed, NotRun, NotStarted, TimedOut
+from pun_app.adapters.command import CommandFailed, NotRun, NotStarted, TimedOut, Unanswered
 from pun_app.adapters.health import RECORD_PROGRAMS, Health, NotAsked
 from pun_app.errors import ApiError, NotFound, NotSupported, Refused, Unavailable
 
@@ -85,6 +85,19 @@ def test_what_fails_side_by_side_is_one_failure(health: Health, clock: Clock) ->
     assert refused.value.retry_after == 2
 
 
+def of_program(error: NotStarted | Unanswered, program: str) -> NotStarted | Unanswered:
+    error.program = program
+    return error
+
+
+@pytest.mark.parametrize("program", ["squeue", "sacct"])
+@pytest.mark.parametrize("kind", [Unanswered, NotStarted])
+def test_a_command_that_had_no_answer(health: Health, kind: type[NotStarted | Unanswered], program: str) -> None:
+    """It is the scheduler that is down, unless the command asks a database."""
+    fail(health, of_program(kind("Slurm does not answer: Socket timed out"), program))
+    assert health.state == ("down" if program == "squeue" else None)
+
+
 @pytest.mark.parametrize(
     "error",
     [NotFound("no such job"), Refused("no such queue"), NotSupported("x"), NotRun("no sbatch here"), Unavailable("x"),
@@ -103,6 +116,9 @@ def test_a_submit_whose_outcome_is_not_known_is_a_failure(health: Health) -> Non
     unknown.__cause__ = TimedOut("sbatch", 25)
     fail(health, unknown)
     assert health.state == "down"
+    # What is not known is known of that submit alone.
+    with pytest.raises(NotAsked, match="^sbatch did not answer within 25 s. It is not asked again"):
+        health.check()
 
 
 def test_an_answer_is_old_after_some_minutes(health: Health, clock: Clock) -> None:
