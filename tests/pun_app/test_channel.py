@@ -25,6 +25,8 @@ from tests.pun_app.pun import settings
 from tests.system.slurm import wait_for
 
 LARGE = 5 * 1024 * 1024
+CLIENT_TIMEOUT_S = 20.0
+"""Seconds for an answer that comes at once, or in a second: without it, a test fails before what is stuck goes on."""
 
 
 class Scheduler:
@@ -111,7 +113,7 @@ class Running:
 
     def connect(self, head: str, body: bytes = b"") -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(60)
+        connection.settimeout(CLIENT_TIMEOUT_S)
         connection.connect(self.path)
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         send(connection, f"{head} HTTP/1.1\r\nConnection: close\r\n{length}\r\n".encode() + body)
@@ -137,7 +139,10 @@ def answer_of(connection: socket.socket) -> tuple[int, str, bytes]:
             answer += part
     except ConnectionResetError:
         pass  # It was closed before all that was sent had been read.
-    connection.close()
+    except TimeoutError:
+        pytest.fail(f"no answer within {CLIENT_TIMEOUT_S:.0f} s")
+    finally:
+        connection.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head[9:12]), head.decode(), body
 
@@ -286,6 +291,7 @@ def test_a_page_that_is_late_is_a_page(running: Running, monkeypatch: pytest.Mon
     running.app.go.clear()
     status, head, body = running.ask("GET /settings/api_tokens")
     assert status == 503 and "text/html" in head and b"took too long" in body
+    assert b".." not in body
 
 
 def test_what_waits_too_long_for_a_thread_is_not_begun(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +299,7 @@ def test_what_waits_too_long_for_a_thread_is_not_begun(running: Running, monkeyp
     late(monkeypatch, 1.0)
     running.app.go.clear()
     stuck = [running.connect("POST /stuck") for _ in range(4)]
-    wait_for("all threads to be stuck", lambda: running.app.busy == 4)
+    wait_for("all threads to be stuck", lambda: running.app.busy == 4, CLIENT_TIMEOUT_S)
     status, _, body = running.ask("POST /queued")
     assert (status, "not begun" in json.loads(body)["message"]) == (503, True)
     running.app.go.set()
@@ -307,7 +313,7 @@ def test_requests_that_are_slow_leave_threads_to_others(running: Running, monkey
     late(monkeypatch, 100.0, threads=8)
     running.app.go.clear()
     stuck = [running.connect("POST /stuck") for _ in range(6)]
-    wait_for("six to be stuck", lambda: running.app.busy == 6)
+    wait_for("six to be stuck", lambda: running.app.busy == 6, CLIENT_TIMEOUT_S)
     running.app.scheduler.now = Job("1", status=COMPLETED)
     assert running.ask("GET /wait")[::2] == (200, b"completed")
     running.app.go.set()
@@ -333,7 +339,7 @@ def test_the_note_is_looked_at_when_the_head_has_been_read(running: Running) -> 
     seen: list[str | None] = []
     running.server._server.check_assertion = seen.append
     connection = running.connect("POST /small HTTP/1.1\r\nX-Pun-Assertion: note\r\nContent-Length: 5\r\nX: x")
-    wait_for("the head to be read", lambda: seen == ["note"])
+    wait_for("the head to be read", lambda: seen == ["note"], CLIENT_TIMEOUT_S)
     assert running.app.calls == []
     connection.sendall(b"12345")
     assert answer_of(connection)[::2] == (200, b"5")
