@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotStarted, Output, Unanswered
 from pun_app.adapters.htcondor import HTCondorAdapter
 from pun_app.adapters.htcondor_submit import description
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
@@ -116,8 +116,8 @@ def test_half_an_answer_is_none(adapter: HTCondorAdapter, text: str) -> None:
     ("said", "kind"),
     [
         ("Couldn't find/remove all jobs in cluster 99", NotFound), ("Couldn't find/hold all jobs in cluster 99", NotFound),
-        ("ERROR: Can't find address of local schedd", NotStarted), ("Error: Couldn't contact the condor_collector on x.", Unavailable),
-        ("-- Failed to fetch ads from: <127.0.0.1:9618> : x", Unavailable),
+        ("ERROR: Can't find address of local schedd", NotStarted), ("Error: Couldn't contact the condor_collector on x.", Unanswered),
+        ("-- Failed to fetch ads from: <127.0.0.1:9618> : x", Unanswered),
         ('ERROR: on Line 3 of submit file: invalid request_memory "x"', Refused),
     ],
     ids=range(6),

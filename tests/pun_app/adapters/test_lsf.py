@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotStarted, Output, Unanswered
 from pun_app.adapters.lsf import FIELDS, LsfAdapter, job_of
 from pun_app.adapters.lsf_answers import Story, past_job, records, stories, table, told, when
 from pun_app.adapters.lsf_site import cluster_info, queues_of
@@ -297,7 +297,7 @@ def test_every_recorded_answer_to_a_change(adapter: LsfAdapter, name: str) -> No
         return
     error = adapter.failure(output)
     gone = "No matching job found" in output.err or "Illegal job ID" in output.err or "not found" in output.err
-    kind = Unavailable if "Communication time out" in output.err else NotFound if gone else Refused
+    kind = Unanswered if "Communication time out" in output.err else NotFound if gone else Refused
     assert type(error) is kind, error.message
     assert "Usage" not in error.message
     assert adapter.submitted_id(output) is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import NotStarted, Output, Unanswered
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
 from pun_app.adapters.sge import SgeAdapter
 from pun_app.adapters.sge_answers import cluster_info, epoch, objects, past_jobs, queues_of, rows, when
@@ -161,7 +161,7 @@ def test_a_job_on_its_way_from_qstat_to_the_accounting_file(adapter: SgeAdapter)
         ('denied: job "9999" does not exist', NotFound), ("error: job id 9999 not found", NotFound),
         ('Unable to run job: job rejected: the requested project "nope" does not exist\nExiting.', Refused),
         ("error: commlib error: got select error (Connection refused)\nUnable to run job: unable to send message to qmaster", NotStarted),
-        ("error: commlib error: got read error (closing \"vm/qmaster/1\")", Unavailable),
+        ("error: commlib error: got read error (closing \"vm/qmaster/1\")", Unanswered),
         ("Unable to initialize environment because of error: unable to read qmaster name", NotStarted),
     ],
     ids=range(6),
