@@ -177,10 +177,17 @@ class SchedulerAdapter(Adapter):
 
     def release(self, job_id: str) -> str | None:
         job = self.unfinished(job_id)
-        if job.status != QUEUED_HELD:
+        if job.status != QUEUED_HELD and not self.has_held_tasks(job):
             return job.status
         self.change(self.releasing, job)
         return QUEUED
+
+    def has_held_tasks(self, job: Job) -> bool:
+        """Whether it is an array of which some tasks are held, while its status is that of others."""
+        return any(
+            task.status == QUEUED_HELD and task.id != job.id and self.array_of(task.id) == job.id
+            for task in self.jobs()
+        )
 
     def run(self, argv: Sequence[str], **settings: Any) -> Output:
         """Run a command, aimed at the cluster."""

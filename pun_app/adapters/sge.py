@@ -191,6 +191,11 @@ class SgeAdapter(SchedulerAdapter):
             for oldest in list(self._never_ran)[:-_REMEMBERED]:
                 self._never_ran.pop(oldest, None)
 
+    def has_held_tasks(self, job: Job) -> bool:
+        # In the list an array is one job here.
+        tasks = rows(self.ask(self._listing("prsz"))).get(job.id, [])
+        return any(task.status == QUEUED_HELD for task in tasks)
+
     def history(self, period: Period) -> list[PastJob]:
         begin = time.strftime("%Y%m%d%H%M", time.gmtime(max(0, period.start - LONGEST_RUN)))
         return [past for past in self._accounting(["-b", begin, "-j"]) if period.holds(past.job)]

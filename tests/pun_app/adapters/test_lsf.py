@@ -255,6 +255,18 @@ def test_tasks_that_could_not_be_cancelled_are_no_success(adapter: LsfAdapter) -
             adapter.cancel("7")
 
 
+def test_an_array_is_released_while_one_of_its_tasks_is_held(adapter: LsfAdapter) -> None:
+    """Its status is that of the tasks that have come furthest."""
+    listed = tasks(7, t1="PSUSP", t2="RUN")
+    ran = answers(adapter, listed, listed, Output(0, "", ""))
+    assert adapter.release("7") == QUEUED
+    assert ran[-1] == ["bresume", "7"]
+    listed = tasks(7, t1="PEND", t2="RUN")
+    ran = answers(adapter, listed, listed)
+    assert adapter.release("7") == RUNNING
+    assert not [argv for argv in ran if argv[0] == "bresume"]
+
+
 def test_an_array_of_one_task_has_the_id_that_was_asked_for(adapter: LsfAdapter) -> None:
     answers(adapter, tasks(105, t2="PEND"), Output(0, "", ""))
     job = adapter.job("105")

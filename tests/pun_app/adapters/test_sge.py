@@ -193,6 +193,16 @@ def test_a_release_is_of_the_task_that_was_named(adapter: SgeAdapter) -> None:
     assert ran[-1] == ["qrls", "7.4"]
 
 
+def test_an_array_is_released_while_one_of_its_tasks_is_held(adapter: SgeAdapter) -> None:
+    """Its status is that of the tasks that have come furthest."""
+    running = row("r", more="<tasks>3</tasks>")
+    for state, is_released in (("hqw", True), ("qw", False)):
+        said = listed(row(state, more="<tasks>1-2:1</tasks>"), running)
+        ran = answers(adapter, Output(0, said, ""), Output(0, DETAILS, ""), Output(0, said, ""), Output(0, "", ""))
+        adapter.release("7")
+        assert (ran[-1] == ["qrls", "7"]) is is_released
+
+
 def test_a_task_has_its_own_id(adapter: SgeAdapter) -> None:
     """Alone, among many, and when it has ended."""
     answers(adapter, Output(0, TASKS, ""), Output(0, DETAILS, ""))
