@@ -848,7 +848,8 @@ class Submits:
         past = self._mine.get("/api/v1/jobs/historic?limit=1000").json()["data"]
         found: dict[str, set[str]] = {}
         for job in (*self._mine.listed(), *past):
-            if job["job_name"].startswith(self._prefix) and job["outcome"] != "cancelled":
+            # In LSF's history a job that was given no name has none.
+            if (job["job_name"] or "").startswith(self._prefix) and job["outcome"] != "cancelled":
                 found.setdefault(job["job_name"], set()).add(job["job_id"])
         return found
 
