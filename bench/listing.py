@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from bench.common import arguments, connection_to, slurm_environment
-from pun_app.adapters.slurm_jobs import queue_command
+from pun_app.adapters.slurm.squeue import queue_command
 
 
 def main() -> None:

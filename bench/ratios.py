@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from bench.common import arguments, connection_to, slurm_environment
 from pun_app.adapters.model import JobRequest
-from pun_app.adapters.slurm_jobs import queue_command, submit_command
+from pun_app.adapters.slurm.squeue import queue_command, submit_command
 
 NAME = "punway-bench"
 SCRIPT = "#!/bin/sh\ntrue\n"

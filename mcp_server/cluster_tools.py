@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 from mcp.server.mcpserver import Context
 
-from mcp_server.answers import Accounts, Cluster, ClusterInfo, Clusters, Notes, Queues, WhoAmI
 from mcp_server.arguments import ClusterId
-from mcp_server.door import caller_of
+from mcp_server.auth import caller_of
+from mcp_server.outputs import Accounts, Cluster, ClusterInfo, Clusters, Notes, Queues, WhoAmI
 from mcp_server.portal import Portal
 
 

@@ -9,7 +9,7 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp_types import Resource
 from pydantic import Field
 
-from mcp_server.door import caller_of
+from mcp_server.auth import caller_of
 from mcp_server.portal import Portal
 
 NOTES = Resource(

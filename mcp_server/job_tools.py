@@ -9,9 +9,9 @@ from urllib.parse import quote
 from mcp.server.mcpserver import Context
 from pydantic import Field, StrictInt
 
-from mcp_server.answers import Action, Job, Jobs, Output, PastJobs, Statuses, Submitted, Validated, Waited
 from mcp_server.arguments import ClusterId, Cursor, JobId, JobNamed, Key, Limit, Options, Stream
-from mcp_server.door import caller_of, place_of
+from mcp_server.auth import caller_of, place_of
+from mcp_server.outputs import Action, Job, Jobs, Output, PastJobs, Statuses, Submitted, Validated, Waited
 from mcp_server.portal import Portal
 
 WAIT = 45

@@ -18,8 +18,8 @@ from mcp_types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotatio
 from pydantic import ValidationError
 
 from mcp_server.arguments import Options, what_is_wrong
+from mcp_server.auth import Door, caller_of_request
 from mcp_server.cluster_tools import ClusterTools
-from mcp_server.door import Door, caller_of_request
 from mcp_server.guide import NOTES, add_notes, add_prompts
 from mcp_server.job_tools import JobTools
 from mcp_server.portal import Portal

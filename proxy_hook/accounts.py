@@ -23,7 +23,7 @@ import tomli
 from proxy_hook.config import Config
 from proxy_hook.denied import Denied, forbidden, unavailable
 from proxy_hook.lru import Lru
-from proxy_hook.spawner.eligible import Refused, Rules, find_account
+from spawner.eligible import Refused, Rules, find_account
 
 REMEMBERED = 60.0
 """Seconds for which a name's uid is remembered."""

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import tomli
 
 from proxy_hook.config_rules import size_of, wrong_with
-from proxy_hook.errors import ConfigError
 from tokens import scopes
 from tokens.lifetime import Policy, lifetime_from
 
@@ -30,6 +29,10 @@ def _key(default: Any, why: str) -> Any:
     if isinstance(default, (dict,)):
         return field(default_factory=lambda: dict(default), metadata={"why": why})
     return field(default=default, metadata={"why": why})
+
+
+class ConfigError(Exception):
+    """An unusable punway.toml. The message names the file, the key, and what would be right."""
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from proxy_hook.browser.sign_in import SignIn, said_no_elsewhere
 from proxy_hook.credentials import BearerToken, credential
 from proxy_hook.denied import NO_CREDENTIAL, Denied, unauthorized, unavailable
 from proxy_hook.identify import ByJwt, Principal, by_session, by_token
 from proxy_hook.lru import Lru
-from proxy_hook.metadata import METADATA, ResourceMetadata
-from proxy_hook.rates import Rates
-from proxy_hook.routes import RouteTable
-from proxy_hook.sign_in import SignIn, said_no_elsewhere
+from proxy_hook.rate_limits import Rates
+from proxy_hook.resource_metadata import METADATA, ResourceMetadata
 from proxy_hook.spawner_client import SpawnerClient
+from proxy_hook.token_routes import RouteTable
 from proxy_hook.web import Headers, WebAnswer, WebRequest, request_from
 from tokens.assertion import LIFETIME, Signer
 from tokens.lifetime import Policy

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy_hook.accounts import Accounts, UnixAccount, UserMap
+from proxy_hook.browser.sessions import Session
 from proxy_hook.config import Idp
 from proxy_hook.credentials import BearerToken, Jwt
 from proxy_hook.denied import unauthorized
-from proxy_hook.idp import IdentityProvider
-from proxy_hook.routes import RouteTable
-from proxy_hook.sessions import Session
+from proxy_hook.idp.provider import IdentityProvider
+from proxy_hook.token_routes import RouteTable
 from tokens import scopes
 from tokens.lifetime import Policy
 from tokens.token import sha256_of

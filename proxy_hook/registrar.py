@@ -2,7 +2,8 @@
 sign a browser in. A task in the hook's event loop.
 
 Every local user may connect to RUN/register.sock; the kernel says who it is (SO_PEERCRED), and no message can. One
-JSON line goes each way (tokens/register.py is the client). Nobody can hold it up: a conversation has one deadline, a
+JSON line goes each way (tokens/registrar_client.py is the client). Nobody can hold it up: a conversation has one
+deadline, a
 uid has a share of the connections, an account that may not have a PUN is refused before a line is read, and what
 the disk or the name service takes its time for is done in other threads.
 """
@@ -22,12 +23,12 @@ from typing import Any
 
 from proxy_hook import audit
 from proxy_hook.accounts import EligibleAccounts, UnixAccount
+from proxy_hook.browser.sessions import Links
+from proxy_hook.browser.sign_in import ONCE
 from proxy_hook.denied import Denied
-from proxy_hook.rates import Rates
-from proxy_hook.routes import RouteTable
-from proxy_hook.sessions import Links
-from proxy_hook.sign_in import ONCE
-from tokens.register import MESSAGE_SIZE, NOTE_KEYS
+from proxy_hook.rate_limits import Rates
+from proxy_hook.token_routes import RouteTable
+from tokens.registrar_client import MESSAGE_SIZE, NOTE_KEYS
 from tokens.token import is_sha256
 
 DEADLINE_S = 5.0

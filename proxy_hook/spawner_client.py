@@ -1,6 +1,6 @@
 """Asks the spawner over RUN/spawner.sock: for the hook, without blocking.
 
-Runs as the hook's user. The protocol is in proxy_hook/spawner/wire.py: one JSON object a
+Runs as the hook's user. The protocol is in spawner/wire.py: one JSON object a
 datagram of a SOCK_SEQPACKET socket.
 """
 

@@ -107,7 +107,7 @@ def cookie(name: str, value: str, *, secure: bool, age: int | None) -> str:
 @cache
 def _templates() -> Environment:
     return Environment(
-        loader=PackageLoader("proxy_hook", "pages"),
+        loader=PackageLoader("proxy_hook.browser", "templates"),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -116,5 +116,5 @@ def _templates() -> Environment:
 
 
 def page(name: str, **values: object) -> str:
-    """A page of proxy_hook/pages/. Every value is escaped."""
+    """A page of proxy_hook/browser/templates/. Every value is escaped."""
     return _templates().get_template(name).render(**{"site_url": "", **values})

@@ -28,15 +28,15 @@ from pun_app.clusters.load import ClusterFolder
 from pun_app.deadline import time_limit, until
 from pun_app.decode import decode
 from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorized, UnsupportedMedia
+from pun_app.expiring_files import Kept, folder_of_user
 from pun_app.gate import Gates
 from pun_app.handlers.request import Request
-from pun_app.kept import Kept, folder_of_user
+from pun_app.idempotency import KEPT, Submits, checked_key
 from pun_app.long_poll import LongPoll, Parked
 from pun_app.match import Table
-from pun_app.pages.door import Pages
+from pun_app.pages.auth import Pages
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from pun_app.settings import Settings
-from pun_app.submits import KEPT, Submits, checked_key
 
 _EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokens.errors import StoreError
 from tokens.manage import TokenManager
-from tokens.register import RegistrarError
+from tokens.registrar_client import RegistrarError
 
 RETRY_S = 10.0
 """Seconds after which it is tried again where the front or the home did not answer."""

@@ -11,7 +11,7 @@ import msgspec
 from pun_app.adapters.model import ClusterInfo, Queue
 from pun_app.handlers import clusters, context, history, jobs, output, site, statuses, whoami
 from pun_app.pages import api_tokens
-from pun_app.pages.door import PageRoute
+from pun_app.pages.auth import PageRoute
 from pun_app.parameters import CLUSTER, KEY, OUTPUT, PAGING, PERIOD, VALIDATE, WAITING, Parameter
 from pun_app.schemas import (
     AccountAnswer,

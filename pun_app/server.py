@@ -29,14 +29,14 @@ from pun_app.app import App
 from pun_app.channel import equip
 from pun_app.clusters.load import ClusterFolder
 from pun_app.long_poll import MAX_WAITING
-from pun_app.pages.door import Pages
+from pun_app.pages.auth import Pages
 from pun_app.registration import Registration
 from pun_app.routes import PAGES
 from pun_app.settings import Settings, settings_from
 from tokens.assertion import Verifier
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
-from tokens.register import Registrar
+from tokens.registrar_client import Registrar
 from tokens.store import TokenStore
 
 GROUPS_CHECKED_EVERY = 60.0

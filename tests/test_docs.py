@@ -12,11 +12,11 @@ import pytest
 
 from mcp_server.portal import Portal
 from mcp_server.server import tools
-from proxy_hook.sign_in import ADDRESSES, ONCE
-from proxy_hook.token_commands import add_commands
+from proxy_hook.browser.sign_in import ADDRESSES, ONCE
 from pun_app.adapters.abilities import table
 from pun_app.adapters.registry import ADAPTERS
 from pun_app.routes import PAGES, ROUTES
+from punway.token_commands import add_commands
 from tokens.scopes import OFFERED, PRESETS, SCOPES, allows, parse
 
 ROOT = Path(__file__).parents[1]
@@ -138,7 +138,7 @@ def test_every_adapter_is_told_of_with_its_keys() -> None:
     text = read("docs/schedulers.md")
     rows = {row.split("|")[1].strip(" `"): row for row in text.splitlines() if row.startswith("| ")}
     for name in ADAPTERS:
-        code = read(f"pun_app/adapters/{name}.py")
+        code = read(f"pun_app/adapters/{ADAPTERS[name][0].replace('.', '/')}.py")
         keys = set(re.findall(r"job(?:\.get\(|\[)\"(\w+)\"", code)) - {"adapter"}
         for key in keys:
             assert f"`{key}`" in rows[name], (name, key)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from tokens.errors import NoSuchToken, StoreError
 from tokens.lifetime import Policy
-from tokens.register import Registrar, RegistrarError, RegistrarRefused
+from tokens.registrar_client import Registrar, RegistrarError, RegistrarRefused
 from tokens.scopes import common
 from tokens.store import TokenStore, hashes
 from tokens.token import Token, issue, utc_now

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tokens.errors import NoSuchToken, StoreRefused, StoreUnavailable
+from tokens.permissions import FILE_SIZE, check_file, check_way
 from tokens.token import Token, from_entry, text_of, to_text
-from tokens.trust import FILE_SIZE, check_file, check_way
 
 ENTRIES = 200
 """Greatest number of tokens of one user."""

@@ -13,7 +13,7 @@ import msgspec
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job
 from pun_app.errors import NotFound, Unavailable
-from pun_app.kept import Kept, folder_of_user
+from pun_app.expiring_files import Kept, folder_of_user
 
 KEPT = 30 * 86_400.0
 """Seconds for which a task is kept at most."""

@@ -12,22 +12,23 @@ from typing import Any
 from pun_app.adapters.base import Adapter
 
 ADAPTERS = {
-    "slurm": "SlurmAdapter",
-    "pbspro": "PbsProAdapter",
-    "torque": "TorqueAdapter",
-    "lsf": "LsfAdapter",
-    "sge": "SgeAdapter",
-    "htcondor": "HTCondorAdapter",
-    "local": "LocalAdapter",
+    "slurm": ("slurm.adapter", "SlurmAdapter"),
+    "pbspro": ("pbs.pbspro", "PbsProAdapter"),
+    "torque": ("pbs.torque", "TorqueAdapter"),
+    "lsf": ("lsf.adapter", "LsfAdapter"),
+    "sge": ("sge.adapter", "SgeAdapter"),
+    "htcondor": ("htcondor.adapter", "HTCondorAdapter"),
+    "local": ("local.adapter", "LocalAdapter"),
 }
-"""The name in cluster files, which is that of the module too, and the class."""
+"""A table of adapters: the name in cluster files → the module in this folder, and its class."""
 
 
 def adapter_class(name: str) -> type[Adapter]:
     """The class for a name; one that Punway does not have answers NotSupported to everything."""
     if name not in ADAPTERS:
         return Adapter
-    found: type[Adapter] = getattr(import_module(f"pun_app.adapters.{name}"), ADAPTERS[name])
+    module, class_name = ADAPTERS[name]
+    found: type[Adapter] = getattr(import_module(f"pun_app.adapters.{module}"), class_name)
     return found
 
 

@@ -12,8 +12,8 @@ from pun_app.access import Caller
 from pun_app.clusters.load import Cluster, ClusterFolder
 from pun_app.errors import BadRequest
 from pun_app.gate import Gates, Turn
+from pun_app.idempotency import Submits
 from pun_app.long_poll import LongPoll, Parked, Wait
-from pun_app.submits import Submits
 
 
 @dataclass

@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from pun_app.pages.model import Notice, Page, PageRequest
 from pun_app.pages.render import render
 from tokens import scopes
+from tokens.csrf import form_token
 from tokens.errors import NoSuchToken, ScopeNotAllowed, StoreError, StoreUnavailable, TokenError
-from tokens.forms import form_token
-from tokens.register import RegistrarError
+from tokens.registrar_client import RegistrarError
 from tokens.scopes import UnknownScope
 from tokens.token import NAME_LENGTH, Token, utc_now
 

@@ -11,9 +11,9 @@ import anyio
 import httpx2
 import pytest
 
-from mcp_server import door as door_module
+from mcp_server import auth as door_module
 from mcp_server import limits as module
-from mcp_server.door import Door
+from mcp_server.auth import Door
 from mcp_server.limits import MESSAGE_SIZE, MESSAGE_VALUES, WAITING_SIZE, values_in
 from mcp_server.portal import Caller
 

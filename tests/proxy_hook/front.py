@@ -15,17 +15,17 @@ from urllib.parse import urlencode
 import pytest
 
 from proxy_hook.accounts import Accounts
+from proxy_hook.browser.oidc import OidcSignIn
+from proxy_hook.browser.sessions import Links, Sessions
+from proxy_hook.browser.sign_in import SignIn
 from proxy_hook.config import Config, from_data
 from proxy_hook.hook import Hook
 from proxy_hook.identify import ByJwt
-from proxy_hook.idp import IdentityProvider
-from proxy_hook.metadata import ResourceMetadata
-from proxy_hook.oidc import OidcSignIn
-from proxy_hook.rates import Rates
-from proxy_hook.routes import RouteTable
-from proxy_hook.sessions import Links, Sessions
-from proxy_hook.sign_in import SignIn
+from proxy_hook.idp.provider import IdentityProvider
+from proxy_hook.rate_limits import Rates
+from proxy_hook.resource_metadata import ResourceMetadata
 from proxy_hook.spawner_client import SpawnerClient
+from proxy_hook.token_routes import RouteTable
 from tokens.assertion import Signer, Verifier
 from tokens.token import issue
 

@@ -15,12 +15,12 @@ import pytest
 
 from proxy_hook import registrar as module
 from proxy_hook.accounts import EligibleAccounts
+from proxy_hook.browser.sessions import Links
 from proxy_hook.config import Limits
-from proxy_hook.rates import Rates
+from proxy_hook.rate_limits import Rates
 from proxy_hook.registrar import Registrar
-from proxy_hook.routes import RouteTable
-from proxy_hook.sessions import Links
-from proxy_hook.spawner.eligible import Rules
+from proxy_hook.token_routes import RouteTable
+from spawner.eligible import Rules
 
 USER = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid)
 """Whom it takes its callers for: to root's tests it is nobody who asks. Who really asks, tests/system/ sees."""

@@ -17,7 +17,7 @@ from proxy_hook import accounts as module
 from proxy_hook.accounts import Accounts, EligibleAccounts, UnixAccount, UserMap
 from proxy_hook.config import Idp, Pun
 from proxy_hook.denied import Denied
-from proxy_hook.spawner.eligible import Rules
+from spawner.eligible import Rules
 
 DAEMON = pwd.getpwnam("daemon")
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import tomli
 
-from proxy_hook.config import TABLES, Config, from_data, load, path_to_use
+from proxy_hook.config import TABLES, Config, ConfigError, from_data, load, path_to_use
 from proxy_hook.config_rules import size_of
-from proxy_hook.errors import ConfigError
 
 FILE = Path("/etc/punway/punway.toml")
 

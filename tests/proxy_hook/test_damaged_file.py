@@ -13,7 +13,7 @@ import pytest
 
 from proxy_hook import audit
 from proxy_hook.damaged_file import set_aside_if_damaged
-from proxy_hook.routes import RouteTable
+from proxy_hook.token_routes import RouteTable
 from tokens.token import issue
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import jwt
 import pytest
 
-from proxy_hook import identify, routes
+from proxy_hook import identify
+from proxy_hook import token_routes as routes
 from proxy_hook.accounts import UnixAccount
 from tests.proxy_hook.front import SmallSpawner, World, spawner
-from tokens.forms import form_token
+from tokens.csrf import form_token
 from tokens.token import issue
 
 __all__ = ["spawner"]

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from proxy_hook import rates
+from proxy_hook import rate_limits as rates
 from proxy_hook import registrar as module
+from proxy_hook.browser.sessions import Links
 from proxy_hook.registrar import CONNECTIONS_PER_UID
-from proxy_hook.routes import RouteTable
-from proxy_hook.sessions import Links
+from proxy_hook.token_routes import RouteTable
 from tests.proxy_hook.real_registrar import RULES, USER, as_nobody, real_registrar
-from tokens import register as client_module
-from tokens.register import Registrar as Client
-from tokens.register import RegistrarRefused, RegistrarUnavailable
+from tokens import registrar_client as client_module
+from tokens.registrar_client import Registrar as Client
+from tokens.registrar_client import RegistrarRefused, RegistrarUnavailable
 
 LINKS = Links()
 

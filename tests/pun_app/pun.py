@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from proxy_hook.routes import RouteTable
+from proxy_hook.token_routes import RouteTable
 from pun_app.access import Access
 from pun_app.app import PARKED_CALL, App
 from pun_app.clusters.load import ClusterFolder
 from pun_app.long_poll import Parked
-from pun_app.pages.door import Pages
+from pun_app.pages.auth import Pages
 from pun_app.routes import PAGES
 from pun_app.settings import Settings
 from tests.proxy_hook.real_registrar import as_nobody, real_registrar
@@ -24,7 +24,7 @@ from tokens import scopes
 from tokens.assertion import Signer, Verifier
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
-from tokens.register import Registrar
+from tokens.registrar_client import Registrar
 from tokens.store import TokenStore
 from tokens.token import issue
 

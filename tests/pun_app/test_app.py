@@ -180,7 +180,7 @@ def test_answers_are_not_to_be_kept(pun: Pun) -> None:
         "psij",
         "drmaa",
         "no/such.thing",
-        "slurm_jobs",
+        "slurm.adapter",
     ],
 )
 def test_an_adapter_that_is_not_there_is_501_everywhere(pun: Pun, tmp_path: Path, adapter: str) -> None:

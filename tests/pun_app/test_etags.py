@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from pun_app.adapters.local import LocalAdapter
+from pun_app.adapters.local.adapter import LocalAdapter
 from pun_app.adapters.model import COMPLETED, RUNNING, Job
 from pun_app.long_poll import LongPoll
 from tests.pun_app.handlers.test_jobs import get, listed

@@ -10,7 +10,7 @@ from pun_app import registration as module
 from pun_app.registration import Registration
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
-from tokens.register import RegistrarUnavailable
+from tokens.registrar_client import RegistrarUnavailable
 from tokens.store import TokenStore
 from tokens.token import issue
 

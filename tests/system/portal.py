@@ -22,7 +22,7 @@ import requests
 
 from tests.system.slurm import free_port, wait_for
 
-PUNWAY = [sys.executable, "-I", "-m", "proxy_hook.cli"]
+PUNWAY = [sys.executable, "-I", "-m", "punway.cli"]
 _FIRST = 70_000 + secrets.randbelow(100) * 300
 _RANGES = {"UID": (_FIRST, _FIRST + 299), "GID": (_FIRST, _FIRST + 299), "SYS_UID": (100, 999), "SYS_GID": (100, 999)}
 """Users get ids of this test run's own: one whose user was just removed must not become another's beside it."""
@@ -308,7 +308,7 @@ class Portal:
         """The pid of one of the supervisor's children: spawner, hook, relay, mcp, nginx."""
         assert self.process
         words = {
-            "spawner": "proxy_hook.spawner.answers", "hook": "hook", "relay": "relay", "mcp": "mcp_server", "nginx": "nginx: master",
+            "spawner": "spawner.main", "hook": "hook", "relay": "relay", "mcp": "mcp_server", "nginx": "nginx: master",
         }[name]  # fmt: skip
         for pid in children_of(self.process.pid):
             line = command_of(pid)

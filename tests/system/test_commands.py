@@ -196,10 +196,10 @@ def test_a_virtual_environment_is_readable_whatever_the_umask_is(folder: Path) -
     assert subprocess.run(readable, capture_output=True, text=True, check=True).stdout == ""
     packages = next(venv.glob("lib/python*/site-packages"))
     (packages / "others").mkdir(mode=0o700)
-    for name in ("proxy_hook", "tokens"):
+    for name in ("punway", "spawner", "proxy_hook", "tokens"):
         shutil.copytree(checkout / name, packages / name)
     (packages / "punway.pth").write_text(f"{Path(requests.__file__).parents[1]}\n")
-    argv = [str(venv / "bin" / "python"), "-I", "-m", "proxy_hook.cli", "demo", "--port", str(free_port())]
+    argv = [str(venv / "bin" / "python"), "-I", "-m", "punway.cli", "demo", "--port", str(free_port())]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"ordinary users cannot read {packages}/others" in done.stderr
@@ -457,7 +457,7 @@ def test_check_says_when_users_cannot_read_the_interpreter(folder: Path, hook_us
     packages = Path(requests.__file__).parents[1]
     place = next((closed / "venv" / "lib").glob("python*")) / "site-packages"
     (place / "punway.pth").write_text(f"{packages}\n")
-    argv = [str(closed / "venv" / "bin" / "python"), "-I", "-m", "proxy_hook.cli", "check", "-c", str(portal.config)]
+    argv = [str(closed / "venv" / "bin" / "python"), "-I", "-m", "punway.cli", "check", "-c", str(portal.config)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert "ordinary users cannot read" in done.stdout, done.stderr
     assert str(closed) in done.stdout

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from proxy_hook.nginx_config import HOOK_TIME
+from punway.nginx_config import HOOK_TIME
 from tests.system.fake_pun import OF_NGINX, fake_pun
 from tests.system.portal import PUNWAY, Client, Portal, User, children_of, raw, refusal, unique
 from tests.system.slurm import wait_for

@@ -211,7 +211,7 @@ def test_a_pun_forges_no_audit_line(short: Portal, alice: User) -> None:
 
 
 def test_a_part_has_nothing_of_the_callers_environment(short: Portal) -> None:
-    """No secret, no proxy, no PYTHONPATH; nginx hides its own, see tests/proxy_hook/test_serve.py."""
+    """No secret, no proxy, no PYTHONPATH; nginx hides its own, see tests/punway/test_serve.py."""
     for part in ("spawner", "hook"):
         given = Path(f"/proc/{short.part(part)}/environ").read_bytes().rstrip(b"\0").split(b"\0")
         assert {variable.partition(b"=")[0] for variable in given} <= {b"PATH", b"LANG"}, part
@@ -224,7 +224,7 @@ def test_the_command_runs_no_code_of_its_callers(tmp_path: Path) -> None:
         "sitecustomize.py",
         "usercustomize.py",
         "tomli.py",
-        "proxy_hook/__init__.py",
+        "punway/__init__.py",
         "argparse.py",
         "start.py",
     ):

@@ -10,7 +10,7 @@ import pytest
 from tokens.errors import NoSuchToken, ScopeNotAllowed, StoreRefused, StoreUnavailable, TokenError
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
-from tokens.register import Registrar, RegistrarRefused, RegistrarUnavailable
+from tokens.registrar_client import Registrar, RegistrarRefused, RegistrarUnavailable
 from tokens.store import TokenStore
 from tokens.token import issue, sha256_of, utc_now
 

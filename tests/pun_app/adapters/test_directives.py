@@ -8,14 +8,14 @@ import pytest
 
 from pun_app.adapters.command import Commands, Output
 from pun_app.adapters.directives import asked, lsf_minutes, slurm_time
-from pun_app.adapters.lsf import LsfAdapter
+from pun_app.adapters.lsf.adapter import LsfAdapter
 from pun_app.adapters.model import QUEUED, QUEUED_HELD, JobRequest
-from pun_app.adapters.pbspro import PbsProAdapter
-from pun_app.adapters.registry import adapter_for
+from pun_app.adapters.pbs.pbspro import PbsProAdapter
+from pun_app.adapters.pbs.torque import TorqueAdapter
+from pun_app.adapters.registry import ADAPTERS, adapter_class, adapter_for
 from pun_app.adapters.scheduler import SchedulerAdapter
-from pun_app.adapters.sge import SgeAdapter
-from pun_app.adapters.slurm import SlurmAdapter
-from pun_app.adapters.torque import TorqueAdapter
+from pun_app.adapters.sge.adapter import SgeAdapter
+from pun_app.adapters.slurm.adapter import SlurmAdapter
 
 SCRIPTS: dict[type[SchedulerAdapter], tuple[str, str]] = {
     SlurmAdapter: ("#SBATCH -J one -p short\n#SBATCH --account=chem --time=2:30\n", "#SBATCH --hold\n"),
@@ -24,12 +24,13 @@ SCRIPTS: dict[type[SchedulerAdapter], tuple[str, str]] = {
     LsfAdapter: ('#BSUB -J "one[1-3]" -Jd words\n#BSUB -q short -P chem\n#BSUB -W 2\n', "#BSUB -H\n"),
     SgeAdapter: ("#$ -N one -q short\n#$ -P chem -l mem=1G,h_rt=150 -cwd\n", "#$ -h\n"),
 }
+NAMES = {adapter_class(name): name for name in ADAPTERS}
 LIMITS: dict[type[SchedulerAdapter], int] = {SlurmAdapter: 180, LsfAdapter: 120}
 SUBMITTED: dict[type[SchedulerAdapter], str] = {LsfAdapter: "Job <7> is submitted to queue <short>.\n"}
 
 
 def answered(cls: type[SchedulerAdapter], request: JobRequest, monkeypatch: pytest.MonkeyPatch) -> object:
-    adapter = adapter_for("c", cls.__module__.rpartition(".")[2], {"adapter": "x", "host": "h"})
+    adapter = adapter_for("c", NAMES[cls], {"adapter": "x", "host": "h"})
     monkeypatch.setattr(Commands, "run", lambda *_, **__: Output(0, SUBMITTED.get(cls, "7\n"), ""))
     return adapter.submit(request)
 

@@ -49,7 +49,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setitem(Commands.run.__kwdefaults__, "timeout", 0.15)
     monkeypatch.setattr(command, "OUTPUT_SIZE", 2**20)
     for name in SCHEDULERS:
-        monkeypatch.setattr(f"pun_app.adapters.{name}.LOOKING_UP", 0.15)
+        monkeypatch.setattr(f"{adapter_class(name).__module__}.LOOKING_UP", 0.15)
     monkeypatch.setattr("pun_app.adapters.scheduler.time.sleep", lambda _: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     yield

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pun_app.adapters.model import JobRequest
+from pun_app.adapters.pbs.torque import check_own_arrays, submit_command
 from pun_app.adapters.registry import adapter_for
-from pun_app.adapters.torque import check_own_arrays, submit_command
 from pun_app.errors import Refused
 
 PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")

@@ -18,7 +18,7 @@ from pun_app.errors import Refused
 SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), SchedulerAdapter)]
 
 
-@pytest.mark.parametrize("name", ["", "kubernetes", "base", "slurm_jobs", "../slurm", "os"])
+@pytest.mark.parametrize("name", ["", "kubernetes", "base", "slurm.adapter", "../slurm", "os"])
 def test_only_what_is_in_the_table_is_an_adapter(name: str) -> None:
     assert adapter_class(name) is Adapter
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pun_app.adapters.local_queue import DONE, LocalJob, LocalQueue
+from pun_app.adapters.local.queue import DONE, LocalJob, LocalQueue
 from tests.pun_app.pun import Pun, pun, registrar
 
 __all__ = ["pun", "registrar"]

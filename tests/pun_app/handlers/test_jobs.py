@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pun_app.adapters.local import LocalAdapter
-from pun_app.adapters.local_queue import DONE, LocalJob, LocalQueue
+from pun_app.adapters.local.adapter import LocalAdapter
+from pun_app.adapters.local.queue import DONE, LocalJob, LocalQueue
 from pun_app.adapters.model import Job, whole_job
 from pun_app.errors import Unavailable
 from tests.pun_app.pun import Pun, pun, registrar

@@ -12,14 +12,14 @@ from urllib.parse import urlencode
 
 import pytest
 
-from proxy_hook.routes import RouteTable
+from proxy_hook.token_routes import RouteTable
 from pun_app.pages.flash import MAX_FLASHES, Flashes
 from pun_app.pages.render import ago, exact
 from tests.proxy_hook.real_registrar import USER
 from tests.pun_app.pun import ORIGIN, Pun, form_field, pun, registrar
 from tokens import scopes
+from tokens.csrf import form_token
 from tokens.errors import StoreUnavailable
-from tokens.forms import form_token
 from tokens.lifetime import Policy
 from tokens.store import TokenStore
 from tokens.token import from_text, is_secret, issue, sha256_of, utc_now

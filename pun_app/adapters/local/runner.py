@@ -1,0 +1,119 @@
+"""The ``local`` scheduler's runner: starts the queue's jobs, ends those past their time, notes how they end.
+
+Started by the adapter as ``python -I -m pun_app.adapters.local.runner FOLDER SLOTS`` when there is work and
+no runner; runs as the user, in a session of its own, so that it outlives the PUN; leaves when nothing is
+left to do. A runner that was killed loses no job: the next one takes those that still run over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from pun_app.adapters.command import start_session
+from pun_app.adapters.local.queue import DONE, QUEUED, RUNNING, LocalJob, LocalQueue, started
+
+TICK = 0.1
+"""Seconds between two looks at the queue."""
+GRACE = 5.0
+"""Seconds between TERM and KILL."""
+
+# "$1" is the script, "$2" the file for its exit status, written whole before it has its name.
+_SHELL = 'umask 022; "$1"; code=$?; echo $code > "$2.part" && mv "$2.part" "$2"; exit $code'
+
+
+class Runner:
+    def __init__(self, queue: LocalQueue, slots: int) -> None:
+        self._queue = queue
+        self._slots = slots
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._terminated: dict[int, float] = {}
+
+    def run(self) -> None:
+        """Run the queue until it is empty; at once where another runner does."""
+        with self._queue.locked():
+            place = self._queue.runner_lock()
+        if place is None:
+            return
+        while True:
+            with self._queue.locked():
+                jobs = [self._step(job) for job in self._queue.jobs() if job.state == RUNNING]
+                running = sum(job.state == RUNNING for job in jobs)
+                waiting = [job for job in self._queue.jobs() if job.state == QUEUED]
+                for job in waiting[: self._slots - running]:
+                    self._start(job)
+                if not waiting and not running:
+                    # Still under the lock: whoever adds a job now finds the place free, and starts another.
+                    os.close(place)
+                    return
+            time.sleep(TICK)
+
+    def _start(self, job: LocalJob) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        now = int(time.time())
+        try:
+            out = os.open(job.output, flags, 0o644)
+            err = out if job.error == job.output else os.open(job.error, flags, 0o644)
+            script, exit_file = str(self._queue.script(job)), str(self._queue.exit_file(job))
+            process = start_session(
+                ["/bin/sh", "-c", _SHELL, "punway-job", script, exit_file],
+                cwd=job.workdir,
+                environment={**os.environ, "PUNWAY_JOB_ID": str(job.id), "PUNWAY_JOB_NAME": job.name},
+                stdout=out,
+                stderr=err,
+            )
+        except OSError as error:
+            self._queue.put(replace(job, state=DONE, started_at=now, ended_at=now, outcome="failed", end=str(error)))
+            return
+        for descriptor in {out, err}:
+            os.close(descriptor)
+        self._processes[job.id] = process
+        pid_started = started(process.pid) or 0
+        self._queue.put(replace(job, state=RUNNING, started_at=now, pid=process.pid, pid_started=pid_started))
+
+    def _step(self, job: LocalJob) -> LocalJob:
+        """What became of a running job since the last look."""
+        process = self._processes.get(job.id)
+        alive = process.poll() is None if process else started(job.pid) == job.pid_started
+        if not alive:
+            job = self._ended(job)
+        elif job.end is None and job.wall_time and time.time() > (job.started_at or 0) + job.wall_time:
+            job = replace(job, end="timed_out")
+            self._queue.put(job)
+        if alive and job.end:
+            self._end(job)
+        return job
+
+    def _end(self, job: LocalJob) -> None:
+        asked = self._terminated.setdefault(job.id, time.monotonic())
+        number = signal.SIGKILL if time.monotonic() > asked + GRACE else signal.SIGTERM
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, number)
+
+    def _ended(self, job: LocalJob) -> LocalJob:
+        # What the job left in its session goes with it, as a scheduler's epilogue would see to.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(job.pid, signal.SIGKILL)
+        self._processes.pop(job.id, None)
+        self._terminated.pop(job.id, None)
+        try:
+            code: int | None = int(self._queue.exit_file(job).read_text())
+        except (OSError, ValueError):
+            code = None
+        outcome = job.end or ("succeeded" if code == 0 else "failed")
+        job = replace(job, state=DONE, ended_at=int(time.time()), outcome=outcome, exit_code=code)
+        self._queue.put(job)
+        return job
+
+
+if __name__ == "__main__":
+    # A shell starts what it does not wait for with these two ignored (POSIX, 2.11), and jobs would inherit that.
+    for ignored in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(ignored, signal.SIG_DFL)
+    Runner(LocalQueue(Path(sys.argv[1])), int(sys.argv[2])).run()

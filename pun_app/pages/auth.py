@@ -1,0 +1,106 @@
+"""The pages' one call: match, authorise, check the form, handle; errors become a page, once, here.
+
+A browser's session opens these addresses and no other; no token opens them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wrappers import Request as HttpRequest
+from werkzeug.wrappers import Response
+
+from pun_app.access import ASSERTION, Access, Visitor
+from pun_app.errors import ApiError, Forbidden, Internal, TooLarge, UnsupportedMedia
+from pun_app.match import Table
+from pun_app.pages.flash import Flashes
+from pun_app.pages.model import Notice, Page, PageRequest
+from pun_app.pages.render import error_page
+from pun_app.settings import Settings
+from tokens.csrf import form_token, is_form_token, is_own_page
+from tokens.manage import TokenManager
+
+FORM_SIZE = 64 * 1024
+"""Greatest size of a form, in bytes."""
+
+log = logging.getLogger("punway.pun")
+
+
+@dataclass(frozen=True)
+class PageRoute:
+    """One row of the pages' table."""
+
+    method: str
+    path: str
+    handler: Callable[[PageRequest], Page]
+
+
+class Pages:
+    """Answers whatever is asked below /settings/."""
+
+    def __init__(self, rows: Sequence[PageRoute], access: Access, manager: TokenManager, settings: Settings) -> None:
+        self._table = Table(rows, "There is no such page")
+        self._access = access
+        self._manager = manager
+        self._settings = settings
+        self._flashes: Flashes[Notice] = Flashes()
+
+    def answer(self, http: HttpRequest) -> Response:
+        visitor = None
+        try:
+            visitor = self._access.visitor(http.headers.get("X-Pun-Assertion"), http.environ.get(ASSERTION))
+            route, _ = self._table.match(http)
+            page = route.handler(self._request(http, visitor))
+        except ApiError as error:
+            page = _error(error, visitor)
+        except Exception:
+            log.exception("%s %s failed", http.method, http.path)
+            page = _error(Internal(), visitor)
+        response = Response(page.body, page.status, content_type="text/html; charset=utf-8")
+        if page.location:
+            response.headers["Location"] = page.location
+            response.autocorrect_location_header = False
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def _request(self, http: HttpRequest, visitor: Visitor) -> PageRequest:
+        request = PageRequest(
+            visitor,
+            self._manager,
+            self._settings,
+            self._flashes,
+            query=http.args.to_dict(flat=False),
+            head_only=http.method == "HEAD",
+            origin={
+                "address": http.headers.get("X-Punway-Peer", ""),
+                "request_id": http.headers.get("X-Request-Id", ""),
+            },
+        )
+        if http.method == "POST":
+            request.form = self._form(http, visitor)
+        return request
+
+    def _form(self, http: HttpRequest, visitor: Visitor) -> dict[str, list[str]]:
+        """The form, when it was sent by one of our own pages to this very session."""
+        ours = self._settings.origin
+        if not is_own_page(http.headers.get("Origin"), http.headers.get("Sec-Fetch-Site"), ours):
+            raise Forbidden(f"This form was not sent from a page of {ours}; open the page there and try again")
+        if http.mimetype != "application/x-www-form-urlencoded":
+            raise UnsupportedMedia("This address takes forms as a browser sends them")
+        try:
+            http.max_content_length = http.max_form_memory_size = FORM_SIZE
+            form = http.form.to_dict(flat=False)
+        except RequestEntityTooLarge as error:
+            raise TooLarge("This form is larger than the portal takes") from error
+        if not is_form_token("".join(form.get("form", [])), visitor.sid):
+            raise Forbidden("This form is not of your session, or that is over; reload the page and try again")
+        return form
+
+
+def _error(error: ApiError, visitor: Visitor | None) -> Page:
+    token = form_token(visitor.sid) if visitor else ""
+    user = visitor.user if visitor else ""
+    return Page(error.status, error_page(error.message, form_token=token, user=user))

@@ -1,0 +1,145 @@
+"""``punway hook``: bind the hook's sockets, become the hook's user for good, then serve.
+
+Starts as root, or as the one user of single-user mode. What needs root is done first and is little: two
+sockets, one file in the run directory, and the files of the secrets that punway.toml names. The libraries are
+imported after root is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import resource
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy_hook.accounts import rules_of
+from proxy_hook.config import Config
+from punway.errors import FolderError
+from punway.folders import nginx_group
+from punway.unprivileged import BACKLOG, become, bind
+from spawner.eligible import Rules
+
+
+def main(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SystemExit when a part of the hook has ended by itself."""
+    run = config.run_dir
+    # A connection of nginx or of a local user takes a descriptor each, and the usual soft limit is 1,024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    hook_socket = bind(run / "hook.sock", 0o660)
+    register_socket = bind(run / "register.sock", 0o666)
+    public_key = os.open(run / "assertion.pub", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    os.fchmod(public_key, 0o644)
+    secrets = Secrets(_read(config.login.client_secret_file), _read(config.login.header_secret_file))
+    rules = rules_of(config)  # Single-user mode is told by whom this process was started as.
+    if not config.single_user:
+        hook_user = pwd.getpwnam(config.portal.hook_user)
+        os.chown(run / "hook.sock", hook_user.pw_uid, nginx_group(config))
+        become(hook_user)
+    _serve(config, secrets, rules, hook_socket, register_socket, public_key)
+
+
+@dataclass(frozen=True, repr=False)
+class Secrets:
+    """What only root may read at start, and the hook holds in its memory alone."""
+
+    client: str
+    front: str
+
+
+def _read(path: str) -> str:
+    if not path:
+        return ""
+    try:
+        secret = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path} cannot be read: {error}") from error
+    if not secret:
+        raise FolderError(f"{path} is empty")
+    return secret
+
+
+def _serve(
+    config: Config,
+    secrets: Secrets,
+    rules: Rules,
+    hook_socket: socket.socket,
+    register_socket: socket.socket,
+    public_key: int,
+) -> None:
+    import uvicorn
+    import uvloop
+
+    from proxy_hook import audit
+    from proxy_hook.accounts import Accounts, EligibleAccounts
+    from proxy_hook.browser.oidc import OidcSignIn
+    from proxy_hook.browser.sessions import Links, Sessions
+    from proxy_hook.browser.sign_in import SignIn
+    from proxy_hook.hook import Hook
+    from proxy_hook.identify import ByJwt
+    from proxy_hook.idp.provider import IdentityProvider
+    from proxy_hook.rate_limits import Rates
+    from proxy_hook.registrar import Registrar
+    from proxy_hook.resource_metadata import ResourceMetadata
+    from proxy_hook.spawner_client import SpawnerClient
+    from proxy_hook.supervision import end_on_thread_failure, run_together
+    from proxy_hook.token_routes import RouteTable
+    from tokens.assertion import Signer
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway hook: %(name)s: %(message)s")
+    for name in ("uvicorn", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    audit.to_stdout()
+    end_on_thread_failure()
+    signer = Signer()
+    with os.fdopen(public_key, "wb") as file:
+        file.truncate()
+        file.write(signer.public_pem())
+    routes = RouteTable.in_folder(Path(config.portal.state_dir))
+    spawner = SpawnerClient(config.run_dir / "spawner.sock")
+    accounts, provider, links = Accounts(config.pun.user_regex), IdentityProvider(config.idp), Links()
+    rates = Rates(config.limits)
+    oidc = OidcSignIn(config, provider, secrets.client) if config.login.oidc else None
+    sessions = Sessions(config.login.session_lifetime)
+    hook = Hook(
+        routes=routes,
+        spawner=spawner,
+        signer=signer,
+        by_jwt=ByJwt(config.idp, provider, accounts, config.token_policy) if config.takes_jwts else None,
+        sign_in=SignIn(config, sessions, links, accounts, spawner, oidc, secrets.front),
+        metadata=ResourceMetadata(config),
+        rates=rates,
+        policy=config.token_policy,
+    )
+    eligible = EligibleAccounts(rules)
+    registrar = Registrar(routes, eligible, rates, links if config.login.link else None)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            hook,
+            http="httptools",
+            lifespan="off",
+            backlog=BACKLOG,  # uvicorn sets it again.
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            # Longer than nginx keeps an idle connection (60 s), or it would reuse one that is just closing.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+    async def serve() -> None:
+        logging.getLogger("punway").info("ready")
+        await run_together(
+            server.serve(sockets=[hook_socket]),
+            {"registrar": registrar.serve(register_socket), "audit log": audit.write_omitted_regularly()},
+        )
+
+    uvloop.run(serve())
+    routes.close()

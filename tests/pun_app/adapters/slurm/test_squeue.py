@@ -1,0 +1,425 @@
+"""pun_app/adapters/slurm/squeue.py: pure halves of the adapter. What Slurm really says is in tests/system/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pun_app.adapters.command import Output
+from pun_app.adapters.model import (
+    COMPLETED,
+    OPTIONS,
+    QUEUED,
+    QUEUED_HELD,
+    RUNNING,
+    SUSPENDED,
+    Job,
+    JobRequest,
+    whole_job,
+)
+from pun_app.adapters.parse import RecordStream, duration, number, records, word
+from pun_app.adapters.scheduler import job_environment
+from pun_app.adapters.shared import SharedReads
+from pun_app.adapters.slurm.adapter import SlurmAdapter
+from pun_app.adapters.slurm.squeue import (
+    HISTORY_FIELDS,
+    QUEUE_FIELDS,
+    STATUS,
+    failure,
+    history_command,
+    parse_history,
+    parse_submit,
+    queue_command,
+    queued_job,
+    submit_command,
+)
+from pun_app.errors import NotFound, Refused, Unavailable
+
+REQUEST = JobRequest("#!/bin/sh\n", "/home/alice")
+D = "\x1fabc\x1f"
+
+
+def test_each_field_is_one_word_behind_its_option() -> None:
+    """No value becomes an option, whatever it is."""
+    argv = submit_command(
+        replace(
+            REQUEST,
+            job_name="--help",
+            queue_name="-p x",
+            accounting_id="a b",
+            wall_time=3661,
+            output_path="--o",
+            error_path="-e",
+        ),
+        "mark",
+    )
+    assert argv == [
+        "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--job-name=--help", "--partition=-p x",
+        "--account=a b", "--output=--o", "--error=-e", "--time=61:01", "--comment=mark",
+    ]  # fmt: skip
+
+
+def test_every_option_has_its_place() -> None:
+    """In argv or in the job's environment: none is dropped."""
+    request = replace(
+        REQUEST, array="1-9%2", after=("1",), afterok=("2", "3_4"), afternotok=("5",), afterany=("6",), nodes=2, cores=8,
+        memory=4096, gpus=1, qos="--long", reservation="a b", environment={"A": "1\n2", "PYTHONPATH": "/x"}, hold=True,
+        email="alice@example.org",
+    )  # fmt: skip
+    assert submit_command(request, "mark") == [
+        "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--array=1-9%2", "--nodes=2", "--ntasks=8",
+        "--gpus-per-node=1", "--qos=--long", "--reservation=a b", "--mem=4096M", "--hold",
+        "--mail-user=alice@example.org", "--mail-type=END,FAIL", "--dependency=after:1,afterok:2:3_4,afternotok:5,afterany:6",
+        "--comment=mark",
+    ]  # fmt: skip
+    assert job_environment(request, "sbatch") == {"A": "1\n2", "PYTHONPATH": "/x"}
+    plain, samples = submit_command(REQUEST, "mark"), dict(SAMPLES)
+    assert set(samples) == set(OPTIONS)
+    for name, value in samples.items():
+        given = replace(REQUEST, **{name: value})
+        assert given.asked() == [name]
+        assert submit_command(given, "mark") != plain or job_environment(given, "sbatch"), name
+
+
+SAMPLES: list[tuple[str, Any]] = [
+    *(
+        (name, "x")
+        for name in (
+            "job_name",
+            "queue_name",
+            "accounting_id",
+            "output_path",
+            "error_path",
+            "array",
+            "qos",
+            "reservation",
+            "email",
+        )
+    ),
+    *((name, 1) for name in ("wall_time", "nodes", "cores", "memory", "gpus")),
+    *((name, ("1",)) for name in ("after", "afterok", "afternotok", "afterany", "native")),
+    ("environment", {"A": "1"}),
+    ("hold", True),
+]
+
+
+@pytest.mark.parametrize("name", ["SBATCH_ACCOUNT", "SLURM_CONF", "LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "BASH_ENV"])
+def test_a_variable_that_would_steer_sbatch(name: str) -> None:
+    """SBATCH_ACCOUNT is an option by another name."""
+    with pytest.raises(Refused, match=name):
+        job_environment(replace(REQUEST, environment={name: "x"}), "sbatch")
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_any_value_stays_in_its_word(name: str, queue: str) -> None:
+    argv = submit_command(replace(REQUEST, job_name=name, queue_name=queue), "m")
+    assert f"--job-name={name}" in argv
+    assert f"--partition={queue}" in argv
+    assert len(argv) == 7
+
+
+@pytest.mark.parametrize(
+    ("native", "content", "comment"),
+    [((), "", "m"), (("--comment=x",), "", "x m"), (("--comment", "x y"), "", "x y m"),
+     ((), "#SBATCH --comment='a b' -N 1\n", "a b m"), ((), "#SBATCH --comment x\n", "x m"),
+     ((), "#SBATCH --comment='unclosed\n", "m"), ((), "echo '#SBATCH --comment=x'\n", "m"), ((), "#SBATCH --comment\n", "m")],
+    ids=range(8),
+)  # fmt: skip
+def test_the_mark_stands_beside_a_users_comment(native: tuple[str, ...], content: str, comment: str) -> None:
+    """Whichever comment sbatch takes, the last, ends with the mark."""
+    argv = submit_command(replace(REQUEST, native=native, content=f"#!/bin/sh\n{content}"), "m")
+    last = [
+        argv[i + 1] if word == "--comment" else word.partition("=")[2]
+        for i, word in enumerate(argv)
+        if word.startswith("--comment")
+    ]
+    assert last[-1] == comment
+
+
+@pytest.mark.parametrize(("out", "job_id"), [("12\n", "12"), ("12;owens\n", "12")])
+def test_the_id_of_a_submit(out: str, job_id: str) -> None:
+    assert parse_submit(out, "owens") == job_id
+
+
+@pytest.mark.parametrize("out", ["", "Usage: sbatch\n", "12 13", "sbatch: Job 5 to start at"])
+def test_what_is_no_submit_has_no_id(out: str) -> None:
+    assert parse_submit(out, "owens") is None
+
+
+def test_a_job_on_another_cluster_is_not_this_ones() -> None:
+    with pytest.raises(Refused, match="cluster other"):
+        parse_submit("12;other\n", "owens")
+
+
+def parse_queue(text: str, delimiter: str) -> list[tuple[int | None, str | None, Job]]:
+    """Each row's uid, comment and job."""
+    return [queued_job(*fields) for fields in records(text, delimiter, len(QUEUE_FIELDS))]
+
+
+def row(**changes: str) -> str:
+    fields = {
+        "JobArrayID": "7", "State": "RUNNING", "exit_code": "0", "UserID": "1001", "UserName": "alice", "Account": "physics",
+        "Partition": "batch", "SubmitTime": "100", "StartTime": "200", "EndTime": "900", "TimeUsed": "1-00:00:05",
+        "TimeLimit": "UNLIMITED", "NodeList": "n1", "Reason": "None", "Comment": "(null)", "Name": "n", **changes,
+    }  # fmt: skip
+    return "".join(f"{fields[name]}{D}" for name in QUEUE_FIELDS) + "\n"
+
+
+def test_a_running_job() -> None:
+    ((uid, comment, job),) = parse_queue(row(), D)
+    assert (uid, comment) == (1001, None)
+    assert job == Job(
+        id="7", name="n", owner="alice", status=RUNNING, native_state="RUNNING", queue="batch", account="physics",
+        submitted_at=100, started_at=200, wallclock_time=86_405, wallclock_limit=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"State": "PENDING", "Reason": "JobHeldUser"}, {"status": QUEUED_HELD, "started_at": None, "ended_at": None}),
+        ({"State": "PENDING", "Reason": "JobHeldAdmin"}, {"status": QUEUED_HELD}),
+        (
+            {"State": "PENDING", "Reason": "Priority"},
+            {"status": QUEUED, "started_at": None, "native_reason": "Priority"},
+        ),
+        ({"State": "PENDING", "Reason": "PartitionTimeLimit"}, {"status": QUEUED, "can_start": False}),
+        ({"State": "PENDING", "Reason": "Priority"}, {"status": QUEUED, "can_start": None, "reason": None}),
+        ({"State": "RUNNING", "Reason": "PartitionTimeLimit"}, {"status": RUNNING, "can_start": None}),
+        ({"State": "SUSPENDED"}, {"status": SUSPENDED}),
+        (
+            {"State": "FAILED", "exit_code": "768"},
+            {"status": COMPLETED, "outcome": "failed", "exit_code": 3, "ended_at": 900},
+        ),
+        ({"State": "FAILED", "exit_code": "9"}, {"exit_code": 137}),
+        ({"State": "TIMEOUT", "exit_code": "15"}, {"outcome": "timed_out", "exit_code": None}),
+        ({"State": "COMPLETED"}, {"outcome": "succeeded", "exit_code": 0}),
+        ({"State": "OUT_OF_MEMORY"}, {"outcome": "out_of_memory"}),
+        ({"State": "BRAND_NEW"}, {"status": None, "outcome": None, "native_state": "BRAND_NEW"}),
+        ({"StartTime": "N/A", "EndTime": "Unknown"}, {"started_at": None}),
+        ({"State": "CANCELLED", "NodeList": ""}, {"started_at": None, "outcome": "cancelled"}),
+        ({"State": "CANCELLED"}, {"started_at": 200, "outcome": "cancelled"}),
+    ],
+    ids=range(16),
+)
+def test_states_and_what_goes_with_them(changes: dict[str, str], expected: dict[str, object]) -> None:
+    """Each word of Slurm's is a status; one that is not known is null, beside the word."""
+    ((_, _, job),) = parse_queue(row(**changes), D)
+    assert {name: getattr(job, name) for name in expected} == expected
+
+
+def test_what_an_id_is_a_part_of() -> None:
+    adapter = SlurmAdapter("c", {"adapter": "slurm"})
+    assert [adapter.array_of(job_id) for job_id in ("7", "7_3", "7+1")] == ["7"] * 3
+
+
+def test_a_job_that_is_requeued_at_once_is_queued() -> None:
+    """Slurm 25.11 and later."""
+    assert STATUS["EXPEDITING"] == STATUS["REQUEUED"] == (QUEUED, None)
+
+
+def test_every_status_is_the_contracts() -> None:
+    assert {status for status, _ in STATUS.values()} == {QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, COMPLETED}
+    assert all((status == COMPLETED) == (outcome is not None) for status, outcome in STATUS.values())
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\x1f")), min_size=1, max_size=4))
+def test_any_name_hides_no_job(names: list[str]) -> None:
+    """Newlines, quotes, whole rows: with a delimiter that nobody knows before, a name is a name."""
+    text = "".join(row(JobArrayID=str(n), Name=name) for n, name in enumerate(names))
+    parsed = parse_queue(text, D)
+    assert [(job.id, job.name) for _, _, job in parsed] == [(str(n), name) for n, name in enumerate(names)]
+
+
+@given(st.text())
+def test_any_text_is_no_crash(text: str) -> None:
+    """Half a line, garbage, nothing: what is no whole row is no job."""
+    parse_queue(text, D)
+    parse_history(text, D)
+    failure(text)
+
+
+def test_a_cut_off_row_is_no_row() -> None:
+    assert len(parse_queue(row() + row()[:40], D)) == 1
+
+
+def test_headings_of_other_clusters_are_passed_over() -> None:
+    """squeue -M prints "CLUSTER: name" before its rows."""
+    assert [job.id for _, _, job in parse_queue(f"CLUSTER: owens\n{row()}{row(JobArrayID='8_1')}", D)] == ["7", "8_1"]
+
+
+def test_history() -> None:
+    text = "".join(
+        D.join([job_id, state, code, "1001", "alice", "physics", "batch", "100", start, end, "50", "60", nodes, name])
+        + D
+        + "\n"
+        for job_id, state, code, start, end, nodes, name in (
+            ("5", "CANCELLED by 1001", "0:15", "300", "300", "None assigned", "a\nb"),
+            ("6_1", "FAILED", "3:0", "200", "300", "n1", "c"),
+            ("9", "TIMEOUT", "0:0", "200", "300", "n1", "d"),
+            ("10", "RUNNING", "0:0", "200", "Unknown", "n1", "e"),
+        )
+    )
+    jobs = [job for _, job in parse_history(text, D)]
+    assert [(j.id, j.status, j.outcome, j.exit_code, j.native_state) for j in jobs] == [
+        ("5", COMPLETED, "cancelled", None, "CANCELLED"), ("6_1", COMPLETED, "failed", 3, "FAILED"),
+        ("9", COMPLETED, "timed_out", None, "TIMEOUT"), ("10", RUNNING, None, None, "RUNNING"),
+    ]  # fmt: skip
+    assert (jobs[0].name, jobs[0].started_at, jobs[0].wallclock_limit) == ("a\nb", None, 3600)
+
+
+def test_an_array_is_all_of_its_tasks() -> None:
+    tasks = [Job(id=f"5_{n}", status=status, outcome=outcome, exit_code=code, native_state=str(status))
+             for n, (status, outcome, code) in enumerate([(COMPLETED, "succeeded", 0), (COMPLETED, "failed", 4)])]  # fmt: skip
+    assert (whole_job("5", tasks).id, whole_job("5", tasks).outcome, whole_job("5", tasks).exit_code) == (
+        "5",
+        "failed",
+        4,
+    )
+    waiting = [*tasks, Job(id="5_2", status=QUEUED)]
+    assert (whole_job("5", waiting).status, whole_job("5", waiting).outcome) == (QUEUED, None)
+    assert whole_job("5", [*waiting, Job(id="5_3", status=RUNNING)]).status == RUNNING
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("slurm_load_jobs error: Invalid job id specified", NotFound),
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Unavailable),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", Unavailable),
+        (
+            "squeue: error: resolve_ctls_from_dns_srv\nsqueue: fatal: Could not establish a configuration source",
+            Unavailable,
+        ),
+        ("sbatch: error: Batch job submission failed: Invalid partition name specified", Refused),
+        ("", Refused),
+    ],
+    ids=range(6),
+)
+def test_what_a_failure_means(said: str, kind: type[Exception]) -> None:
+    adapter = SlurmAdapter("owens", {"adapter": "slurm"})
+    error = adapter.failure(Output(1, "", said))
+    assert isinstance(error, kind)
+    assert "error:" not in error.message or kind is not Refused
+
+
+def test_ids_are_checked_before_they_are_words() -> None:
+    argv = queue_command(D, job_id="7_1") + history_command(D, "7_1")
+    assert "--jobs=7_1" in argv
+    assert not any(part.startswith("-") and "7_1" in part and "=" not in part for part in argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1-02:03:04", 93_784), ("02:03:04", 7384), ("03:04", 184), ("0:00", 0), ("365-00:00:00", 31_536_000), ("00:01.5", 1),
+     ("UNLIMITED", None), ("Partition_Limit", None), ("INVALID", None), ("", None), ("N/A", None)],
+)  # fmt: skip
+def test_durations(text: str, seconds: int | None) -> None:
+    assert duration(text) == seconds
+
+
+def test_numbers_and_words() -> None:
+    assert [number(text) for text in ("12", " 12 ", "Unknown", "-1", "1.5", "", "١٢", "9" * 30)] == [12, 12] + [
+        None
+    ] * 6
+    assert [word(text) for text in ("x", "(null)", "None", "", "N/A")] == ["x", None, None, None, None]
+
+
+@given(st.lists(st.lists(st.text(st.characters(exclude_characters="\x1f\n")), min_size=3, max_size=3)))
+def test_rows_read_back_as_they_were_written(rows: list[list[str]]) -> None:
+    assert records("".join(D.join(r) + D + "\n" for r in rows), D, 3) == rows
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x1f\n")), max_size=30), st.integers(1, 9))
+def test_rows_are_the_same_in_pieces(names: list[str], size: int) -> None:
+    """However the pieces are cut: within a delimiter, or within a character."""
+    text = "".join(row(JobArrayID=str(n), Name=name) for n, name in enumerate(names))
+    data = text.encode()
+    stream = RecordStream(D, len(QUEUE_FIELDS))
+    found = [one for start in range(0, len(data), size) for one in stream.feed(data[start : start + size])]
+    assert found == records(text, D, len(QUEUE_FIELDS))
+
+
+def test_a_page_is_the_latest_before_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows in any order, by the numbers of jobs and tasks; and no more than the page is kept."""
+    monkeypatch.setattr("pun_app.adapters.slurm.adapter.new_delimiter", lambda: D)
+    adapter = SlurmAdapter("owens", {"adapter": "slurm"})
+    given = ["9", "100_2", "100_10", "20", "100_1", "3"]
+
+    def run(argv: object, *, take: Any) -> Output:
+        for job_id in given:
+            take(row(JobArrayID=job_id).encode())
+        return Output(0, "", "")
+
+    monkeypatch.setattr(adapter, "run", run)
+    assert [job.id for job in adapter.page(4, None)] == ["100_10", "100_2", "100_1", "20"]
+    assert [job.id for job in adapter.page(4, "100_2")] == ["100_1", "20", "9", "3"]
+    assert adapter.page(2, "3") == []
+
+
+def past_row(**changes: str) -> str:
+    fields = {
+        "JobID": "7", "State": "COMPLETED", "ExitCode": "0:0", "UID": "1001", "User": "alice", "Account": "a", "Partition": "batch",
+        "Submit": "100", "Start": "200", "End": "300", "ElapsedRaw": "100", "TimelimitRaw": "1", "NodeList": "n1", "JobName": "n", **changes,
+    }  # fmt: skip
+    return "".join(f"{fields[name]}{D}" for name in HISTORY_FIELDS) + "\n"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Output], tuple[SlurmAdapter, list[str]]]:
+    """An adapter whose squeue prints rows and whose sacct answers, and the programs that it runs."""
+
+    def make(queue: str, past: Output) -> tuple[SlurmAdapter, list[str]]:
+        monkeypatch.setattr("pun_app.adapters.slurm.adapter.new_delimiter", lambda: D)
+        adapter = SlurmAdapter("owens", {"adapter": "slurm"})
+        adapter.uid = 1001
+        ran: list[str] = []
+
+        def run(argv: list[str], *, take: Any = None, **_: Any) -> Output:
+            ran.append(argv[0])
+            if argv[0] == "sacct":
+                return past
+            take(queue.encode())
+            return Output(0, "", "")
+
+        monkeypatch.setattr(adapter, "run", run)
+        return adapter, ran
+
+    return make
+
+
+ENDED_TASK = row(JobArrayID="7_1", State="COMPLETED")
+EARLIER = past_row(JobID="7_1") + past_row(JobID="7_2", State="FAILED", ExitCode="3:0")
+
+
+def test_a_task_that_slurm_has_forgotten_still_counts(asked: Any) -> None:
+    """Of an array whose last task has just ended the queue knows that one alone: the array failed all the same."""
+    adapter, _ = asked(ENDED_TASK, Output(0, EARLIER, ""))
+    assert (adapter.job("7").outcome, adapter.job("7").exit_code) == ("failed", 3)
+    assert adapter.job("7_1").outcome == "succeeded"
+    # Among several jobs: left open by the list, and then told by accounting.
+    assert adapter.picked(adapter.jobs(), ["7"])["7"].outcome is None
+    assert adapter.picked(adapter.jobs(), ["7_1"])["7_1"].outcome == "succeeded"
+    assert SharedReads(adapter).several(["7", "8"])[0]["7"].outcome == "failed"
+
+
+def test_accounting_is_not_asked_about_what_the_queue_tells(asked: Any) -> None:
+    for rows in (row(), row(State="COMPLETED"), row(JobArrayID="7_1") + row(JobArrayID="7_2", State="FAILED")):
+        adapter, ran = asked(rows, Output(0, "", ""))
+        adapter.job("7")
+        assert ran == ["squeue"]
+
+
+def test_a_cluster_without_accounting_knows_no_more_than_its_queue(asked: Any) -> None:
+    disabled = Output(1, "", "Slurm accounting storage is disabled\n")
+    adapter, _ = asked(ENDED_TASK, disabled)
+    assert adapter.job("7").outcome == "succeeded"
+    with pytest.raises(NotFound):
+        asked("", disabled)[0].job("8")
+    with pytest.raises(Unavailable):
+        asked("", Output(1, "", "Unable to contact slurmdbd"))[0].job("8")

@@ -1,0 +1,217 @@
+"""Idempotency keys: which there are, and what becomes of a submit at each place where it can be cut off."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pun_app.adapters.command import NotStarted
+from pun_app.adapters.model import JobRequest
+from pun_app.errors import ApiError, BadRequest, Conflict, NotSupported, Refused, Unavailable
+from pun_app.expiring_files import Kept
+from pun_app.idempotency import SURE, ReplayedRefusal, Submits, checked_key
+from pun_app.schemas import JobAnswer, Script, SubmitBody, SubmittedJobAnswer
+
+BODY = SubmitBody("owens", Script("#!/bin/sh"))
+FIELDS = [field.name for field in msgspec.structs.fields(JobAnswer)]
+
+
+def job(number: int) -> SubmittedJobAnswer:
+    fields: dict[str, Any] = {**dict.fromkeys(FIELDS), "job_id": str(number), "cluster": "owens"}
+    return SubmittedJobAnswer(**fields)
+
+
+class World:
+    """A scheduler that counts, and can be told to fail or to lose its answer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.jobs: dict[str, SubmittedJobAnswer] = {}
+        self.fails: Exception | None = None
+        self.loses = False
+        self.unmakeable = False
+
+    def submits(self) -> Submits:
+        return Submits(Kept(self.folder, 100))
+
+    def submit(self, request: JobRequest) -> SubmittedJobAnswer:
+        if self.fails and not self.loses:
+            raise self.fails
+        self.jobs[request.mark] = job(len(self.jobs) + 1)
+        if self.fails:
+            raise self.fails
+        return self.jobs[request.mark]
+
+    def make(self) -> JobRequest:
+        if self.unmakeable:
+            raise Refused("script.workdir does not exist")
+        return JobRequest("#!/bin/sh", "/")
+
+    def once(self, key: str = "k", body: SubmitBody = BODY) -> tuple[str, bool]:
+        answer, replayed = self.submits().once(key, body, self.make, self.submit, self.jobs.get)
+        return answer.job_id, replayed
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "submits")
+
+
+def test_a_retry_is_answered_as_the_first(world: World) -> None:
+    assert world.once() == ("1", False)
+    assert world.once() == ("1", True)
+    assert world.once("other") == ("2", False)
+
+
+def test_a_retry_is_answered_whatever_became_of_the_folder(world: World) -> None:
+    """What would be refused by now was submitted then; and what was refused before any submit is tried anew."""
+    world.once()
+    world.unmakeable = True
+    assert world.once() == ("1", True)
+    with pytest.raises(Refused, match="workdir"):
+        world.once("other")
+    world.unmakeable = False
+    assert world.once("other") == ("2", False)
+
+
+def test_another_body_is_refused(world: World) -> None:
+    world.once()
+    with pytest.raises(Refused, match="another body"):
+        world.once(body=SubmitBody("owens", Script("#!/bin/bash")))
+    assert len(world.jobs) == 1
+
+
+def test_a_refusal_is_the_answer_too(world: World) -> None:
+    """The scheduler is not asked again, and the header says so."""
+    world.fails = Refused("no such partition")
+    with pytest.raises(Refused) as first:
+        world.once()
+    assert not first.value.headers()
+    world.fails = None
+    with pytest.raises(ReplayedRefusal, match="no such partition") as second:
+        world.once()
+    assert second.value.headers() == {"Idempotency-Replayed": "true"} and not world.jobs
+
+
+@pytest.mark.parametrize("error", [NotStarted("no sbatch"), NotSupported("x"), BadRequest("x")])
+def test_what_reached_nobody_may_be_tried_again(world: World, error: ApiError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much later: it is known that there is no job."""
+    world.fails = error
+    with pytest.raises(type(error)):
+        world.once()
+    world.fails = None
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + SURE + 1)
+    answer, replayed = Submits(Kept(world.folder, 1000)).once("k", BODY, world.make, world.submit, world.jobs.get)
+    assert (answer.job_id, replayed) == ("1", False)
+
+
+@pytest.mark.parametrize("error", [Unavailable("lost"), RuntimeError("a mistake of ours"), SystemExit()])
+def test_a_lost_answer_is_looked_up_by_the_mark(world: World, error: Exception) -> None:
+    """The process may have ended in between: what is kept is all that the next one has."""
+    world.fails, world.loses = error, True
+    with pytest.raises(type(error)):
+        world.once()
+    world.fails = None
+    assert world.once() == ("1", True)
+    assert world.once() == ("1", True)
+    assert len(world.jobs) == 1
+
+
+def test_a_lost_submit_that_made_no_job_is_made_with_the_same_mark(world: World) -> None:
+    world.fails = Unavailable("hangs")
+    with pytest.raises(Unavailable):
+        world.once()
+    world.fails = None
+    assert world.once() == ("1", False)
+    assert world.once() == ("1", True)
+
+
+def test_what_cannot_be_known_is_not_guessed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long after a lost answer its job may have come and gone."""
+    world.fails = Unavailable("hangs")
+    with pytest.raises(Unavailable):
+        world.once()
+    world.fails = None
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + SURE + 1)
+    submits = Submits(Kept(world.folder, 1000))
+    with pytest.raises(Conflict, match="not known"):
+        submits.once("k", BODY, world.make, world.submit, world.jobs.get)
+    assert not world.jobs
+
+
+def test_two_at_once_are_one(world: World) -> None:
+    """The second waits for the first, also where it is another process's."""
+    inside, go = threading.Event(), threading.Event()
+    answers: list[tuple[str, bool]] = []
+    real: Callable[[JobRequest], SubmittedJobAnswer] = world.submit
+
+    def slow(request: JobRequest) -> SubmittedJobAnswer:
+        inside.set()
+        assert go.wait(30)
+        return real(request)
+
+    world.submit = slow  # type: ignore[method-assign]
+    threads = [threading.Thread(target=lambda: answers.append(world.once())) for _ in range(2)]
+    threads[0].start()
+    assert inside.wait(30)
+    threads[1].start()
+    threads[1].join(0.5)  # As far as it gets.
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(answers) == [("1", False), ("1", True)]
+
+
+def test_without_a_place_to_keep_it_nothing_is_submitted(world: World) -> None:
+    world.folder.parent.mkdir(exist_ok=True)
+    world.folder.write_text("in the way")
+    with pytest.raises(Unavailable):
+        world.once()
+    assert not world.jobs
+
+
+def test_a_disk_that_fills_up_in_between_loses_no_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    submits = world.submits()
+    kept: Any = submits._kept
+    puts: list[str] = []
+
+    def put(name: str, content: bytes) -> None:
+        puts.append(name)
+        if len(puts) > 1:
+            raise Unavailable("full")
+        Kept.put(kept, name, content)
+
+    monkeypatch.setattr(kept, "put", put)
+    answer, replayed = submits.once("k", BODY, world.make, world.submit, world.jobs.get)
+    assert (answer.job_id, replayed) == ("1", False)
+    assert world.once() == ("1", True)
+
+
+def test_what_cannot_be_read_is_as_good_as_new(world: World) -> None:
+    kept = Kept(world.folder, 100)
+    kept.put("k", b'{"nothing": 1}')
+    assert world.once() == ("1", False)
+
+
+@pytest.mark.parametrize("key", ["a", "8e03978e-40d5-43dd-bc93-6894a57f9324", '"quoted"', "x" * 255])
+def test_keys(key: str) -> None:
+    assert checked_key(key) == key
+
+
+@pytest.mark.parametrize("key", ["x" * 256, "x" * 10_000, "two words", "é", "a\tb", "a\x7f"])
+def test_what_is_no_key(key: str) -> None:
+    with pytest.raises(BadRequest, match="255"):
+        checked_key(key)
+
+
+def test_without_a_key() -> None:
+    assert checked_key(None) is None
+    assert checked_key("") is None

@@ -1,0 +1,26 @@
+"""tokens/csrf.py: what a form must carry, and where it must come from."""
+
+from __future__ import annotations
+
+import pytest
+
+from tokens.csrf import form_token, is_form_token, is_own_page
+
+OURS = "https://portal.example.org"
+
+
+def test_a_forms_token_is_its_sessions_alone() -> None:
+    assert is_form_token(form_token("s1"), "s1")
+    for given in (form_token("s2"), "s1", "", "é", form_token("s1")[:-1], form_token("s1").upper()):
+        assert not is_form_token(given, "s1"), given
+    assert "s1" not in form_token("s1")
+
+
+@pytest.mark.parametrize(
+    ("origin", "site", "own"),
+    [(OURS, "same-origin", True), (OURS, None, True), (None, None, True), (None, "same-origin", True), ("", "", True),
+     ("null", None, False), ("https://evil.example", None, False), (OURS, "cross-site", False), (None, "same-site", False),
+     (None, "none", False), (f"{OURS}.evil.example", None, False), (OURS.upper(), None, False), (f"{OURS}/", None, False)],
+)  # fmt: skip
+def test_own_pages(origin: str | None, site: str | None, own: bool) -> None:
+    assert is_own_page(origin, site, OURS) is own
