@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 
 
-def form_token(sid: str) -> str:
+def csrf_token(sid: str) -> str:
     """What each form of a session carries, and a page of another origin cannot know.
 
     ``sid`` names the session, and is known to the hook and to its user's PUN alone.
@@ -13,8 +13,8 @@ def form_token(sid: str) -> str:
     return hmac.new(sid.encode(), b"punway form", "sha256").hexdigest()
 
 
-def is_form_token(given: str, sid: str) -> bool:
-    return hmac.compare_digest(given.encode(), form_token(sid).encode())
+def is_csrf_token(given: str, sid: str) -> bool:
+    return hmac.compare_digest(given.encode(), csrf_token(sid).encode())
 
 
 def is_own_page(origin: str | None, fetch_site: str | None, ours: str) -> bool:

@@ -20,7 +20,7 @@ from proxy_hook.config import Config
 from proxy_hook.denied import Denied, forbidden
 from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.web import WebAnswer, WebRequest, cookie, page
-from tokens.csrf import is_form_token, is_own_page
+from tokens.csrf import is_csrf_token, is_own_page
 
 HOME = "/settings/api_tokens"
 ONCE = "/login/once/"
@@ -133,7 +133,7 @@ class SignIn:
     async def _sign_out(self, request: WebRequest) -> WebAnswer:
         session = await self.session(request)
         if session:
-            if not is_form_token(request.form.get("form", ""), session.sid):
+            if not is_csrf_token(request.form.get("form", ""), session.sid):
                 raise forbidden("This form is not of your session; reload the page and try again")
             self._sessions.end(session)
             audit.record("sign-out", "ok", session.account.name, **request.origin)

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pun_app.pages.model import Notice, Page, PageRequest
 from pun_app.pages.render import render
 from tokens import scopes
-from tokens.csrf import form_token
+from tokens.csrf import csrf_token
 from tokens.errors import NoSuchToken, ScopeNotAllowed, StoreError, StoreUnavailable, TokenError
 from tokens.registrar_client import RegistrarError
 from tokens.scopes import UnknownScope
@@ -141,7 +141,7 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
     body = render(
         "api_tokens.html",
         user=request.visitor.user,
-        form=form_token(request.visitor.sid),
+        form=csrf_token(request.visitor.sid),
         notice=notice,
         tokens=sorted(tokens, key=lambda token: token.created_at or _BEGINNING)[::-1],
         last_used=max((token.last_used_at for token in tokens if token.last_used_at), default=None),

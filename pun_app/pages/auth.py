@@ -20,7 +20,7 @@ from pun_app.pages.flash import Flashes
 from pun_app.pages.model import Notice, Page, PageRequest
 from pun_app.pages.render import error_page
 from pun_app.settings import Settings
-from tokens.csrf import form_token, is_form_token, is_own_page
+from tokens.csrf import csrf_token, is_csrf_token, is_own_page
 from tokens.manage import TokenManager
 
 FORM_SIZE = 64 * 1024
@@ -95,12 +95,12 @@ class Pages:
             form = http.form.to_dict(flat=False)
         except RequestEntityTooLarge as error:
             raise TooLarge("This form is larger than the portal takes") from error
-        if not is_form_token("".join(form.get("form", [])), visitor.sid):
+        if not is_csrf_token("".join(form.get("form", [])), visitor.sid):
             raise Forbidden("This form is not of your session, or that is over; reload the page and try again")
         return form
 
 
 def _error(error: ApiError, visitor: Visitor | None) -> Page:
-    token = form_token(visitor.sid) if visitor else ""
+    token = csrf_token(visitor.sid) if visitor else ""
     user = visitor.user if visitor else ""
-    return Page(error.status, error_page(error.message, form_token=token, user=user))
+    return Page(error.status, error_page(error.message, csrf_token=token, user=user))

@@ -17,7 +17,7 @@ from proxy_hook import identify
 from proxy_hook import token_routes as routes
 from proxy_hook.accounts import UnixAccount
 from tests.proxy_hook.front import SmallSpawner, World, spawner
-from tokens.csrf import form_token
+from tokens.csrf import csrf_token
 from tokens.token import issue
 
 __all__ = ["spawner"]
@@ -138,7 +138,7 @@ def test_two_sessions_have_two_notes_and_forms(world: World, spawner: SmallSpawn
         for _ in range(2)
     ]
     first, second = (world.verifier.verify(note, 1001).sid or "" for note in notes)
-    assert form_token(first) != form_token(second)
+    assert csrf_token(first) != csrf_token(second)
 
 
 def test_what_is_left_is_told_to_nginx(world: World, spawner: SmallSpawner) -> None:

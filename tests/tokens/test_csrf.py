@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tokens.csrf import form_token, is_form_token, is_own_page
+from tokens.csrf import csrf_token, is_csrf_token, is_own_page
 
 OURS = "https://portal.example.org"
 
 
 def test_a_forms_token_is_its_sessions_alone() -> None:
-    assert is_form_token(form_token("s1"), "s1")
-    for given in (form_token("s2"), "s1", "", "é", form_token("s1")[:-1], form_token("s1").upper()):
-        assert not is_form_token(given, "s1"), given
-    assert "s1" not in form_token("s1")
+    assert is_csrf_token(csrf_token("s1"), "s1")
+    for given in (csrf_token("s2"), "s1", "", "é", csrf_token("s1")[:-1], csrf_token("s1").upper()):
+        assert not is_csrf_token(given, "s1"), given
+    assert "s1" not in csrf_token("s1")
 
 
 @pytest.mark.parametrize(

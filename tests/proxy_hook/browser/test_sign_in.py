@@ -16,7 +16,7 @@ from proxy_hook.accounts import UnixAccount
 from proxy_hook.browser.sessions import Sessions
 from proxy_hook.browser.sign_in import EXPIRY_TOLD_S
 from tests.proxy_hook.front import Answer, SmallSpawner, World, spawner
-from tokens.csrf import form_token
+from tokens.csrf import csrf_token
 
 __all__ = ["spawner"]
 ALICE = UnixAccount(1001, "alice")
@@ -132,10 +132,10 @@ def test_signing_out_ends_it_on_this_side_too(world: World) -> None:
     cookie = by_link(world).cookie
     session = world.sessions.find(cookie.partition("=")[2])
     assert session
-    for form in ({}, {"form": ""}, {"form": "0" * 64}, {"form": form_token("another session")}, {"form": session.sid}):
+    for form in ({}, {"form": ""}, {"form": "0" * 64}, {"form": csrf_token("another session")}, {"form": session.sid}):
         assert world.one("/logout", method="POST", form=form, cookie=cookie).status == 403
         assert is_in(world, cookie)
-    form = {"form": form_token(session.sid)}
+    form = {"form": csrf_token(session.sid)}
     foreign = world.one("/logout", method="POST", form=form, cookie=cookie, origin="https://evil.example")
     assert foreign.status == 403
     answer = world.one("/logout", method="POST", form=form, cookie=cookie, origin=world.config.origin)

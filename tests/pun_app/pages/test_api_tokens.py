@@ -18,7 +18,7 @@ from pun_app.pages.render import ago, exact
 from tests.proxy_hook.real_registrar import USER
 from tests.pun_app.pun import ORIGIN, Pun, form_field, pun, registrar
 from tokens import scopes
-from tokens.csrf import form_token
+from tokens.csrf import csrf_token
 from tokens.errors import StoreUnavailable
 from tokens.lifetime import Policy
 from tokens.store import TokenStore
@@ -204,7 +204,7 @@ def test_revoking(pun: Pun, registrar: RouteTable) -> None:
 
 @pytest.mark.parametrize("path", ["", "/revoke"], ids=["make", "revoke"])
 @pytest.mark.parametrize(
-    "form", ["", "0" * 64, form_token("another session"), "é", ["twice", "twice"], "s1"], ids=lambda value: str(value)[:8]
+    "form", ["", "0" * 64, csrf_token("another session"), "é", ["twice", "twice"], "s1"], ids=lambda value: str(value)[:8]
 )  # fmt: skip
 def test_a_form_that_is_not_of_this_session(pun: Pun, form: Any, path: str) -> None:
     """None, made up, stale, another session's: 403, and nothing is done."""
