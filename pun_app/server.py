@@ -36,7 +36,7 @@ from pun_app.settings import Settings, settings_from
 from tokens.assertion import Verifier
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
-from tokens.registrar_client import Registrar
+from tokens.registrar_client import RegistrarClient
 from tokens.store import TokenStore
 
 GROUPS_CHECKED_EVERY = 60.0
@@ -65,7 +65,7 @@ def live(listener: int, settings_text: str, serving: Callable[[], None]) -> None
     setproctitle(f"punway pun: {user}")
     store = TokenStore(os.environ["HOME"])
     access = Access(Verifier(Path(settings.run_dir) / "assertion.pub"), store)
-    registrar = Registrar(Path(settings.run_dir) / "register.sock")
+    registrar = RegistrarClient(Path(settings.run_dir) / "register.sock")
     longest = None if settings.token_longest is None else timedelta(seconds=settings.token_longest)
     manager = TokenManager(
         TokenStore(store.home), registrar, Policy(longest, settings.token_never, settings.token_scopes)

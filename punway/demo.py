@@ -29,7 +29,7 @@ from punway.errors import CannotServe
 from punway.nginx_program import find_nginx
 from tokens import scopes
 from tokens.errors import StoreError
-from tokens.registrar_client import Registrar, RegistrarError
+from tokens.registrar_client import RegistrarClient, RegistrarError
 from tokens.store import TokenStore
 from tokens.token import Token, issue, utc_now
 
@@ -151,7 +151,7 @@ def _run(port: int, started_by: str) -> int:
 def _add(folder: Path, token: Token) -> None:
     """Make a token good. Raises StoreError and RegistrarError."""
     TokenStore(folder / "home").add(token)
-    Registrar(folder / "run" / "register.sock").add([token.sha256])
+    RegistrarClient(folder / "run" / "register.sock").add([token.sha256])
 
 
 def _end_jobs(url: str, folder: Path) -> None:

@@ -13,7 +13,7 @@ from proxy_hook.config import Config
 from tokens import scopes
 from tokens.lifetime import lifetime_from
 from tokens.manage import TokenManager
-from tokens.registrar_client import Registrar, RegistrarError
+from tokens.registrar_client import RegistrarClient, RegistrarError
 from tokens.scan import find, scan
 from tokens.store import TokenStore, hashes
 from tokens.token import Token, to_text
@@ -26,9 +26,9 @@ def _store(config: Config) -> TokenStore:
     return TokenStore(config.pun.environment.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir)
 
 
-def registrar_of(config: Config) -> Registrar:
+def registrar_of(config: Config) -> RegistrarClient:
     """The registrar of the portal."""
-    return Registrar(config.run_dir / "register.sock")
+    return RegistrarClient(config.run_dir / "register.sock")
 
 
 def _manager(config: Config) -> TokenManager:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from tokens.errors import NoSuchToken, StoreError
 from tokens.lifetime import Policy
-from tokens.registrar_client import Registrar, RegistrarError, RegistrarRefused
+from tokens.registrar_client import RegistrarClient, RegistrarError, RegistrarRefused
 from tokens.scopes import common
 from tokens.store import TokenStore, hashes
 from tokens.token import Token, issue, utc_now
@@ -21,7 +21,7 @@ Origin = dict[str, str]
 class TokenManager:
     """One user's tokens, as that user may change them."""
 
-    def __init__(self, store: TokenStore, registrar: Registrar, policy: Policy) -> None:
+    def __init__(self, store: TokenStore, registrar: RegistrarClient, policy: Policy) -> None:
         self.store = store
         self.policy = policy
         self._registrar = registrar

@@ -39,7 +39,7 @@ class RegistrarRefused(RegistrarError):
     pass
 
 
-class Registrar:
+class RegistrarClient:
     """The registrar behind the socket at ``path``."""
 
     def __init__(self, path: Path) -> None:

@@ -23,7 +23,7 @@ from proxy_hook.registrar import CONNECTIONS_PER_UID
 from proxy_hook.token_routes import RouteTable
 from tests.proxy_hook.real_registrar import RULES, USER, as_nobody, real_registrar
 from tokens import registrar_client as client_module
-from tokens.registrar_client import Registrar as Client
+from tokens.registrar_client import RegistrarClient as Client
 from tokens.registrar_client import RegistrarRefused, RegistrarUnavailable
 
 LINKS = Links()

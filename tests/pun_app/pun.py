@@ -24,7 +24,7 @@ from tokens import scopes
 from tokens.assertion import Signer, Verifier
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
-from tokens.registrar_client import Registrar
+from tokens.registrar_client import RegistrarClient
 from tokens.store import TokenStore
 from tokens.token import issue
 
@@ -55,7 +55,7 @@ class Pun:
         (clusters / "cloud.yml").write_text("v2:\n  job: {adapter: kubernetes}\n")
         (clusters / "slow.yml").write_text("v2:\n  job: {adapter: slurm, bin: /nonexistent}\n")
         access = Access(Verifier(folder / "pub"), self.store, uid=1001)
-        self.registrar = Registrar(folder / "register.sock")
+        self.registrar = RegistrarClient(folder / "register.sock")
         manager = TokenManager(self.store, self.registrar, policy or Policy())
         given = settings(folder, **more)
         self.app = TestApp(served(App(access, ClusterFolder(clusters), Pages(PAGES, access, manager, given), given)))

@@ -10,12 +10,12 @@ import pytest
 from tokens.errors import NoSuchToken, ScopeNotAllowed, StoreRefused, StoreUnavailable, TokenError
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
-from tokens.registrar_client import Registrar, RegistrarRefused, RegistrarUnavailable
+from tokens.registrar_client import RegistrarClient, RegistrarRefused, RegistrarUnavailable
 from tokens.store import TokenStore
 from tokens.token import issue, sha256_of, utc_now
 
 
-class Front(Registrar):
+class Front(RegistrarClient):
     """A registrar that keeps what it was told, and fails as it is told to."""
 
     def __init__(self) -> None:
