@@ -28,7 +28,7 @@ from pun_app.clusters.load import ClusterFolder
 from pun_app.deadline import time_limit, until
 from pun_app.decode import decode
 from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorized, UnsupportedMedia
-from pun_app.expiring_files import Kept, folder_of_user
+from pun_app.expiring_files import ExpiringFiles, folder_of_user
 from pun_app.gate import Gates
 from pun_app.handlers.request import Request
 from pun_app.idempotency import KEPT, Submits, checked_key
@@ -71,7 +71,7 @@ class App:
         self._gates = Gates(settings.threads)
         self._settings = settings
         self.long_poll = LongPoll(os.geteuid())
-        self._submits = Submits(Kept(folder_of_user() / "submits", KEPT))
+        self._submits = Submits(ExpiringFiles(folder_of_user() / "submits", KEPT))
         self._table = Table(ROUTES, "No such address; the API is under /api/v1/")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -24,7 +24,7 @@ def folder_of_user() -> Path:
     return Path(home) / ".local" / "share" / "punway"
 
 
-class Kept:
+class ExpiringFiles:
     """The things below one folder, by their names, for ``seconds`` from when they were put there.
 
     Raises Unavailable for a home's trouble (full, gone, read-only).

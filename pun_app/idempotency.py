@@ -19,7 +19,7 @@ import msgspec
 from pun_app.adapters.command import NotStarted
 from pun_app.adapters.model import JobRequest
 from pun_app.errors import ApiError, BadRequest, Conflict, Refused, Unavailable
-from pun_app.expiring_files import Kept
+from pun_app.expiring_files import ExpiringFiles
 from pun_app.schemas import SubmitBody, SubmittedJobAnswer
 
 KEPT = 86_400.0
@@ -60,7 +60,7 @@ def checked_key(given: str | None) -> str | None:
 class Submits:
     """Those of one user that had a key."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: ExpiringFiles) -> None:
         self._kept = kept
 
     def once(

@@ -13,7 +13,7 @@ import msgspec
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job
 from pun_app.errors import NotFound, Unavailable
-from pun_app.expiring_files import Kept, folder_of_user
+from pun_app.expiring_files import ExpiringFiles, folder_of_user
 
 KEPT = 30 * 86_400.0
 """Seconds for which a task is kept at most."""
@@ -26,7 +26,7 @@ class CancelledTasks:
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
-        self._kept = Kept(folder_of_user() / "cancelled" / adapter.cluster_id, KEPT)
+        self._kept = ExpiringFiles(folder_of_user() / "cancelled" / adapter.cluster_id, KEPT)
 
     def is_task(self, job_id: str) -> bool:
         return self._adapter.array_of(job_id) != job_id

@@ -14,7 +14,7 @@ import pytest
 from pun_app.adapters.command import NotStarted
 from pun_app.adapters.model import JobRequest
 from pun_app.errors import ApiError, BadRequest, Conflict, NotSupported, Refused, Unavailable
-from pun_app.expiring_files import Kept
+from pun_app.expiring_files import ExpiringFiles
 from pun_app.idempotency import SURE, ReplayedRefusal, Submits, checked_key
 from pun_app.schemas import JobAnswer, Script, SubmitBody, SubmittedJobAnswer
 
@@ -38,7 +38,7 @@ class World:
         self.unmakeable = False
 
     def submits(self) -> Submits:
-        return Submits(Kept(self.folder, 100))
+        return Submits(ExpiringFiles(self.folder, 100))
 
     def submit(self, request: JobRequest) -> SubmittedJobAnswer:
         if self.fails and not self.loses:
@@ -108,7 +108,9 @@ def test_what_reached_nobody_may_be_tried_again(world: World, error: ApiError, m
     world.fails = None
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + SURE + 1)
-    answer, replayed = Submits(Kept(world.folder, 1000)).once("k", BODY, world.make, world.submit, world.jobs.get)
+    answer, replayed = Submits(ExpiringFiles(world.folder, 1000)).once(
+        "k", BODY, world.make, world.submit, world.jobs.get
+    )
     assert (answer.job_id, replayed) == ("1", False)
 
 
@@ -141,7 +143,7 @@ def test_what_cannot_be_known_is_not_guessed(world: World, monkeypatch: pytest.M
     world.fails = None
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + SURE + 1)
-    submits = Submits(Kept(world.folder, 1000))
+    submits = Submits(ExpiringFiles(world.folder, 1000))
     with pytest.raises(Conflict, match="not known"):
         submits.once("k", BODY, world.make, world.submit, world.jobs.get)
     assert not world.jobs
@@ -187,7 +189,7 @@ def test_a_disk_that_fills_up_in_between_loses_no_answer(world: World, monkeypat
         puts.append(name)
         if len(puts) > 1:
             raise Unavailable("full")
-        Kept.put(kept, name, content)
+        ExpiringFiles.put(kept, name, content)
 
     monkeypatch.setattr(kept, "put", put)
     answer, replayed = submits.once("k", BODY, world.make, world.submit, world.jobs.get)
@@ -196,7 +198,7 @@ def test_a_disk_that_fills_up_in_between_loses_no_answer(world: World, monkeypat
 
 
 def test_what_cannot_be_read_is_as_good_as_new(world: World) -> None:
-    kept = Kept(world.folder, 100)
+    kept = ExpiringFiles(world.folder, 100)
     kept.put("k", b'{"nothing": 1}')
     assert world.once() == ("1", False)
 

@@ -12,7 +12,7 @@ from pun_app.adapters.markup import document, text_of
 from pun_app.adapters.model import OutputFiles
 from pun_app.adapters.parse import number
 from pun_app.adapters.sge.parse import PRODUCT
-from pun_app.expiring_files import Kept, folder_of_user
+from pun_app.expiring_files import ExpiringFiles, folder_of_user
 
 KEPT = 30 * 86_400
 """Seconds for which it is known where a job's output went."""
@@ -72,7 +72,7 @@ class KnownStreams:
     """Of one cluster's jobs of the user, by their numbers."""
 
     def __init__(self, cluster_id: str) -> None:
-        self._kept = Kept(folder_of_user() / "streams" / cluster_id, KEPT)
+        self._kept = ExpiringFiles(folder_of_user() / "streams" / cluster_id, KEPT)
 
     def of(self, job: str, told: str | None, user: str) -> Streams | None:
         """By what ``qstat -xml -j`` told, which is remembered; by what it told before, where it tells nothing now."""
