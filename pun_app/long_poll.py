@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pun_app.adapters.model import Job
-from pun_app.adapters.shared import SharedReads
+from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.deadline import READ_S, until
 from pun_app.errors import ApiError, Unavailable
 from pun_app.gate import Turn
@@ -49,7 +49,7 @@ class Wait:
     def __init__(
         self,
         owner: LongPoll,
-        scheduler: SharedReads,
+        scheduler: CachedScheduler,
         job_id: str,
         is_done: Callable[[Job], bool],
         deadline: float,
@@ -104,12 +104,12 @@ class LongPoll:
         self._phase = phase_of(uid)
         self._lock = threading.Lock()
         self._waits: set[Wait] = set()
-        self._polled: set[SharedReads] = set()
+        self._polled: set[CachedScheduler] = set()
         self._is_leaving = False
 
     def wait_for(
         self,
-        scheduler: SharedReads,
+        scheduler: CachedScheduler,
         job_id: str,
         is_done: Callable[[Job], bool],
         deadline: float,
@@ -169,7 +169,7 @@ class LongPoll:
         for wait in waits:
             self.end(wait)
 
-    def _poll(self, scheduler: SharedReads) -> None:
+    def _poll(self, scheduler: CachedScheduler) -> None:
         """Look at the jobs of one cluster until nobody waits for one."""
         while True:
             now = time.monotonic()

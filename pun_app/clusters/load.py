@@ -19,8 +19,8 @@ from typing import Any, Literal
 import yaml
 
 from pun_app.adapters.registry import adapter_for
-from pun_app.adapters.shared import SharedReads
 from pun_app.clusters.acls import allowed
+from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.errors import NotFound
 
 log = logging.getLogger("punway.pun")
@@ -46,15 +46,15 @@ class Cluster:
     job: dict[str, Any]
 
     @cached_property
-    def reads(self) -> SharedReads:
+    def scheduler(self) -> CachedScheduler:
         """The cluster's adapter, behind what its readers share."""
-        return SharedReads(adapter_for(self.id, self.adapter_name, self.job))
+        return CachedScheduler(adapter_for(self.id, self.adapter_name, self.job))
 
     @property
     def state(self) -> Literal["up", "down"] | None:
         """Whether its scheduler answered when it was last asked; None where that is not known. Nobody is asked."""
-        reads: SharedReads | None = self.__dict__.get("reads")
-        return reads.health.state if reads else None
+        scheduler: CachedScheduler | None = self.__dict__.get("scheduler")
+        return scheduler.health.state if scheduler else None
 
 
 class ClusterFolder:

@@ -32,7 +32,7 @@ def list_historic(request: Request) -> list[PastJobAnswer]:
     limit = page_size(request)
     after = _position(entry_before(request))
     period = _period(request)
-    jobs = cluster.reads.history(period) if period.start < period.end else []
+    jobs = cluster.scheduler.history(period) if period.start < period.end else []
     listed = sorted(jobs, key=_order)
     rest = [past for past in listed if after is None or _order(past) > after]
     page = rest[:limit]

@@ -43,12 +43,12 @@ def list_jobs(request: Request) -> list[JobAnswer]:
     """
     cluster = request.cluster()
     if not request.given("limit") and not request.given("cursor", may_be_blank=True):
-        jobs, request.age = cluster.reads.jobs(fresh=request.fresh)
+        jobs, request.age = cluster.scheduler.jobs(fresh=request.fresh)
         return [job_answer(cluster, job) for job in jobs]
     limit, before = page_size(request), entry_before(request)
-    if before is not None and not cluster.reads.adapter.is_id(before):
+    if before is not None and not cluster.scheduler.adapter.is_id(before):
         raise no_cursor()
-    jobs, request.age = cluster.reads.page(limit + 1, before, fresh=request.fresh)
+    jobs, request.age = cluster.scheduler.page(limit + 1, before, fresh=request.fresh)
     request.next_cursor = cursor_after(jobs[limit - 1].id) if len(jobs) > limit else ""
     return [job_answer(cluster, job) for job in jobs[:limit]]
 
@@ -66,7 +66,7 @@ def get_job(request: Request) -> JobAnswer:
         seconds, goal = _waiting(request)
         # The first look is part of the wait.
         with until(request.arrived + max(seconds, MIN_LOOK_S) if seconds else math.inf):
-            job, request.age = cluster.reads.job(request.id, fresh=request.fresh)
+            job, request.age = cluster.scheduler.job(request.id, fresh=request.fresh)
         if seconds:
             before = _etag(job)
             is_done: Callable[[Job], bool] = {
@@ -77,7 +77,7 @@ def get_job(request: Request) -> JobAnswer:
             if not is_done(job):
                 known = job, time.monotonic() - request.age
                 deadline = request.arrived + seconds
-                request.wait = request.long_poll.wait_for(cluster.reads, request.id, is_done, deadline, known)
+                request.wait = request.long_poll.wait_for(cluster.scheduler, request.id, is_done, deadline, known)
                 raise Parked(request.wait)
     request.etag = _etag(job)
     return job_answer(cluster, job)
@@ -126,17 +126,17 @@ def submit_job(request: Request) -> SubmittedJobAnswer | ValidAnswer:
     if "\0" in body.script.content:
         raise BadRequest("script.content has a NUL character in it")
     if validate == "true":
-        asked, met = cluster.reads.settled(_job_request(body))
-        trial = cluster.reads.validate(asked)
+        asked, met = cluster.scheduler.settled(_job_request(body))
+        trial = cluster.scheduler.validate(asked)
         request.status = 200
         return ValidAnswer(True, _time(trial.starts_at), trial.message, met)
 
     def submit(asked: JobRequest) -> SubmittedJobAnswer:
-        settled, met = cluster.reads.settled(asked)
-        return _submitted_answer(cluster, cluster.reads.submit(settled), met)
+        settled, met = cluster.scheduler.settled(asked)
+        return _submitted_answer(cluster, cluster.scheduler.submit(settled), met)
 
     def find(mark: str) -> SubmittedJobAnswer | None:
-        job = cluster.reads.submitted(mark)
+        job = cluster.scheduler.submitted(mark)
         return _submitted_answer(cluster, job, {}) if job else None
 
     if request.key is None or request.submits is None:
@@ -179,20 +179,20 @@ def _job_request(body: SubmitBody) -> JobRequest:
 def cancel_job(request: Request) -> JobAction:
     """End a job that waits or runs, for good."""
     cluster = request.cluster()
-    cluster.reads.cancel(request.id)
+    cluster.scheduler.cancel(request.id)
     return JobAction(request.id, "cancelled")
 
 
 def hold_job(request: Request) -> JobAction:
     """Keep a job that waits from starting."""
     cluster = request.cluster()
-    return JobAction(request.id, cluster.reads.hold(request.id))
+    return JobAction(request.id, cluster.scheduler.hold(request.id))
 
 
 def release_job(request: Request) -> JobAction:
     """Let a job that is held start when its turn comes."""
     cluster = request.cluster()
-    return JobAction(request.id, cluster.reads.release(request.id))
+    return JobAction(request.id, cluster.scheduler.release(request.id))
 
 
 def _ids(given: list[str | int] | None) -> tuple[str, ...]:

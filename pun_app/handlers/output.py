@@ -34,8 +34,8 @@ def job_output(request: Request) -> OutputAnswer:
     tail, offset, limit = (_number(request, *bounds) for bounds in _BOUNDS)
     cluster = request.cluster()
     # Before its file is read: what a job wrote that has ended by now is whole.
-    job, _ = cluster.reads.job(request.id)
-    files = cluster.reads.output(request.id)
+    job, _ = cluster.scheduler.job(request.id)
+    files = cluster.scheduler.output(request.id)
     path = files.stdout if stream == "stdout" else files.stderr
     if path is None:
         raise NotSupported(f"The scheduler does not tell where the {stream} of job {job.id} is")

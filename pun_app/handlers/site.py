@@ -9,14 +9,14 @@ from pun_app.schemas import AccountAnswer
 
 def list_queues(request: Request) -> list[Queue]:
     """The queues that the caller may see, as they may be named in options.queue_name."""
-    queues, request.age = request.cluster().reads.queues(fresh=request.fresh)
+    queues, request.age = request.cluster().scheduler.queues(fresh=request.fresh)
     return queues
 
 
 def list_accounts(request: Request) -> list[AccountAnswer]:
     """The accounts that the caller may charge, as they may be named in options.accounting_id."""
     cluster = request.cluster()
-    accounts, request.age = cluster.reads.accounts(fresh=request.fresh)
+    accounts, request.age = cluster.scheduler.accounts(fresh=request.fresh)
     return [
         AccountAnswer(
             name=account.name,
@@ -34,5 +34,5 @@ def list_accounts(request: Request) -> list[AccountAnswer]:
 
 def cluster_info(request: Request) -> ClusterInfo:
     """Nodes, processors and GPUs: how many are in use, and how many there are."""
-    info, request.age = request.cluster().reads.info(fresh=request.fresh)
+    info, request.age = request.cluster().scheduler.info(fresh=request.fresh)
     return info

@@ -36,7 +36,7 @@ def _side_by_side(request: Request, asked: dict[str, list[str]]) -> dict[str, tu
     def ask(cluster_id: str) -> tuple[dict[str, Job] | ApiError, float]:
         try:
             with until(deadline):
-                return request.clusters.get(cluster_id).reads.several(asked[cluster_id], fresh=request.fresh)
+                return request.clusters.get(cluster_id).scheduler.several(asked[cluster_id], fresh=request.fresh)
         except ApiError as error:
             return error, 0.0
 

@@ -11,7 +11,7 @@ import pytest
 from pun_app import long_poll as module
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job
-from pun_app.adapters.shared import SharedReads
+from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.errors import NotFound, Unavailable
 from pun_app.long_poll import LongPoll, Wait, phase_of
 
@@ -61,7 +61,7 @@ class Waiting:
 
     def wait(
         self,
-        scheduler: SharedReads,
+        scheduler: CachedScheduler,
         seconds: int = 300,
         job_id: str = "a",
         is_done: Callable[[Job], bool] = is_completed,
@@ -84,13 +84,13 @@ def waiting() -> Iterator[Waiting]:
 
 
 def test_a_wait_ends_when_the_job_gets_there(waiting: Waiting) -> None:
-    assert waiting.answer(waiting.wait(SharedReads(Told(a=[Q, R, R, C])))) == C
+    assert waiting.answer(waiting.wait(CachedScheduler(Told(a=[Q, R, R, C])))) == C
 
 
 def test_a_wait_ends_when_its_time_is_up(waiting: Waiting) -> None:
     """With the job as it is then; and the server's loop is told when to look again."""
     adapter = Told(a=[Q])
-    wait = waiting.wait(SharedReads(adapter))
+    wait = waiting.wait(CachedScheduler(adapter))
     assert waiting.long_poll.expire() == 1.0
     wait.deadline -= 299.5
     assert waiting.long_poll.expire() <= 0.5
@@ -102,16 +102,16 @@ def test_a_wait_ends_when_its_time_is_up(waiting: Waiting) -> None:
 
 def test_a_wait_ends_when_the_process_leaves(waiting: Waiting) -> None:
     """One that comes later is answered at once."""
-    before = waiting.wait(SharedReads(Told(a=[Q])))
+    before = waiting.wait(CachedScheduler(Told(a=[Q])))
     waiting.long_poll.leave()
     assert waiting.answer(before) == Q
-    assert waiting.answer(waiting.wait(SharedReads(Told(a=[R])))) == R
+    assert waiting.answer(waiting.wait(CachedScheduler(Told(a=[R])))) == R
 
 
 def test_a_wait_ends_once(waiting: Waiting) -> None:
     """Whatever ends it, and however often: its request is answered once."""
     resumed: list[int] = []
-    wait = waiting.long_poll.wait_for(SharedReads(Told(a=[Q])), "a", is_completed, time.monotonic() + 300)
+    wait = waiting.long_poll.wait_for(CachedScheduler(Told(a=[Q])), "a", is_completed, time.monotonic() + 300)
     waiting.long_poll.end(wait, C)
     waiting.long_poll.park(wait, lambda: resumed.append(1))
     waiting.long_poll.end(wait, R)
@@ -120,7 +120,7 @@ def test_a_wait_ends_once(waiting: Waiting) -> None:
 
 
 def test_a_job_that_is_gone_is_not_waited_for(waiting: Waiting) -> None:
-    wait = waiting.wait(SharedReads(Told(a=[Q, NotFound("no")])))
+    wait = waiting.wait(CachedScheduler(Told(a=[Q, NotFound("no")])))
     with pytest.raises(NotFound):
         waiting.answer(wait)
 
@@ -128,8 +128,8 @@ def test_a_job_that_is_gone_is_not_waited_for(waiting: Waiting) -> None:
 def test_a_scheduler_that_is_away_for_a_moment_is_asked_again(waiting: Waiting) -> None:
     """But not for ever: the last look says that it is away."""
     away = Unavailable("away")
-    assert waiting.answer(waiting.wait(SharedReads(Told(a=[Q, away, away, C])))) == C
-    wait = waiting.wait(SharedReads(Told(a=[away])))
+    assert waiting.answer(waiting.wait(CachedScheduler(Told(a=[Q, away, away, C])))) == C
+    wait = waiting.wait(CachedScheduler(Told(a=[away])))
     assert not waiting.over[wait].wait(0.2)
     wait.deadline = 0
     waiting.long_poll.expire()
@@ -156,7 +156,7 @@ def test_many_waits_are_one_thread_and_one_question(waiting: Waiting) -> None:
         return sum(thread.name == "long-poll" for thread in set(threading.enumerate()) - earlier)
 
     adapter = Counted(a=[Q], b=[job(QUEUED, "b")])
-    scheduler = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     waits = [waiting.wait(scheduler, job_id="ab"[number % 2]) for number in range(100)]
     assert pollers() == 1
     while len(asked) < 3:
@@ -171,7 +171,7 @@ def test_more_than_a_bounded_number_do_not_wait(waiting: Waiting, monkeypatch: p
     """Who comes then is told so; who waits goes on; and places are free again afterwards."""
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     adapter = Told(a=[Q])
-    scheduler = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     waits = [waiting.wait(scheduler) for _ in range(2)]
     with pytest.raises(Unavailable, match="wait already"):
         waiting.wait(scheduler)

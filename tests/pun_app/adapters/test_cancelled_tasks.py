@@ -8,7 +8,7 @@ import pytest
 
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job
-from pun_app.adapters.shared import SharedReads
+from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.errors import NotFound
 
 
@@ -49,8 +49,8 @@ def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arrays:
 
 def test_it_is_told_as_cancelled(adapter: Arrays) -> None:
     """By itself and among many; also by the next process."""
-    SharedReads(adapter).cancel("7_2")
-    scheduler = SharedReads(adapter)
+    CachedScheduler(adapter).cancel("7_2")
+    scheduler = CachedScheduler(adapter)
     task = scheduler.job("7_2")[0]
     assert (task.id, task.name, task.status, task.outcome, task.started_at) == (
         "7_2",
@@ -66,39 +66,39 @@ def test_it_is_told_as_cancelled(adapter: Arrays) -> None:
 
 def test_it_goes_with_its_array(adapter: Arrays) -> None:
     """Also where another array has the number by now."""
-    SharedReads(adapter).cancel("7_2")
+    CachedScheduler(adapter).cancel("7_2")
     adapter.found["7"] = Job("7", status=QUEUED, submitted_at=200)
     with pytest.raises(NotFound):
-        SharedReads(adapter).job("7_2")
+        CachedScheduler(adapter).job("7_2")
     adapter.found.pop("7")
     with pytest.raises(NotFound):
-        SharedReads(adapter).job("7_2")
+        CachedScheduler(adapter).job("7_2")
 
 
 def test_what_the_scheduler_tells_comes_first(adapter: Arrays) -> None:
     """But not that the task is queued, which it may have been when it was looked at last."""
     queued = adapter.found["7_2"]
-    SharedReads(adapter).cancel("7_2")
+    CachedScheduler(adapter).cancel("7_2")
     adapter.found["7_2"] = queued
-    assert SharedReads(adapter).job("7_2")[0].outcome == "cancelled"
+    assert CachedScheduler(adapter).job("7_2")[0].outcome == "cancelled"
     adapter.found["7_2"] = Job("7_2", status=COMPLETED)
-    assert SharedReads(adapter).job("7_2")[0].outcome == "cancelled"
-    assert SharedReads(adapter).several(["7_2", "7_3"])[0]["7_2"].outcome == "cancelled"
+    assert CachedScheduler(adapter).job("7_2")[0].outcome == "cancelled"
+    assert CachedScheduler(adapter).several(["7_2", "7_3"])[0]["7_2"].outcome == "cancelled"
     adapter.found["7_2"] = Job("7_2", status=COMPLETED, outcome="failed")
-    assert SharedReads(adapter).job("7_2")[0].outcome == "failed"
+    assert CachedScheduler(adapter).job("7_2")[0].outcome == "failed"
 
 
 def test_nothing_else_is_kept(adapter: Arrays, tmp_path: Path) -> None:
     """A running task and a job that is no task: their scheduler tells of them."""
     for job_id in ("7_3", "8"):
-        SharedReads(adapter).cancel(job_id)
+        CachedScheduler(adapter).cancel(job_id)
         with pytest.raises(NotFound):
-            SharedReads(adapter).job(job_id)
+            CachedScheduler(adapter).job(job_id)
     with pytest.raises(NotFound):
-        SharedReads(adapter).cancel("7_9")
+        CachedScheduler(adapter).cancel("7_9")
 
 
 def test_a_cancel_succeeds_where_it_cannot_be_kept(adapter: Arrays, tmp_path: Path) -> None:
     (tmp_path / ".local").write_text("")
-    SharedReads(adapter).cancel("7_2")
+    CachedScheduler(adapter).cancel("7_2")
     assert "7_2" not in adapter.found

@@ -18,7 +18,7 @@ from pun_app.adapters.model import (
     Job,
     JobRequest,
 )
-from pun_app.adapters.shared import SharedReads
+from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.errors import NotFound, Refused, Unavailable
 
 PLAIN = JobRequest("#!/bin/sh\n", "/")
@@ -102,7 +102,7 @@ class One(Adapter):
 def test_jobs_are_looked_up_anew() -> None:
     """Not in an answer of a second ago: the job may have ended since. Without a dependency nothing is asked."""
     adapter = One(Job("7", status=RUNNING))
-    scheduler = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     scheduler.job("7"), scheduler.jobs()
     adapter.found = ended("failed")
     with pytest.raises(Refused, match="failed"):
@@ -118,14 +118,14 @@ def test_jobs_are_looked_up_anew() -> None:
 def test_a_look_up_that_fails_leaves_nothing_in_doubt() -> None:
     """Nothing was submitted: a submit with a key may be tried again at once, and is no 409 later."""
     with pytest.raises(NotStarted, match="nothing was submitted"):
-        SharedReads(One(Unavailable("away"))).settled(asking("afterok", "7"))
+        CachedScheduler(One(Unavailable("away"))).settled(asking("afterok", "7"))
     with pytest.raises(Refused, match="no job 7"):
-        SharedReads(One(NotFound("Job not found"))).settled(asking("afterok", "7"))
+        CachedScheduler(One(NotFound("Job not found"))).settled(asking("afterok", "7"))
 
 
 def test_an_option_that_the_scheduler_lacks_is_refused_before() -> None:
     adapter = One(ended("succeeded"))
     adapter.options = frozenset()  # type: ignore[misc]
     with pytest.raises(Refused, match="no such option"):
-        SharedReads(adapter).settled(asking("afterok", "7"))
+        CachedScheduler(adapter).settled(asking("afterok", "7"))
     assert adapter.asked == 0

@@ -9,7 +9,7 @@ import pytest
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.directives import SLURM
 from pun_app.adapters.model import OPTIONS, JobRequest, Queue, Trial
-from pun_app.adapters.shared import SharedReads
+from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.errors import Refused
 
 PLAIN = JobRequest("#!/bin/sh\n", "/")
@@ -37,7 +37,7 @@ class Taking(Adapter):
 
 
 def validated(request: JobRequest, *queues: Queue) -> Trial:
-    return SharedReads(Taking(*queues)).validate(request)
+    return CachedScheduler(Taking(*queues)).validate(request)
 
 
 @pytest.mark.parametrize(

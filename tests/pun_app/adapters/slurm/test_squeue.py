@@ -24,7 +24,6 @@ from pun_app.adapters.model import (
 )
 from pun_app.adapters.parse import RecordStream, duration, number, records, word
 from pun_app.adapters.scheduler import job_environment
-from pun_app.adapters.shared import SharedReads
 from pun_app.adapters.slurm.adapter import SlurmAdapter
 from pun_app.adapters.slurm.squeue import (
     HISTORY_FIELDS,
@@ -38,6 +37,7 @@ from pun_app.adapters.slurm.squeue import (
     queued_job,
     submit_command,
 )
+from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.errors import NotFound, Refused, Unavailable
 
 REQUEST = JobRequest("#!/bin/sh\n", "/home/alice")
@@ -405,7 +405,7 @@ def test_a_task_that_slurm_has_forgotten_still_counts(asked: Any) -> None:
     # Among several jobs: left open by the list, and then told by accounting.
     assert adapter.picked(adapter.jobs(), ["7"])["7"].outcome is None
     assert adapter.picked(adapter.jobs(), ["7_1"])["7_1"].outcome == "succeeded"
-    assert SharedReads(adapter).several(["7", "8"])[0]["7"].outcome == "failed"
+    assert CachedScheduler(adapter).several(["7", "8"])[0]["7"].outcome == "failed"
 
 
 def test_accounting_is_not_asked_about_what_the_queue_tells(asked: Any) -> None:

@@ -1,4 +1,4 @@
-"""pun_app/adapters/shared.py: what a hundred readers cost."""
+"""pun_app/clusters/cached_scheduler.py: what a hundred readers cost."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pun_app.adapters import health as health_module
-from pun_app.adapters import shared as module
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import NotRun, NotStarted, TimedOut
 from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job, JobRequest
-from pun_app.adapters.shared import SharedReads
+from pun_app.clusters import cached_scheduler as module
+from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.deadline import until
 from pun_app.errors import NotFound, NotSupported, Unavailable
 
@@ -64,22 +64,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_questions_in_flight_are_one_command(adapter: Counting) -> None:
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     adapter.go.clear()
     with ThreadPoolExecutor(20) as pool:
-        answers = [pool.submit(reads.jobs) for _ in range(20)]
+        answers = [pool.submit(scheduler.jobs) for _ in range(20)]
         adapter.go.set()
         assert {len(answer.result()[0]) for answer in answers} == {3}
     assert adapter.asked == ["jobs"]
 
 
 def test_an_answer_is_used_again_for_a_second_and_says_its_age(adapter: Counting, clock: list[float]) -> None:
-    reads = SharedReads(adapter)
-    assert reads.jobs()[1] == 0
+    scheduler = CachedScheduler(adapter)
+    assert scheduler.jobs()[1] == 0
     clock[0] += 0.9
-    assert reads.jobs()[1] == pytest.approx(0.9)
+    assert scheduler.jobs()[1] == pytest.approx(0.9)
     clock[0] += 0.2
-    assert reads.jobs()[1] == 0
+    assert scheduler.jobs()[1] == 0
     assert adapter.asked == ["jobs", "jobs"]
 
 
@@ -91,94 +91,97 @@ def test_an_answer_that_takes_long_is_not_old(clock: list[float]) -> None:
             clock[0] += 5
             return []
 
-    assert SharedReads(Slow()).jobs(fresh=True)[1] == 0
+    assert CachedScheduler(Slow()).jobs(fresh=True)[1] == 0
 
 
 def test_fresh_asks_anew(adapter: Counting) -> None:
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     for _ in range(3):
-        reads.jobs(fresh=True)
-        reads.job("1", fresh=True)
+        scheduler.jobs(fresh=True)
+        scheduler.job("1", fresh=True)
     assert adapter.asked == ["jobs", "1"] * 3
 
 
 def test_a_change_drops_what_is_remembered(adapter: Counting) -> None:
-    reads = SharedReads(adapter)
-    reads.jobs()
-    reads.submit(JobRequest("#!/bin/sh", "/"))
-    reads.jobs()
+    scheduler = CachedScheduler(adapter)
+    scheduler.jobs()
+    scheduler.submit(JobRequest("#!/bin/sh", "/"))
+    scheduler.jobs()
     assert adapter.asked == ["jobs", "jobs"]
 
 
 def test_many_jobs_polled_are_one_list_a_second(adapter: Counting, clock: list[float]) -> None:
     """The first alone is asked for alone; a second one within the second has the list asked for all."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     for job_id in ("1", "2", "3", "1", "2", "3"):
-        assert reads.job(job_id)[0].id == job_id
+        assert scheduler.job(job_id)[0].id == job_id
     assert adapter.asked == ["1", "jobs"]
-    assert reads.job("8")[0].id == "8"
+    assert scheduler.job("8")[0].id == "8"
     assert adapter.asked == ["1", "jobs", "8"]
 
 
 def test_jobs_that_are_polled_stay_one_question(adapter: Counting, clock: list[float]) -> None:
     """Each second one list, whoever asks first; and one job alone is asked for alone again."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     for job_id in ("1", "2", "3"):
-        reads.job(job_id)
+        scheduler.job(job_id)
     for _ in range(5):
         clock[0] += 1.05
         for job_id in ("3", "1", "2"):
-            reads.job(job_id)
+            scheduler.job(job_id)
     assert adapter.asked == ["1", *["jobs"] * 6]
     clock[0] += 2.1
-    reads.job("2")
+    scheduler.job("2")
     assert adapter.asked[-1] == "2"
 
 
 def test_nobody_hears_that_an_ended_job_waits(adapter: Counting, clock: list[float]) -> None:
     """Who waited for a job, which was asked for alone, is not answered from a list that is older, and young enough."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
 
     def watched(job_id: str) -> Job:
-        job = reads.watched({"2", job_id})[0][job_id]
+        job = scheduler.watched({"2", job_id})[0][job_id]
         assert isinstance(job, Job)
         return job
 
-    reads.watched({"2"})
+    scheduler.watched({"2"})
     clock[0] += 4
     assert watched("1").status == QUEUED
-    reads.page(2, None)
+    scheduler.page(2, None)
     assert adapter.asked == ["2", "jobs", "jobs"]
     clock[0] += 0.9
     adapter.status = COMPLETED
-    reads.job("1", fresh=True)
-    assert reads.job("1")[0].status == watched("1").status == COMPLETED
-    assert [job.status for job in reads.jobs()[0]] == [COMPLETED, QUEUED, QUEUED]
-    assert [job.status for job in reads.page(2, None)[0]] == [COMPLETED, QUEUED]
-    assert {job_id: job.status for job_id, job in reads.several(["1", "2"])[0].items()} == {"1": COMPLETED, "2": QUEUED}
+    scheduler.job("1", fresh=True)
+    assert scheduler.job("1")[0].status == watched("1").status == COMPLETED
+    assert [job.status for job in scheduler.jobs()[0]] == [COMPLETED, QUEUED, QUEUED]
+    assert [job.status for job in scheduler.page(2, None)[0]] == [COMPLETED, QUEUED]
+    assert {job_id: job.status for job_id, job in scheduler.several(["1", "2"])[0].items()} == {
+        "1": COMPLETED,
+        "2": QUEUED,
+    }
     assert adapter.asked == ["2", "jobs", "jobs", "1"]
     # Later lists, and pages, know more than what was asked for before them.
     adapter.status = "undetermined"
     clock[0] += 0.2
-    assert {job.status for job in reads.jobs()[0]} == {"undetermined"}
-    assert watched("1").status == reads.job("1")[0].status == "undetermined"
+    assert {job.status for job in scheduler.jobs()[0]} == {"undetermined"}
+    assert watched("1").status == scheduler.job("1")[0].status == "undetermined"
     adapter.status = RUNNING
     clock[0] += 0.2
-    assert {job.status for job in reads.page(3, None)[0]} == {RUNNING}
-    assert {job.status for job in reads.jobs()[0]} == {RUNNING}
-    assert watched("3").status == reads.several(["3"])[0]["3"].status == RUNNING
+    assert {job.status for job in scheduler.page(3, None)[0]} == {RUNNING}
+    assert {job.status for job in scheduler.jobs()[0]} == {RUNNING}
+    assert watched("3").status == scheduler.several(["3"])[0]["3"].status == RUNNING
 
 
 def test_of_jobs_that_are_waited_for_each_has_its_answer(adapter: Counting, clock: list[float]) -> None:
     """One list for several; one that is gone, or cannot be told, leaves the others theirs; never an exception."""
-    reads = SharedReads(adapter)
-    told, age = reads.watched({"1", "2", "9"})
+    scheduler = CachedScheduler(adapter)
+    told, age = scheduler.watched({"1", "2", "9"})
     assert (told["1"], told["2"], age) == (Job(id="1", status=QUEUED), Job(id="2", status=QUEUED), 0)
     assert isinstance(told["9"], NotFound)
     assert adapter.asked == ["jobs", "9"]
     clock[0] += 2
     adapter.error = Unavailable("down")
-    assert {type(one) for one in reads.watched({"1", "2"})[0].values()} == {Unavailable}
+    assert {type(one) for one in scheduler.watched({"1", "2"})[0].values()} == {Unavailable}
 
 
 class Array(Counting):
@@ -194,47 +197,47 @@ class Array(Counting):
 @pytest.mark.parametrize("way", ["page", "alone"])
 def test_arrays_neither(clock: list[float], way: str) -> None:
     adapter = Array()
-    reads = SharedReads(adapter)
-    assert reads.several(["5"])[0]["5"].status == QUEUED
+    scheduler = CachedScheduler(adapter)
+    assert scheduler.several(["5"])[0]["5"].status == QUEUED
     clock[0] += 0.5
     adapter.status = COMPLETED
-    reads.page(2, None) if way == "page" else reads.job("5", fresh=True)
-    assert reads.several(["5"])[0]["5"].status == COMPLETED
+    scheduler.page(2, None) if way == "page" else scheduler.job("5", fresh=True)
+    assert scheduler.several(["5"])[0]["5"].status == COMPLETED
 
 
 def test_a_list_that_takes_long_does_not_go_back(adapter: Counting, clock: list[float]) -> None:
     """However long ago the job was asked for alone, if that was after the list."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     adapter.go.clear()
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(reads.jobs)
+        answer = pool.submit(scheduler.jobs)
         while not adapter.asked:
             time.sleep(0.01)
         clock[0] += 1.5
         adapter.status = COMPLETED
-        reads.job("1")
+        scheduler.job("1")
         clock[0] += 1.5
-        reads.job("2", fresh=True)
+        scheduler.job("2", fresh=True)
         adapter.go.set()
         assert [job.status for job in answer.result()[0]] == [COMPLETED, COMPLETED, QUEUED]
 
 
 def test_a_no_is_shared_too(adapter: Counting, clock: list[float]) -> None:
     """A scheduler that is down is asked once a second, not once a client."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     adapter.error = Unavailable("down")
     for _ in range(3):
         with pytest.raises(Unavailable, match="down"):
-            reads.jobs()
+            scheduler.jobs()
     assert adapter.asked == ["jobs"]
     adapter.error = None
     clock[0] += 1.1
-    assert len(reads.jobs()[0]) == 3
+    assert len(scheduler.jobs()[0]) == 3
 
 
 def test_ids_of_another_form_reach_no_adapter(adapter: Counting) -> None:
-    reads = SharedReads(adapter)
-    for call in (reads.job, reads.cancel, reads.hold, reads.release):
+    scheduler = CachedScheduler(adapter)
+    for call in (scheduler.job, scheduler.cancel, scheduler.hold, scheduler.release):
         with pytest.raises(NotFound):
             call("a b")
     assert adapter.asked == []
@@ -242,7 +245,7 @@ def test_ids_of_another_form_reach_no_adapter(adapter: Counting) -> None:
 
 def test_what_an_adapter_lacks_is_not_supported(adapter: Counting) -> None:
     with pytest.raises(NotSupported, match="counting"):
-        SharedReads(adapter).hold("1")
+        CachedScheduler(adapter).hold("1")
 
 
 class Forgetting(Counting):
@@ -261,20 +264,20 @@ class Forgetting(Counting):
 
 def test_how_a_job_ended_is_asked_for_where_the_list_does_not_say(clock: list[float]) -> None:
     adapter = Forgetting()
-    reads = SharedReads(adapter)
-    reads.job("1")
-    assert reads.job("2")[0].outcome is None  # From the list, as another was asked for just now.
-    assert reads.job("7")[0].outcome == "failed"
+    scheduler = CachedScheduler(adapter)
+    scheduler.job("1")
+    assert scheduler.job("2")[0].outcome is None  # From the list, as another was asked for just now.
+    assert scheduler.job("7")[0].outcome == "failed"
 
 
 def test_many_jobs_are_two_questions(clock: list[float]) -> None:
     """The list, and what is not in it; no more for what is asked for twice, and none for what is no id."""
     adapter = Forgetting()
-    found, _ = SharedReads(adapter).several(["1", "7", "99", "1", "", "a b", "٣"])
+    found, _ = CachedScheduler(adapter).several(["1", "7", "99", "1", "", "a b", "٣"])
     assert (sorted(found), found["7"].outcome) == (["1", "7"], "failed")
     assert adapter.asked[:2] == ["jobs", "unlisted 7 99"]
     adapter = Forgetting()
-    SharedReads(adapter).several(["1", "2"])
+    CachedScheduler(adapter).several(["1", "2"])
     assert adapter.asked == ["jobs"]
 
 
@@ -298,13 +301,13 @@ class Hanging(Counting):
 
 def test_a_reader_waits_until_its_own_deadline(adapter: Counting) -> None:
     """Whoever asks the same after that is answered by the question in flight."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     adapter.go.clear()
     for _ in range(2):
         with until(time.monotonic() + 0.1), pytest.raises(Unavailable, match="in time"):
-            reads.jobs()
+            scheduler.jobs()
     adapter.go.set()
-    assert len(reads.jobs()[0]) == 3
+    assert len(scheduler.jobs()[0]) == 3
     assert adapter.asked == ["jobs"]
 
 
@@ -312,15 +315,15 @@ def test_a_scheduler_that_is_down_is_asked_less_and_a_change_not_at_all() -> Non
     """The first question takes its time; then 503 at once, and a submit says that nothing was sent."""
     adapter = Hanging()
     adapter.is_down = True
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     with pytest.raises(TimedOut):
-        reads.jobs()
+        scheduler.jobs()
     for _ in range(3):
         with pytest.raises(NotStarted, match="squeue did not answer"):
-            reads.job("1", fresh=True)
+            scheduler.job("1", fresh=True)
         with pytest.raises(NotStarted, match="squeue did not answer"):
-            reads.submit(JobRequest("#!/bin/sh", "/"))
-    assert (adapter.asked, reads.health.state) == (["jobs"], "down")
+            scheduler.submit(JobRequest("#!/bin/sh", "/"))
+    assert (adapter.asked, scheduler.health.state) == (["jobs"], "down")
 
 
 def test_a_change_waits_for_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,14 +332,14 @@ def test_a_change_waits_for_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROBE_WAIT_S", 60.0)
     adapter = Hanging()
     adapter.is_down = True
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     with pytest.raises(TimedOut):
-        reads.jobs()
+        scheduler.jobs()
     with pytest.raises(NotStarted):
-        reads.submit(JobRequest("#!/bin/sh", "/"))
+        scheduler.submit(JobRequest("#!/bin/sh", "/"))
     adapter.is_down = False
-    assert reads.submit(JobRequest("#!/bin/sh", "/")).id == "4"
-    assert (adapter.asked, reads.health.state) == (["jobs", "jobs", "jobs", "submit"], "up")
+    assert scheduler.submit(JobRequest("#!/bin/sh", "/")).id == "4"
+    assert (adapter.asked, scheduler.health.state) == (["jobs", "jobs", "jobs", "submit"], "up")
 
 
 def test_a_probe_costs_its_client_little(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,55 +348,55 @@ def test_a_probe_costs_its_client_little(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "PROBE_WAIT_S", 0.1)
     adapter = Hanging()
     adapter.is_down = True
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     with pytest.raises(TimedOut):
-        reads.jobs()
+        scheduler.jobs()
     adapter.go.clear()
     for fresh in (True, False):
         with pytest.raises(NotStarted, match="squeue did not answer"):
-            reads.jobs(fresh=fresh)
+            scheduler.jobs(fresh=fresh)
     adapter.is_down = False
     adapter.go.set()
-    while reads.health.state != "up":
+    while scheduler.health.state != "up":
         time.sleep(0.01)
     assert adapter.asked == ["jobs", "jobs"]
 
 
 def test_a_change_does_not_begin_late(adapter: Counting) -> None:
     """It might be cut off before its outcome is known."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     with until(time.monotonic() + 10), pytest.raises(NotStarted, match="not begun"):
-        reads.submit(JobRequest("#!/bin/sh", "/"))
+        scheduler.submit(JobRequest("#!/bin/sh", "/"))
 
 
 def test_a_cluster_has_so_many_places(adapter: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who finds none in time is told so, and nobody says that the scheduler is down."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     adapter.go.clear()
     with ThreadPoolExecutor(module.AT_ONCE) as pool:
-        answers = [pool.submit(reads.page, number + 1, None) for number in range(module.AT_ONCE)]
+        answers = [pool.submit(scheduler.page, number + 1, None) for number in range(module.AT_ONCE)]
         while len(adapter.asked) < module.AT_ONCE:
             time.sleep(0.01)
         with until(time.monotonic() + 0.1), pytest.raises(NotRun, match="other requests"):
-            reads.submitted("mark")
+            scheduler.submitted("mark")
         adapter.go.set()
         assert all(answer.result() for answer in answers)
-    assert reads.health.state == "up"
+    assert scheduler.health.state == "up"
 
 
 def test_a_wait_ends_with_what_is_known(adapter: Counting) -> None:
     """While a question hangs; and with 503 where that is too old, or nothing."""
-    reads = SharedReads(adapter)
+    scheduler = CachedScheduler(adapter)
     known = Job(id="1", status=RUNNING)
-    assert reads.last_look("1", (known, time.monotonic() - 5))[0].status == QUEUED
+    assert scheduler.last_look("1", (known, time.monotonic() - 5))[0].status == QUEUED
     adapter.go.clear()
     with until(time.monotonic() + 0.05), pytest.raises(Unavailable):
-        reads.jobs()
-    while not reads._remembered.is_slow():
+        scheduler.jobs()
+    while not scheduler._remembered.is_slow():
         time.sleep(0.01)
-    job, age = reads.last_look("2", (Job(id="2", status=RUNNING), time.monotonic() - 5))
+    job, age = scheduler.last_look("2", (Job(id="2", status=RUNNING), time.monotonic() - 5))
     assert job.status == RUNNING and age >= 5
     for old in (None, (known, time.monotonic() - 60)):
         with pytest.raises(Unavailable):
-            reads.last_look("3", old)
+            scheduler.last_look("3", old)
     adapter.go.set()

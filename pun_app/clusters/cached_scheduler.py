@@ -55,7 +55,7 @@ POLLED = 2.0
 T = TypeVar("T")
 
 
-class SharedReads:
+class CachedScheduler:
     """An adapter whose answers are shared. Each read comes with its age in seconds."""
 
     def __init__(self, adapter: Adapter) -> None:
