@@ -60,7 +60,7 @@ def main() -> None:
     timed = {
         "squeue": command(queue_command("|bench|", user=account.pw_name)),
         "GET /api/v1/jobs": request("GET", f"/api/v1/jobs?cluster={given.cluster}"),
-        "sbatch": command(submit_command(batch, "punway:bench"), SCRIPT),
+        "sbatch": command(submit_command(batch), SCRIPT),
         "POST /api/v1/jobs": request("POST", "/api/v1/jobs", submit),
     }
     times: dict[str, list[float]] = {name: [] for name in timed}

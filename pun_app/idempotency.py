@@ -1,8 +1,8 @@
 """A submit that is repeated with its Idempotency-Key is answered as the first one was, and submits nothing.
 
 What was answered is kept for a day in the user's home, so that it outlives the process; before the scheduler is asked,
-it is kept that it is going to be, with the mark that the job will carry. So a retry after a crash finds the job by its
-mark. Follows draft-ietf-httpapi-idempotency-key-header-07.
+it is kept that it is going to be, with the submit tag that the job will carry. So a retry after a crash finds the job
+by its submit tag. Follows draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ log = logging.getLogger("punway.pun")
 
 
 class Record(msgspec.Struct, omit_defaults=True):
-    """What is known of one key: what was asked, when, with which mark, and what was answered, if it was."""
+    """What is known of one key: what was asked, when, with which submit tag, and what was answered, if it was."""
 
     fingerprint: str
-    mark: str
+    submit_tag: str
     begun: float
     answer: SubmittedJobAnswer | None = None
     refusal: str | None = None
@@ -72,7 +72,7 @@ class Submits:
         find: Callable[[str], SubmittedJobAnswer | None],
     ) -> tuple[SubmittedJobAnswer, bool]:
         """The answer, and whether it is an earlier one. ``make`` gives what to submit, if anything is to be; ``find``
-        the job that carries a mark.
+        the job that carries a submit tag.
 
         Raises what ``make`` and ``submit`` raise; Refused where the key had another body, or as the first submit was
         refused; Conflict where it cannot be known any more what became of it; Unavailable, before anything is
@@ -83,14 +83,14 @@ class Submits:
             record = self._read(key)
             if record is None:
                 request = make()
-                record = Record(fingerprint, request.mark, 0.0)
+                record = Record(fingerprint, request.submit_tag, 0.0)
             elif record.fingerprint != fingerprint:
                 raise Refused("This Idempotency-Key was used with another body; a new submit needs a new key")
             elif record.answer is not None:
                 return record.answer, True
             elif record.refusal is not None:
                 raise ReplayedRefusal(record.refusal)
-            elif found := find(record.mark):
+            elif found := find(record.submit_tag):
                 record.answer = found
                 self._write(key, record)
                 return found, True
@@ -100,7 +100,7 @@ class Submits:
                     "have ended by now: look among your jobs, and submit with a new key if it is not there"
                 )
             else:
-                request = replace(make(), mark=record.mark)
+                request = replace(make(), submit_tag=record.submit_tag)
             record.begun = time.time()
             self._write(key, record)
             return self._submit(key, record, request, submit), False
@@ -115,7 +115,7 @@ class Submits:
             self._write(key, record)
             raise
         except Unavailable as unavailable:
-            # Otherwise it may have been submitted all the same: the mark stays.
+            # Otherwise it may have been submitted all the same: the submit tag stays.
             if isinstance(unavailable, NotStarted):
                 self._kept.remove(key)
             raise
@@ -125,7 +125,7 @@ class Submits:
         try:
             self._write(key, record)
         except Unavailable as unavailable:
-            # There is a job, and its client shall know; a retry finds it by the mark.
+            # There is a job, and its client shall know; a retry finds it by the submit tag.
             log.warning("the answer to an Idempotency-Key could not be kept: %s", unavailable.message)
         return record.answer
 

@@ -117,8 +117,8 @@ class Adapter:
         """Ask whether the scheduler would take the job, and submit nothing. Raises Refused where it would not."""
         raise self._lacking("check a job without submitting it")
 
-    def submitted(self, mark: str) -> Job | None:
-        """The job of a submit with that mark, alive or ended lately; None where there is none."""
+    def submitted(self, submit_tag: str) -> Job | None:
+        """The job of a submit with that submit tag, alive or ended lately; None where there is none."""
         raise self._lacking("look for a submit")
 
     def jobs(self) -> list[Job]:

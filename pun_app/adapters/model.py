@@ -24,8 +24,8 @@ class JobRequest:
 
     ``wall_time`` is in seconds. ``memory`` (MiB) and ``gpus`` are of each node, ``cores`` of all of them.
     ``array`` is as in ``0-9``, ``1,3,5-7:2`` or ``1-100%10``. ``after`` and its like are ids of jobs that must
-    have started, succeeded, failed, or ended first. ``email`` is told when the job ends or fails. ``mark`` goes with
-    the job, by which it can be found should the answer get lost.
+    have started, succeeded, failed, or ended first. ``email`` is told when the job ends or fails. ``submit_tag``
+    goes with the job, which is found by it if the scheduler's answer is lost.
     """
 
     content: str
@@ -51,14 +51,14 @@ class JobRequest:
     hold: bool = False
     email: str | None = None
     native: tuple[str, ...] = ()
-    mark: str = field(default_factory=lambda: f"punway:{secrets.token_hex(8)}")
+    submit_tag: str = field(default_factory=lambda: f"punway:{secrets.token_hex(8)}")
 
     def asked(self) -> list[str]:
         """The options that were given, by name."""
         return [name for name in OPTIONS if getattr(self, name) not in (None, (), {}, False)]
 
 
-OPTIONS = tuple(f.name for f in fields(JobRequest) if f.name not in ("content", "workdir", "mark"))
+OPTIONS = tuple(f.name for f in fields(JobRequest) if f.name not in ("content", "workdir", "submit_tag"))
 """Every option of a submit. An adapter has it, or refuses it by name; none is ever dropped."""
 
 DEPENDENCIES = ("after", "afterok", "afternotok", "afterany")

@@ -1,7 +1,8 @@
 """What every adapter shares that speaks to its scheduler through the scheduler's own commands.
 
-A submit, which is the same for all: the options are looked at, a mark goes with the job, and a submit whose answer
-was lost is looked up by it. And what a change asks first: most schedulers take a hold of a running job without a word.
+A submit, which is the same for all: the options are looked at, a submit tag goes with the job, and a submit whose
+answer was lost is looked up by it. And what a change asks first: most schedulers take a hold of a running job without
+a word.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobReque
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 LOOKING_UP = 10.0
-"""Seconds for finding a job by its mark: the caller has waited for the submit already."""
+"""Seconds for finding a job by its submit tag: the caller has waited for the submit already."""
 
 log = logging.getLogger("punway.pun")
 
@@ -51,8 +52,8 @@ class SchedulerAdapter(Adapter):
     """The command that cancels the job whose id comes after it; and those that hold and release one."""
     holding: ClassVar[tuple[str, ...]]
     releasing: ClassVar[tuple[str, ...]]
-    mark_stands_in: ClassVar[str]
-    """Where a person would look for a submit's mark."""
+    submit_tag_location: ClassVar[str]
+    """Where a person would look for a submit tag."""
 
     def __init__(
         self, cluster_id: str, job: dict[str, Any], environment: Mapping[str, str], printing: Mapping[str, str]
@@ -66,7 +67,7 @@ class SchedulerAdapter(Adapter):
 
     # What an adapter says of its scheduler.
 
-    def send(self, request: JobRequest, mark: str) -> Output:
+    def send(self, request: JobRequest) -> Output:
         """Run the command that submits. Raises Refused for what this scheduler cannot have."""
         raise NotImplementedError
 
@@ -74,8 +75,8 @@ class SchedulerAdapter(Adapter):
         """The job id that a submit printed; None where it printed none."""
         raise NotImplementedError
 
-    def marked(self, mark: str) -> list[Job]:
-        """The user's jobs (an array: its tasks) that carry the mark."""
+    def tagged(self, submit_tag: str) -> list[Job]:
+        """The user's jobs (an array: its tasks) that carry the submit tag."""
         raise NotImplementedError
 
     def failure(self, output: Output) -> ApiError:
@@ -115,17 +116,18 @@ class SchedulerAdapter(Adapter):
     def submit(self, request: JobRequest) -> Job:
         self.check_options(request)
         try:
-            output = self.send(request, request.mark)
+            output = self.send(request)
             job_id = self.submitted_id(output)
             if job_id is None:
                 raise self.refusal(output)
             if self.repeated and self.repeated.search(output.err):
                 # Each attempt may have been taken.
-                return self._taken_after_all(request.mark, Unavailable(f"{self.programs[0]} asked more than once"))
+                repeated = Unavailable(f"{self.programs[0]} asked more than once")
+                return self._taken_after_all(request.submit_tag, repeated)
         except NotStarted:
             raise
         except Unavailable as error:
-            return self._taken_after_all(request.mark, error)
+            return self._taken_after_all(request.submit_tag, error)
         known = self.requested(request)
         return Job(
             id=job_id,
@@ -140,10 +142,10 @@ class SchedulerAdapter(Adapter):
             wallclock_limit=known.wall_time,
         )
 
-    def submitted(self, mark: str) -> Job | None:
+    def submitted(self, submit_tag: str) -> Job | None:
         """The first, where a command or a client that asked again has made several; the others are cancelled."""
         submits: dict[str, list[Job]] = {}
-        for job in self.marked(mark):
+        for job in self.tagged(submit_tag):
             submits.setdefault(self.array_of(job.id), []).append(job)
         if not submits:
             return None
@@ -252,8 +254,8 @@ class SchedulerAdapter(Adapter):
                 30,
             ) from error
 
-    def _taken_after_all(self, mark: str, error: Unavailable) -> Job:
-        """The job of a submit whose answer was lost, found by its mark.
+    def _taken_after_all(self, submit_tag: str, error: Unavailable) -> Job:
+        """The job of a submit whose answer was lost, found by its submit tag.
 
         Raises Unavailable that says that it is not known: the scheduler may still have it before it.
         """
@@ -261,7 +263,7 @@ class SchedulerAdapter(Adapter):
             # What hung has just come back, perhaps, and has the submit still before it.
             time.sleep(pause)
             try:
-                found = self.submitted(mark)
+                found = self.submitted(submit_tag)
             except ApiError as trouble:
                 log.info("a submit cannot be looked up: %s", trouble.message)
                 break
@@ -269,7 +271,7 @@ class SchedulerAdapter(Adapter):
                 return found
         raise Unavailable(
             f"{error.message.rstrip('.')}. It is not known whether the job was submitted: before you submit again, "
-            f'look for a job with "{mark}" in its {self.mark_stands_in}',
+            f'look for a job with "{submit_tag}" in its {self.submit_tag_location}',
             30,
         ) from error
 

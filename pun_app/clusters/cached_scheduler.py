@@ -168,8 +168,8 @@ class CachedScheduler:
             check_limits(request, self.adapter.requested(request), self.queues()[0])
         return trial
 
-    def submitted(self, mark: str) -> Job | None:
-        return self._operate(lambda: self.adapter.submitted(mark))
+    def submitted(self, submit_tag: str) -> Job | None:
+        return self._operate(lambda: self.adapter.submitted(submit_tag))
 
     def last_look(self, job_id: str, known: tuple[Job, float] | None) -> tuple[Job, float]:
         """Return a job at the end of a wait for it, of which this was known, and when it was asked for.

@@ -135,8 +135,8 @@ def submit_job(request: Request) -> SubmittedJobAnswer | ValidAnswer:
         settled, met = cluster.scheduler.settled(asked)
         return _submitted_answer(cluster, cluster.scheduler.submit(settled), met)
 
-    def find(mark: str) -> SubmittedJobAnswer | None:
-        job = cluster.scheduler.submitted(mark)
+    def find(submit_tag: str) -> SubmittedJobAnswer | None:
+        job = cluster.scheduler.submitted(submit_tag)
         return _submitted_answer(cluster, job, {}) if job else None
 
     if request.key is None or request.submits is None:

@@ -43,10 +43,10 @@ class World:
     def submit(self, request: JobRequest) -> SubmittedJobAnswer:
         if self.fails and not self.loses:
             raise self.fails
-        self.jobs[request.mark] = job(len(self.jobs) + 1)
+        self.jobs[request.submit_tag] = job(len(self.jobs) + 1)
         if self.fails:
             raise self.fails
-        return self.jobs[request.mark]
+        return self.jobs[request.submit_tag]
 
     def make(self) -> JobRequest:
         if self.unmakeable:
@@ -115,7 +115,7 @@ def test_what_reached_nobody_may_be_tried_again(world: World, error: ApiError, m
 
 
 @pytest.mark.parametrize("error", [Unavailable("lost"), RuntimeError("a mistake of ours"), SystemExit()])
-def test_a_lost_answer_is_looked_up_by_the_mark(world: World, error: Exception) -> None:
+def test_a_lost_answer_is_looked_up_by_the_submit_tag(world: World, error: Exception) -> None:
     """The process may have ended in between: what is kept is all that the next one has."""
     world.fails, world.loses = error, True
     with pytest.raises(type(error)):
@@ -126,7 +126,7 @@ def test_a_lost_answer_is_looked_up_by_the_mark(world: World, error: Exception) 
     assert len(world.jobs) == 1
 
 
-def test_a_lost_submit_that_made_no_job_is_made_with_the_same_mark(world: World) -> None:
+def test_a_lost_submit_that_made_no_job_is_made_with_the_same_submit_tag(world: World) -> None:
     world.fails = Unavailable("hangs")
     with pytest.raises(Unavailable):
         world.once()

@@ -657,7 +657,7 @@ class AdapterContract:
         assert {job["job_id"] for job in mine.listed()} <= before
 
     def test_a_submit_with_a_key_is_one_job(self, mine: Caller) -> None:
-        """The second time it is the first answer, and found by its mark where that was lost."""
+        """The second time it is the first answer, and found by its submit tag where that was lost."""
         body = {"cluster": mine.cluster, "script": {"content": TRUE}}
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         first, again = (mine.client("POST", "/api/v1/jobs", body, headers=headers) for _ in range(2))
@@ -734,7 +734,7 @@ class AdapterContract:
         assert not past("&from=2020-01-01&to=2020-01-02")
         assert {good, bad} <= set(past("&from=0236-03-28&to=9999-12-31"))
 
-    def test_a_submit_whose_answer_was_lost_is_found_by_its_mark(
+    def test_a_submit_whose_answer_was_lost_is_found_by_its_submit_tag(
         self, scheduler: Scheduler, as_scheduler_alice: Client
     ) -> None:
         """The command submits, and then says nothing until its time is up; the job is there once, and told of."""

@@ -161,7 +161,7 @@ class TestLocal(AdapterContract):
     def scheduler(self) -> Scheduler:
         return Scheduler("box", "local", None, {"queues": {"local": None}})
 
-    def test_a_submit_whose_answer_was_lost_is_found_by_its_mark(self) -> None:  # type: ignore[override]
+    def test_a_submit_whose_answer_was_lost_is_found_by_its_submit_tag(self) -> None:  # type: ignore[override]
         """It has no command whose answer could be lost."""
 
 

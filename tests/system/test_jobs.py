@@ -236,7 +236,7 @@ def test_a_submitted_job_is_in_the_list_at_once(as_alice: Client) -> None:
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 
 
-def test_a_submit_whose_answer_was_lost_is_found_by_its_mark(
+def test_a_submit_whose_answer_was_lost_is_found_by_its_submit_tag(
     portal: Portal, as_alice: Client, slurm: SlurmCluster
 ) -> None:
     """sbatch hangs after Slurm took the job: it is killed in time, and the job is answered as what it is."""

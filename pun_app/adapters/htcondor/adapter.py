@@ -57,7 +57,7 @@ class HTCondorAdapter(SchedulerAdapter):
     version_argv = ("condor_version",)
     version_pattern = r"CondorVersion: (\S+)"
     cancelling, holding, releasing = ("condor_rm",), ("condor_hold",), ("condor_release",)
-    mark_stands_in = "attribute PunwayMark (condor_q -af ClusterId PunwayMark)"
+    submit_tag_location = "attribute PunwaySubmitTag (condor_q -af ClusterId PunwaySubmitTag)"
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         super().__init__(cluster_id, job, {}, {})
@@ -75,10 +75,10 @@ class HTCondorAdapter(SchedulerAdapter):
         # condor_status asks the pool; the others a schedd.
         return list(argv) if argv[0] in ("condor_status", "condor_version") else [argv[0], *self._schedd, *argv[1:]]
 
-    def send(self, request: JobRequest, mark: str) -> Output:
+    def send(self, request: JobRequest) -> Output:
         schedd = ["-name", request.queue_name] if request.queue_name is not None else self._schedd
         with script_file(request.content) as path:
-            text = description(request, mark, path, self._site)
+            text = description(request, path, self._site)
             return self.submitting.run(
                 ["condor_submit", *schedd, "-terse", *request.native, "-"], text, cwd=request.workdir
             )
@@ -87,8 +87,9 @@ class HTCondorAdapter(SchedulerAdapter):
         found = _SUBMITTED.search(output.out)
         return found[1] if found and not output.code else None
 
-    def marked(self, mark: str) -> list[Job]:
-        return self._jobs(self._ads(["condor_q", "-constraint", f'PunwayMark == "{mark}"'], timeout=LOOKING_UP), [])
+    def tagged(self, submit_tag: str) -> list[Job]:
+        tagged = ["condor_q", "-constraint", f'PunwaySubmitTag == "{submit_tag}"']
+        return self._jobs(self._ads(tagged, timeout=LOOKING_UP), [])
 
     def failure(self, output: Output) -> ApiError:
         said = re.sub(r"^ERROR: ", "", self.said(output))

@@ -18,14 +18,14 @@ TASK = "PUNWAY_ARRAY_INDEX"
 """The variable in which each job of an array finds its index."""
 
 
-def description(request: JobRequest, mark: str, script: str, site: Mapping[str, str]) -> str:
+def description(request: JobRequest, script: str, site: Mapping[str, str]) -> str:
     """The submit description; ``site`` is what the site adds to every one. Raises Refused."""
     lines = {
         "executable": script,
         # The file is gone when condor_submit is.
         "copy_to_spool": "true",
         "initialdir": _literal("script.workdir", request.workdir),
-        "My.PunwayMark": f'"{mark}"',
+        "My.PunwaySubmitTag": f'"{request.submit_tag}"',
     }
     for name, key in (("job_name", "batch_name"), ("accounting_id", "accounting_group"), ("email", "notify_user")):
         value = getattr(request, name)

@@ -84,7 +84,7 @@ class LocalAdapter(Adapter):
                 wall_time=request.wall_time,
                 state=HELD if request.hold else QUEUED,
                 submitted_at=int(time.time()),
-                mark=request.mark,
+                submit_tag=request.submit_tag,
             )
 
         with _disk():
@@ -92,9 +92,9 @@ class LocalAdapter(Adapter):
             self._see_to_runner()
         return self._job(job)
 
-    def submitted(self, mark: str) -> Job | None:
+    def submitted(self, submit_tag: str) -> Job | None:
         with _disk():
-            return next((self._job(job) for job in self._queue.jobs() if job.mark == mark), None)
+            return next((self._job(job) for job in self._queue.jobs() if job.submit_tag == submit_tag), None)
 
     def jobs(self) -> list[Job]:
         with _disk():

@@ -43,7 +43,7 @@ class LocalJob:
     end: str | None = None
     outcome: str | None = None
     exit_code: int | None = None
-    mark: str = ""
+    submit_tag: str = ""
 
 
 class LocalQueue:

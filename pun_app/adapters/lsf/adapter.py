@@ -89,7 +89,7 @@ class LsfAdapter(SchedulerAdapter):
     programs = ("bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bqueues", "bparams", "bhosts", "lsid")
     version_argv = ("lsid", "-V")
     cancelling, holding, releasing = ("bkill",), ("bstop",), ("bresume",)
-    mark_stands_in = "description (bjobs -l)"
+    submit_tag_location = "description (bjobs -l)"
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         keys = ("bindir", "libdir", "envdir", "serverdir")
@@ -107,11 +107,11 @@ class LsfAdapter(SchedulerAdapter):
         local = argv[0] in ("bhist", "bparams", "bhosts", "lsid")
         return list(argv) if local else [argv[0], *self._cluster, *argv[1:]]
 
-    def send(self, request: JobRequest, mark: str) -> Output:
+    def send(self, request: JobRequest) -> Output:
         environment = job_environment(request, "bsub")
         if request.array is not None:
             self._check_array_size(request.array)
-        argv = self.aimed(submit_command(request, mark, self._memory_units()))
+        argv = self.aimed(submit_command(request, self._memory_units()))
         # The directory that bsub runs in is the job's; -cwd is not in every LSF.
         return self.submitting.run(argv, request.content, environment=environment, cwd=request.workdir)
 
@@ -119,9 +119,9 @@ class LsfAdapter(SchedulerAdapter):
         found = _SUBMITTED.search(output.out)
         return found[1] if found else None
 
-    def marked(self, mark: str) -> list[Job]:
+    def tagged(self, submit_tag: str) -> list[Job]:
         text = self._printed(self.run(["bjobs", "-UF", "-l", "-a", "-u", self.user], timeout=LOOKING_UP))
-        return [job_of(story) for story in stories(text) if story.description.endswith(mark)]
+        return [job_of(story) for story in stories(text) if story.description.endswith(submit_tag)]
 
     def failure(self, output: Output) -> ApiError:
         said = self.said(output)

@@ -12,10 +12,10 @@ from pun_app.errors import Refused
 _CONDITIONS = {"after": "started", "afterok": "done", "afternotok": "exit", "afterany": "ended"}
 
 
-def submit_command(request: JobRequest, mark: str, units: tuple[float, float]) -> list[str]:
+def submit_command(request: JobRequest, units: tuple[float, float]) -> list[str]:
     """argv of a submit; the script goes to its standard input. Raises Refused. bsub(1)."""
     description = last_option(request, "#BSUB", "-Jd")
-    argv = ["bsub", "-Jd", f"{description} {mark}".strip()]
+    argv = ["bsub", "-Jd", f"{description} {request.submit_tag}".strip()]
     if request.job_name is not None and re.search(r"[][]", request.job_name):
         raise Refused("options.job_name: to LSF brackets are an array; ask for one with options.array")
     name = request.job_name

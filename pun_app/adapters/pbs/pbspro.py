@@ -71,7 +71,7 @@ class PbsProAdapter(SchedulerAdapter):
     version_pattern = r"pbs_version = (\S+)"
     # One id a command: with a good and an unknown one, OpenPBS 23.06's server crashes.
     cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
-    mark_stands_in = "PBS_O_MAIL (qstat -f)"
+    submit_tag_location = "PBS_O_MAIL (qstat -f)"
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         server = {"PBS_DEFAULT": str(job["host"]), "PBS_SERVER": str(job["host"])} if job.get("host") else {}
@@ -81,10 +81,10 @@ class PbsProAdapter(SchedulerAdapter):
         # The commands write and read times of their own zone. In UTC no hour comes twice.
         super().__init__(cluster_id, job, server, {"TZ": "UTC"})
 
-    def send(self, request: JobRequest, mark: str) -> Output:
+    def send(self, request: JobRequest) -> Output:
         script = in_workdir(request, '"$PBS_O_WORKDIR"', "PBS_O_WORKDIR", self.product)
         return self.submitting.run(
-            submit_command(request), script, environment=environment(request, mark), cwd=request.workdir
+            submit_command(request), script, environment=environment(request), cwd=request.workdir
         )
 
     def submitted_id(self, output: Output) -> str | None:
@@ -92,9 +92,9 @@ class PbsProAdapter(SchedulerAdapter):
         found = self.job_id.fullmatch(output.out.strip().partition("\n")[0])
         return found[0] if found else None
 
-    def marked(self, mark: str) -> list[Job]:
+    def tagged(self, submit_tag: str) -> list[Job]:
         jobs = self._jobs(self._select("-u", self.user, timeout=LOOKING_UP), timeout=LOOKING_UP)
-        return [job_of(job_id, job) for job_id, job in jobs.items() if mark in str(job.variables)]
+        return [job_of(job_id, job) for job_id, job in jobs.items() if submit_tag in str(job.variables)]
 
     def change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
         array = re.sub(r"\[\d+\]", "[]", job.id)

@@ -48,18 +48,18 @@ def dependencies(request: JobRequest) -> list[str]:
     return ["-W", f"depend={','.join(waits)}"] if waits else []
 
 
-def environment(request: JobRequest, mark: str) -> dict[str, str]:
+def environment(request: JobRequest) -> dict[str, str]:
     """What qsub takes from its own environment. Raises Refused for what it would not hand on as it is.
 
-    The mark goes with the job as PBS_O_MAIL, the submitter's mailbox: the one variable of qsub's own that a job hardly
-    reads, and that takes no option of the user's (a ``-v`` of ours would undo those of the script). qsub(1B).
+    The submit tag goes with the job as PBS_O_MAIL, the submitter's mailbox: the one variable of qsub's own that a job
+    hardly reads, and that takes no option of the user's (a ``-v`` of ours would undo those of the script). qsub(1B).
     """
     for name, value in request.environment.items():
         if name in ("MAIL", "PWD"):
             raise Refused(f"options.environment: {name} is qsub's own here; set it in the script")
         if _MANGLED.search(value):
             raise Refused(f"options.environment: qsub would change the quotes in {name}; set it in the script")
-    return {**job_environment(request, "qsub"), "MAIL": mark, "PWD": request.workdir}
+    return {**job_environment(request, "qsub"), "MAIL": request.submit_tag, "PWD": request.workdir}
 
 
 def output_files(job_id: str, output: str, error: str, joined: str, kept: str) -> OutputFiles:

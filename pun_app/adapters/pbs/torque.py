@@ -65,25 +65,25 @@ class TorqueAdapter(SchedulerAdapter):
     version_argv = ("qstat", "--version")
     version_pattern = r"[Vv]ersion:? (\S+)"
     cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
-    mark_stands_in = "PBS_O_MAIL (qstat -f)"
+    submit_tag_location = "PBS_O_MAIL (qstat -f)"
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         # What OOD's factory calls bin_overrides for this adapter.
         job = {"bin_overrides": job.get("custom_bin"), **job}
         super().__init__(cluster_id, job, {"PBS_DEFAULT": str(job["host"])} if job.get("host") else {}, {})
 
-    def send(self, request: JobRequest, mark: str) -> Output:
+    def send(self, request: JobRequest) -> Output:
         return self.submitting.run(
-            submit_command(request), request.content, environment=environment(request, mark), cwd=request.workdir
+            submit_command(request), request.content, environment=environment(request), cwd=request.workdir
         )
 
     def submitted_id(self, output: Output) -> str | None:
         found = self.job_id.fullmatch(output.out.strip().partition("\n")[0])
         return found[0] if found and not output.code else None
 
-    def marked(self, mark: str) -> list[Job]:
+    def tagged(self, submit_tag: str) -> list[Job]:
         jobs = self._jobs(self._select(timeout=LOOKING_UP), timeout=LOOKING_UP)
-        return [job_of(job) for job in jobs if f"PBS_O_MAIL={mark}" in text_of(job, "Variable_List")]
+        return [job_of(job) for job in jobs if f"PBS_O_MAIL={submit_tag}" in text_of(job, "Variable_List")]
 
     def failure(self, output: Output) -> ApiError:
         said = self.said(output)

@@ -36,7 +36,7 @@ from pun_app.adapters.model import (
 from pun_app.adapters.native import SGE_QSUB
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.adapters.sge.output import KnownStreams, Streams
-from pun_app.adapters.sge.parse import cluster_info, details, mark_in, objects, past_jobs, queues_of, rows
+from pun_app.adapters.sge.parse import cluster_info, details, has_submit_tag, objects, past_jobs, queues_of, rows
 from pun_app.adapters.sge.qsub import shell_options, stream_options, task_options
 from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
@@ -71,7 +71,7 @@ class SgeAdapter(SchedulerAdapter):
     programs = ("qsub", "qstat", "qacct", "qdel", "qhold", "qrls", "qconf", "qhost")
     version_argv = ("qstat", "-help")
     cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
-    mark_stands_in = "context (qstat -j ID)"
+    submit_tag_location = "context (qstat -j ID)"
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         root = job.get("sge_root") or os.environ.get("SGE_ROOT")
@@ -82,13 +82,13 @@ class SgeAdapter(SchedulerAdapter):
         self._never_ran: dict[str, None] = {}
         self._alive: dict[str, tuple[float, Job]] = {}
 
-    def send(self, request: JobRequest, mark: str) -> Output:
+    def send(self, request: JobRequest) -> Output:
         environment = job_environment(request, "qsub")
-        return self.submitting.run(self._submit_command(request, mark), request.content, environment=environment)
+        return self.submitting.run(self._submit_command(request), request.content, environment=environment)
 
     def validate(self, request: JobRequest) -> Trial:
         self.check_options(request)
-        argv, environment = self._submit_command(request, request.mark), job_environment(request, "qsub")
+        argv, environment = self._submit_command(request), job_environment(request, "qsub")
         output = self.submitting.run([*argv, "-w", "v"], request.content, environment=environment)
         if output.code:
             raise self.refusal(output)
@@ -98,13 +98,13 @@ class SgeAdapter(SchedulerAdapter):
         found = _SUBMITTED.fullmatch(output.out.strip().rpartition("\n")[2])
         return found[1] if found and not output.code else None
 
-    def marked(self, mark: str) -> list[Job]:
+    def tagged(self, submit_tag: str) -> list[Job]:
         listed = rows(self.ask(self._listing("prs"), timeout=LOOKING_UP))
         # Each is a command; what was just submitted is among the latest.
         return [
             whole_job(number, listed[number])
             for number in sorted(listed, key=int, reverse=True)[:_LATEST]
-            if mark_in(self.ask(["qstat", "-xml", "-j", number], timeout=LOOKING_UP), mark)
+            if has_submit_tag(self.ask(["qstat", "-xml", "-j", number], timeout=LOOKING_UP), submit_tag)
         ]
 
     def failure(self, output: Output) -> ApiError:
@@ -251,9 +251,9 @@ class SgeAdapter(SchedulerAdapter):
                 return True
         return False
 
-    def _submit_command(self, request: JobRequest, mark: str) -> list[str]:
+    def _submit_command(self, request: JobRequest) -> list[str]:
         """argv of a submit; the script goes to its standard input. Raises Refused."""
-        argv = ["qsub", "-terse", "-ac", f"PUNWAY={mark}", "-wd", request.workdir]
+        argv = ["qsub", "-terse", "-ac", f"PUNWAY={request.submit_tag}", "-wd", request.workdir]
         if request.job_name is not None:
             if not _NAME.fullmatch(request.job_name):
                 raise Refused("options.job_name: Grid Engine takes ASCII characters without blanks, the first no digit")

@@ -127,9 +127,9 @@ def details(text: str, job: Job, task: str) -> Job:
     )
 
 
-def mark_in(text: str, mark: str) -> bool:
-    """Whether the context of a job (``qstat -xml -j``) has the mark."""
-    return any(value.text == mark for value in document(text, PRODUCT).iterfind(".//JB_context//VA_value"))
+def has_submit_tag(text: str, submit_tag: str) -> bool:
+    """Whether the context of a job (``qstat -xml -j``) has the submit tag."""
+    return any(value.text == submit_tag for value in document(text, PRODUCT).iterfind(".//JB_context//VA_value"))
 
 
 def objects(text: str) -> list[dict[str, str]]:

@@ -86,7 +86,7 @@ class SlurmAdapter(SchedulerAdapter):
     version_pattern = r"slurm\S* (\S+)"
     # scancel says nothing of a job that is not there, and ends with 0; it is never asked for one.
     cancelling, holding, releasing = ("scancel",), ("scontrol", "hold"), ("scontrol", "release")
-    mark_stands_in = "comment (squeue --me --Format=JobID,Comment:80)"
+    submit_tag_location = "comment (squeue --me --Format=JobID,Comment:80)"
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         conf = {"SLURM_CONF": str(job["conf"])} if job.get("conf") else {}
@@ -95,8 +95,8 @@ class SlurmAdapter(SchedulerAdapter):
         self._cluster = str(job["cluster"]) if job.get("cluster") else None
         self._local_name: str | None = None
 
-    def send(self, request: JobRequest, mark: str) -> Output:
-        argv, environment = submit_command(request, mark), job_environment(request, "sbatch")
+    def send(self, request: JobRequest) -> Output:
+        argv, environment = submit_command(request), job_environment(request, "sbatch")
         return self.submitting.run(self.aimed(argv), request.content, login=False, environment=environment)
 
     def validate(self, request: JobRequest) -> Trial:
@@ -110,9 +110,9 @@ class SlurmAdapter(SchedulerAdapter):
     def submitted_id(self, output: Output) -> str | None:
         return None if output.code else parse_submit(output.out, self._cluster)
 
-    def marked(self, mark: str) -> list[Job]:
+    def tagged(self, submit_tag: str) -> list[Job]:
         def keep(_: int | None, comment: str | None, job: Job) -> Job | None:
-            return job if comment and comment.endswith(mark) else None
+            return job if comment and comment.endswith(submit_tag) else None
 
         return self._queue(keep, user=self.user, timeout=LOOKING_UP)
 

@@ -93,7 +93,7 @@ _TRIAL = re.compile(r"Job \S+ to start at (\d{1,12}) ([^\n]*)")
 _SUBMITTED = re.compile(r"(\d+)(?:;(\S+))?")
 
 
-def submit_command(request: JobRequest, mark: str) -> list[str]:
+def submit_command(request: JobRequest) -> list[str]:
     """argv of a submit; the script goes to its standard input.
 
     ``--get-user-env`` gives the job the user's login environment, as ``--export=NONE`` would, but without
@@ -122,17 +122,17 @@ def submit_command(request: JobRequest, mark: str) -> list[str]:
         if own and getattr(request, field) is None:
             argv.append(f"{option}={own}")
     native, comment = list(request.native), last_option(request, "#SBATCH", "--comment")
-    argv.append(f"--comment={comment + ' ' if comment else ''}{mark}")
+    argv.append(f"--comment={comment + ' ' if comment else ''}{request.submit_tag}")
     # What comes last wins, so a comment of the user's own goes on in ours.
     for index, given in enumerate(native):
         if given.startswith("--comment=") or (index and native[index - 1] == "--comment"):
-            native[index] = f"{given} {mark}"
+            native[index] = f"{given} {request.submit_tag}"
     return argv + native
 
 
 def trial_command(request: JobRequest) -> list[str]:
     """argv of a submit that is only tried; what it says goes to standard error. sbatch(1)."""
-    argv = submit_command(request, request.mark)
+    argv = submit_command(request)
     return [argv[0], "--test-only", *argv[1:]]
 
 

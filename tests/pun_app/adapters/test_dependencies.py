@@ -63,7 +63,7 @@ def test_a_job_that_has_ended(outcome: str) -> None:
 
 
 def without_conditions(request: JobRequest) -> JobRequest:
-    return JobRequest(request.content, request.workdir, mark=request.mark)
+    return JobRequest(request.content, request.workdir, submit_tag=request.submit_tag)
 
 
 def test_an_end_that_is_not_known_in_full_is_the_schedulers_to_judge() -> None:

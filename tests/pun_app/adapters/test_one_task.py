@@ -22,6 +22,6 @@ def test_an_array_of_one_task(monkeypatch: pytest.MonkeyPatch, name: str, array:
     listed = [Job(task, name="a", status=QUEUED), Job(task.replace("7", "8", 1), name="b", status=QUEUED)]
     found = adapter.picked(listed, [asked, task])
     assert (found[asked].id, found[task].id) == (array, task)
-    monkeypatch.setattr(adapter, "marked", lambda _: listed[:1])
-    submitted = adapter.submitted("mark")
+    monkeypatch.setattr(adapter, "tagged", lambda _: listed[:1])
+    submitted = adapter.submitted("tag")
     assert submitted is not None and submitted.id == array

@@ -65,7 +65,7 @@ def sent(name: str, request: JobRequest, monkeypatch: pytest.MonkeyPatch) -> tup
         return Output(0, "1", "")
 
     monkeypatch.setattr(Commands, "run", run)
-    adapter.send(request, "punway:mark")
+    adapter.send(request)
     argv, stdin = ran[-1]
     return argv, stdin.count("\n")
 

@@ -378,7 +378,7 @@ def test_a_cluster_has_so_many_places(adapter: Counting, monkeypatch: pytest.Mon
         while len(adapter.asked) < module.AT_ONCE:
             time.sleep(0.01)
         with until(time.monotonic() + 0.1), pytest.raises(NotRun, match="other requests"):
-            scheduler.submitted("mark")
+            scheduler.submitted("tag")
         adapter.go.set()
         assert all(answer.result() for answer in answers)
     assert scheduler.health.state == "up"

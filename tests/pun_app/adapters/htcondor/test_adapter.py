@@ -18,7 +18,7 @@ from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNN
 from pun_app.errors import NotFound, NotSupported, Refused, Unavailable
 from tests.pun_app.adapters.recordings import answers
 
-PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")
+PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp", submit_tag="tag")
 AD = {
     "ClusterId": 12, "ProcId": 0, "Owner": "alice", "JobStatus": 1, "JobBatchName": "n", "QDate": 100, "RequestCpus": 2,
     "RequestMemory": 128, "EnteredCurrentStatus": 400, "AllowedExecuteDuration": 60,
@@ -127,7 +127,7 @@ def test_what_a_failure_means(adapter: HTCondorAdapter, said: str, kind: type[Ex
 
 
 def described(request: JobRequest) -> dict[str, str]:
-    text = description(request, "punway:1", "/x/script", {"universe": "vanilla"})
+    text = description(request, "/x/script", {"universe": "vanilla"})
     lines = text.splitlines()
     assert lines[-1].startswith("queue ")
     return {**dict(line.split(" = ", 1) for line in lines[:-1]), "queue": lines[-1]}
@@ -149,7 +149,7 @@ def test_what_a_submit_asks_for() -> None:
     assert (said["notify_user"], said["notification"], said["accounting_group"]) == ("a@example.org", "Complete", "grp")
     plain = described(PLAIN)
     assert plain["error"] == plain["output"] == "htcondor-$(Cluster).out"
-    assert plain["My.PunwayMark"] == '"punway:1"'
+    assert plain["My.PunwaySubmitTag"] == '"tag"'
 
 
 def test_every_option_is_in_a_submit_or_refused(adapter: HTCondorAdapter) -> None:
@@ -197,7 +197,7 @@ def test_a_submit_from_its_script_to_its_id(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "argv").read_text() == "-name ap1 -terse -append x = 1 -\n"
     assert (tmp_path / "script").read_text() == PLAIN.content
     assert (tmp_path / "mode").read_text() == "700\n"
-    assert re.search(r'^My.PunwayMark = "punway:[0-9a-f]{16}"$', (tmp_path / "description").read_text(), re.M)
+    assert re.search(r'^My.PunwaySubmitTag = "tag"$', (tmp_path / "description").read_text(), re.M)
     assert os.listdir(home / ".cache" / "punway") == []
 
 

@@ -22,7 +22,7 @@ from tests.pun_app.adapters.recordings import Recordings, answers, options_of
 
 SAID = Recordings("lsf-volclava")
 NOW = 1795461000
-PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")
+PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp", submit_tag="tag")
 FULL = replace(
     PLAIN, job_name="n", queue_name="short", accounting_id="p", wall_time=90, output_path="/o", error_path="/e", array="1-9:2%3",
     after=("1",), afterok=("2", "3"), afternotok=("4",), afterany=("5[1]",), nodes=2, cores=4, memory=100, gpus=1,
@@ -389,7 +389,7 @@ def test_how_much_is_in_use() -> None:
 def test_a_submit_has_options_that_bsub_has() -> None:
     """In the usage that volclava printed, or in IBM's documentation."""
     usage = SAID.output("bsub-bad-option").err
-    argv = submit_command(FULL, "mark", UNITS)
+    argv = submit_command(FULL, UNITS)
     for option in options_of(argv):
         if option in DOCUMENTED:
             takes_a_value = DOCUMENTED[option]
@@ -401,7 +401,7 @@ def test_a_submit_has_options_that_bsub_has() -> None:
 
 
 def test_what_a_submit_asks_for() -> None:
-    argv = submit_command(FULL, "mark", UNITS)
+    argv = submit_command(FULL, UNITS)
     given = dict(pairwise(argv))
     assert given["-J"] == "n[1-9:2]%3"
     assert given["-W"] == "2"  # Minutes, and no fewer seconds than were asked for.
@@ -409,21 +409,21 @@ def test_what_a_submit_asks_for() -> None:
     assert given["-M"] == "102400"
     assert given["-n"] == "4"
     assert given["-w"] == "started(1) && done(2) && done(3) && exit(4) && ended(5[1])"
-    assert given["-Jd"] == "mark"
+    assert given["-Jd"] == "tag"
     own = replace(PLAIN, content='#!/bin/sh\n#BSUB -Jd "my own"\n#BSUB -o mine.out\ntrue\n')
-    assert submit_command(own, "mark", UNITS) == ["bsub", "-Jd", "my own mark"]
-    assert submit_command(PLAIN, "mark", UNITS)[-2:] == ["-o", "lsf-%J.out"]
+    assert submit_command(own, UNITS) == ["bsub", "-Jd", "my own tag"]
+    assert submit_command(PLAIN, UNITS)[-2:] == ["-o", "lsf-%J.out"]
 
 
 def test_every_option_is_in_a_submit_or_refused(adapter: LsfAdapter) -> None:
-    plain = submit_command(PLAIN, "m", UNITS)
+    plain = submit_command(PLAIN, UNITS)
     for name in OPTIONS:
         request = replace(PLAIN, **{name: {"qos": "high", "native": ("-r",)}.get(name, getattr(FULL, name))})
         if name not in adapter.options:
             with pytest.raises(Refused, match=f"options.{name}"):
                 adapter.submit(request)
         elif name != "environment":
-            assert submit_command(request, "m", UNITS) != plain, name
+            assert submit_command(request, UNITS) != plain, name
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_every_option_is_in_a_submit_or_refused(adapter: LsfAdapter) -> None:
 def test_what_lsf_cannot_have_is_refused(wrong: dict[str, object]) -> None:
     """Of "arr[0-3]" volclava makes one job, and says on the side that the list was bad."""
     with pytest.raises(Refused):
-        submit_command(replace(PLAIN, **wrong), "m", UNITS)  # type: ignore[arg-type]
+        submit_command(replace(PLAIN, **wrong), UNITS)  # type: ignore[arg-type]
 
 
 def ended(code: int, more: str = "", limit: str = "") -> str:
@@ -483,9 +483,9 @@ def test_ibms_reason_is_enough(adapter: LsfAdapter) -> None:
     assert [(job.outcome, job.exit_code) for job in adapter.jobs()] == [("failed", 130)]
 
 
-def marked_jobs(*numbers: int) -> str:
+def tagged_jobs(*numbers: int) -> str:
     return "".join(
-        f"\nJob <{number}>, Job Name <x>, User <pbsa>, Project <default>, Job Description <mark>, Status <PEND>, Queue <short>, Command <x>\n"
+        f"\nJob <{number}>, Job Name <x>, User <pbsa>, Project <default>, Job Description <tag>, Status <PEND>, Queue <short>, Command <x>\n"
         "Sun Nov 22 19:26:59: Submitted from host <vm>, CWD <$HOME>;\n"
         for number in numbers
     )
@@ -501,8 +501,8 @@ def test_of_one_submit_that_became_several_jobs_one_is_kept(
     """The first. The others are cancelled, and the answer and the log say so."""
     none = Output(0, "", "")
     others = [said for number in (10, 11) for said in (row_of(number), none, row_of(number), none)]
-    ran = answers(adapter, Output(0, marked_jobs(9, 11, 10), ""), *others)
-    job = adapter.submitted("mark")
+    ran = answers(adapter, Output(0, tagged_jobs(9, 11, 10), ""), *others)
+    job = adapter.submitted("tag")
     assert job is not None and job.id == "9"
     assert [argv for argv in ran if argv[0] == "bkill"] == [["bkill", "10"], ["bkill", "11"]]
     assert job.reason == (
@@ -513,8 +513,8 @@ def test_of_one_submit_that_became_several_jobs_one_is_kept(
 
 def test_a_job_that_could_not_be_cancelled_is_named(adapter: LsfAdapter) -> None:
     down = Output(255, "", "batch system daemon not responding ... still trying\n")
-    answers(adapter, Output(0, marked_jobs(9, 10), ""), row_of(10), Output(0, "", ""), row_of(10), down)
-    job = adapter.submitted("mark")
+    answers(adapter, Output(0, tagged_jobs(9, 10), ""), row_of(10), Output(0, "", ""), row_of(10), down)
+    job = adapter.submitted("tag")
     assert job is not None and job.reason is not None and "job 10 could not be cancelled" in job.reason
 
 
@@ -524,8 +524,8 @@ def test_a_submit_that_bsub_repeated_is_looked_up(adapter: LsfAdapter, monkeypat
     )
     monkeypatch.setattr(adapter, "send", lambda *_: said)
     none = Output(0, "", "")
-    marked = Output(0, marked_jobs(10, 11).replace("<mark>", f"<{PLAIN.mark}>"), "")
-    answers(adapter, marked, row_of(11), none, row_of(11), none)
+    tagged = Output(0, tagged_jobs(10, 11).replace("<tag>", f"<{PLAIN.submit_tag}>"), "")
+    answers(adapter, tagged, row_of(11), none, row_of(11), none)
     job = adapter.submit(PLAIN)
     assert job.id == "10" and job.reason is not None and "job 11 was cancelled" in job.reason
 
@@ -546,7 +546,7 @@ def test_more_tasks_than_this_lsf_takes_are_refused(adapter: LsfAdapter, monkeyp
 
 
 def test_the_same_path_for_both_streams_is_one_stream() -> None:
-    argv = submit_command(replace(PLAIN, output_path="/o", error_path="/o"), "m", UNITS)
+    argv = submit_command(replace(PLAIN, output_path="/o", error_path="/o"), UNITS)
     assert "-e" not in argv and argv[argv.index("-o") + 1] == "/o"
 
 
@@ -562,7 +562,7 @@ def test_units_of_memory_are_the_clusters(tmp_path: Path) -> None:
     (tmp_path / "lsf.conf").write_text("# x\nLSF_UNIT_FOR_LIMITS=GB\n")
     adapter = LsfAdapter("c", {"adapter": "lsf", "envdir": str(tmp_path)})
     assert adapter._memory_units() == (1 / 1024, 1 / 1024)
-    argv = submit_command(replace(PLAIN, memory=2048), "m", adapter._memory_units())
+    argv = submit_command(replace(PLAIN, memory=2048), adapter._memory_units())
     assert argv[argv.index("-M") + 1] == "2"
     (tmp_path / "lsf.conf").write_text("LSF_SERVERDIR=/x\n")
     assert adapter._memory_units() == (1024, 1)

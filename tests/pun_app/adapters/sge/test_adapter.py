@@ -17,7 +17,7 @@ from pun_app.adapters.sge.parse import cluster_info, epoch, objects, past_jobs, 
 from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import answers, options_of
 
-PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")
+PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp", submit_tag="tag")
 FULL = replace(
     PLAIN, job_name="n", queue_name="all.q", accounting_id="p", wall_time=90, output_path="/o", error_path="/e", array="1-9:2%3",
     afterany=("5", "6.1"), cores=3, memory=100, reservation="7", environment={"A": "1"}, hold=True, email="a@example.org",
@@ -330,7 +330,7 @@ def test_long_lines_of_qconf_go_on() -> None:
 
 def submitted(adapter: SgeAdapter, request: JobRequest) -> list[str]:
     adapter._one_host = "smp"
-    return adapter._submit_command(request, "mark")
+    return adapter._submit_command(request)
 
 
 def test_a_submit_has_options_that_qsub_has(adapter: SgeAdapter) -> None:
@@ -343,7 +343,7 @@ def test_a_submit_has_options_that_qsub_has(adapter: SgeAdapter) -> None:
 def test_what_a_submit_asks_for(adapter: SgeAdapter) -> None:
     text = " ".join(submitted(adapter, FULL))
     for part in (
-        "-ac PUNWAY=mark", "-l h_rt=90", "-l h_vmem=34M", "-pe smp 3", "-t 1-9:2 -tc 3", "-hold_jid 5,6", "-S /bin/sh", "-v A", "-wd /tmp",
+        "-ac PUNWAY=tag", "-l h_rt=90", "-l h_vmem=34M", "-pe smp 3", "-t 1-9:2 -tc 3", "-hold_jid 5,6", "-S /bin/sh", "-v A", "-wd /tmp",
     ):  # fmt: skip
         assert part in text
     assert "-j y" not in text
@@ -401,9 +401,9 @@ def test_a_lost_submit_is_looked_for_among_the_latest(adapter: SgeAdapter) -> No
     context = "<d><JB_context><context_list><VA_variable>PUNWAY</VA_variable><VA_value>m</VA_value></context_list></JB_context></d>"
     many = Output(0, listed(*(row("qw", number) for number in range(1, 1000))), "")
     answers(adapter, many, Output(0, "<d></d>", ""), Output(0, context, ""), *[Output(0, "<d></d>", "")] * 18)
-    assert [job.id for job in adapter.marked("m")] == ["998"]
+    assert [job.id for job in adapter.tagged("m")] == ["998"]
     ran = answers(adapter, many, *[Output(0, "<d></d>", "")] * 20)
-    assert adapter.marked("m") == []
+    assert adapter.tagged("m") == []
     assert [argv[-1] for argv in ran[1:]] == [str(number) for number in range(999, 979, -1)]
 
 

@@ -50,8 +50,8 @@ def test_a_node_that_is_not_known_yet() -> None:
 def test_what_the_script_says_stands_on_the_line_of_the_submit() -> None:
     """Accounting keeps the line, and of the script nothing. An option of the request's own goes before it."""
     script = "#!/bin/sh\n#SBATCH -o 'a b.txt' --error=e\ntrue\n"
-    argv = submit_command(JobRequest(content=script, workdir=H), "m")
+    argv = submit_command(JobRequest(content=script, workdir=H))
     assert {"--output=a b.txt", "--error=e"} <= set(argv)
     assert past_output_files("2", "1", "2", H, " ".join(argv), "h", "n1", "x").stdout == f"{H}/a b.txt"
-    assert "--output=a b.txt" not in submit_command(JobRequest(content=script, workdir=H, output_path="o"), "m")
-    assert submit_command(JobRequest(content=script, workdir=H, native=("--output=n",)), "m")[-1] == "--output=n"
+    assert "--output=a b.txt" not in submit_command(JobRequest(content=script, workdir=H, output_path="o"))
+    assert submit_command(JobRequest(content=script, workdir=H, native=("--output=n",)))[-1] == "--output=n"

@@ -40,7 +40,7 @@ from pun_app.adapters.slurm.squeue import (
 from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.errors import NotFound, Refused, Unavailable
 
-REQUEST = JobRequest("#!/bin/sh\n", "/home/alice")
+REQUEST = JobRequest("#!/bin/sh\n", "/home/alice", submit_tag="tag")
 D = "\x1fabc\x1f"
 
 
@@ -56,11 +56,10 @@ def test_each_field_is_one_word_behind_its_option() -> None:
             output_path="--o",
             error_path="-e",
         ),
-        "mark",
     )
     assert argv == [
         "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--job-name=--help", "--partition=-p x",
-        "--account=a b", "--output=--o", "--error=-e", "--time=61:01", "--comment=mark",
+        "--account=a b", "--output=--o", "--error=-e", "--time=61:01", "--comment=tag",
     ]  # fmt: skip
 
 
@@ -71,19 +70,19 @@ def test_every_option_has_its_place() -> None:
         memory=4096, gpus=1, qos="--long", reservation="a b", environment={"A": "1\n2", "PYTHONPATH": "/x"}, hold=True,
         email="alice@example.org",
     )  # fmt: skip
-    assert submit_command(request, "mark") == [
+    assert submit_command(request) == [
         "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--array=1-9%2", "--nodes=2", "--ntasks=8",
         "--gpus-per-node=1", "--qos=--long", "--reservation=a b", "--mem=4096M", "--hold",
         "--mail-user=alice@example.org", "--mail-type=END,FAIL", "--dependency=after:1,afterok:2:3_4,afternotok:5,afterany:6",
-        "--comment=mark",
+        "--comment=tag",
     ]  # fmt: skip
     assert job_environment(request, "sbatch") == {"A": "1\n2", "PYTHONPATH": "/x"}
-    plain, samples = submit_command(REQUEST, "mark"), dict(SAMPLES)
+    plain, samples = submit_command(REQUEST), dict(SAMPLES)
     assert set(samples) == set(OPTIONS)
     for name, value in samples.items():
         given = replace(REQUEST, **{name: value})
         assert given.asked() == [name]
-        assert submit_command(given, "mark") != plain or job_environment(given, "sbatch"), name
+        assert submit_command(given) != plain or job_environment(given, "sbatch"), name
 
 
 SAMPLES: list[tuple[str, Any]] = [
@@ -117,7 +116,7 @@ def test_a_variable_that_would_steer_sbatch(name: str) -> None:
 
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_any_value_stays_in_its_word(name: str, queue: str) -> None:
-    argv = submit_command(replace(REQUEST, job_name=name, queue_name=queue), "m")
+    argv = submit_command(replace(REQUEST, job_name=name, queue_name=queue))
     assert f"--job-name={name}" in argv
     assert f"--partition={queue}" in argv
     assert len(argv) == 7
@@ -125,14 +124,14 @@ def test_any_value_stays_in_its_word(name: str, queue: str) -> None:
 
 @pytest.mark.parametrize(
     ("native", "content", "comment"),
-    [((), "", "m"), (("--comment=x",), "", "x m"), (("--comment", "x y"), "", "x y m"),
-     ((), "#SBATCH --comment='a b' -N 1\n", "a b m"), ((), "#SBATCH --comment x\n", "x m"),
-     ((), "#SBATCH --comment='unclosed\n", "m"), ((), "echo '#SBATCH --comment=x'\n", "m"), ((), "#SBATCH --comment\n", "m")],
+    [((), "", "tag"), (("--comment=x",), "", "x tag"), (("--comment", "x y"), "", "x y tag"),
+     ((), "#SBATCH --comment='a b' -N 1\n", "a b tag"), ((), "#SBATCH --comment x\n", "x tag"),
+     ((), "#SBATCH --comment='unclosed\n", "tag"), ((), "echo '#SBATCH --comment=x'\n", "tag"), ((), "#SBATCH --comment\n", "tag")],
     ids=range(8),
 )  # fmt: skip
 def test_the_mark_stands_beside_a_users_comment(native: tuple[str, ...], content: str, comment: str) -> None:
-    """Whichever comment sbatch takes, the last, ends with the mark."""
-    argv = submit_command(replace(REQUEST, native=native, content=f"#!/bin/sh\n{content}"), "m")
+    """Whichever comment sbatch takes, the last, ends with the submit tag."""
+    argv = submit_command(replace(REQUEST, native=native, content=f"#!/bin/sh\n{content}"))
     last = [
         argv[i + 1] if word == "--comment" else word.partition("=")[2]
         for i, word in enumerate(argv)
