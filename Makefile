@@ -1,6 +1,8 @@
 # make demo    the whole portal on this machine, for yourself alone
-# make check   lint, import rules, types, unit tests: a minute, and another one the first time
+# make check   lint, import rules, types, documentation, unit tests: a minute, and another one the first time
 # make test    all of it, with real nginx, Slurm and users (as root): about ten minutes
+# make docs    the documentation as a site, in build/docs
+# make reference   the OpenAPI file and the reference pages in docs/, from the code
 #
 # The times are of a machine with two processors that does nothing else. A busy one takes longer, and all holds.
 # All of them set up what they need: Debian's packages where root runs them, and a virtual environment.
@@ -19,7 +21,7 @@ NODE_PARTS := $(patsubst %,tests/system/%/node_modules/.package-lock.json,provid
 # Whatever root's umask is: ordinary users run what is installed.
 READABLE := $(if $(filter 0,$(shell id -u)),umask 022;)
 
-.PHONY: demo check test packages node-parts install install-test clean
+.PHONY: demo check docs reference test packages node-parts install install-test clean
 
 demo: packages install
 	$(VENV)/bin/punway demo $(if $(PORT),--port $(PORT))
@@ -29,7 +31,23 @@ check: install-test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+	$(SPHINX)
 	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --ignore tests/system
+
+# Warnings are errors: a link that leads nowhere, a page that no other links to, an example that is not what its label says.
+SPHINX = $(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
+
+docs: $(VENV)/bin/sphinx-build
+	$(SPHINX)
+	@echo "Open build/docs/index.html"
+
+$(VENV)/bin/sphinx-build: | $(VENV)/bin/python
+	$(READABLE) $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[docs]'
+
+reference: install-test
+	mkdir -p build
+	$(VENV)/bin/python -m pun_app.openapi > build/openapi.json && mv build/openapi.json nginx/static/openapi.json
+	$(VENV)/bin/python -m docs.reference
 
 test: PACKAGES_FOR = test
 test: packages check node-parts
@@ -52,7 +70,7 @@ install: $(VENV)/bin/python
 install-test: PIP = $(READABLE) $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 install-test: $(VENV)/bin/python
 	if cmp -s pyproject.toml $(VENV)/pyproject.toml; then $(PIP) --no-deps .; \
-	else $(PIP) '.[test]' && cp pyproject.toml $(VENV)/; fi
+	else $(PIP) '.[test,docs]' && cp pyproject.toml $(VENV)/; fi
 
 $(VENV)/bin/python:
 	@[ -n "$(PYTHON)" ] || { echo "No python3 of version 3.10 or later is found; install python3" >&2; exit 1; }

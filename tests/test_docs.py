@@ -26,10 +26,16 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+def read_page(name: str) -> str:
+    """Return the text of the one page of this name, whichever section it is in."""
+    (path,) = (ROOT / "docs").rglob(name)
+    return path.read_text(encoding="utf-8")
+
+
 def test_each_line_of_what_must_never_happen_names_tests_that_exist() -> None:
     """And each of the attacks on signing in."""
-    never = re.findall(r"^\| \d+ \|.*", read("docs/security.md"), re.MULTILINE)
-    attacks = re.findall(r"^\| (?!what|---|\d|\|)\S.*", read("docs/security.md"), re.MULTILINE)
+    never = re.findall(r"^\| \d+ \|.*", read_page("security.md"), re.MULTILINE)
+    attacks = re.findall(r"^\| (?!what|---|\d|\|)\S.*", read_page("security.md"), re.MULTILINE)
     assert (len(never), len(attacks)) == (17, 11)
     for row in (*never, *attacks):
         named = row.split("|")[-2]
@@ -59,7 +65,7 @@ def test_the_readme_lists_every_route_with_its_scope() -> None:
 
 def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
     """Each scope with what it allows and its endpoints, and each preset with its scopes."""
-    text = read("docs/api.md")
+    text = read_page("api.md")
     for scope in OFFERED:
         what = SCOPES[scope]
         routes = [f"`{r.method} {r.path.replace('<id>', ':id')}`" for r in ROUTES if r.scope == scope]
@@ -74,18 +80,18 @@ def test_every_page_is_named() -> None:
     for page in PAGES:
         assert f"`{page.method} {page.path}`" in read("README.md")
     for method, address in ADDRESSES:
-        assert f"`{method} {address}{'CODE' if address == ONCE else ''}`" in read("docs/sign-in.md")
+        assert f"`{method} {address}{'CODE' if address == ONCE else ''}`" in read_page("sign-in.md")
 
 
 def test_every_tool_is_named_with_its_scope() -> None:
-    text = read("docs/mcp.md")
+    text = read_page("mcp.md")
     for tool in tools(Portal("/nonexistent", "x")):
         row = next(row for row in text.splitlines() if row.startswith("| ") and f"`{tool.name}`" in row)
         assert f"| `{tool.scope}` |" in row if tool.scope else "| any |" in row
 
 
 def test_the_documents_that_are_named_are_there() -> None:
-    for name in ("README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))):
+    for name in ("README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))):
         for document in re.findall(
             r"`((?:docs|bench|nginx|tests|proxy_hook|pun_app|mcp_server|tokens)/[\w./-]*)`", read(name)
         ):
@@ -130,12 +136,12 @@ def test_the_units_run_what_there_is() -> None:
 
 def test_the_table_of_adapters_is_what_they_can_do() -> None:
     """python -m pun_app.adapters.abilities prints it."""
-    assert table() in read("docs/schedulers.md")
+    assert table() in read_page("schedulers.md")
 
 
 def test_every_adapter_is_told_of_with_its_keys() -> None:
     """Each key that the code reads from a cluster file's ``job`` stands in the row of its adapter, or of all."""
-    text = read("docs/schedulers.md")
+    text = read_page("schedulers.md")
     rows = {row.split("|")[1].strip(" `"): row for row in text.splitlines() if row.startswith("| ")}
     for name in ADAPTERS:
         code = read(f"pun_app/adapters/{ADAPTERS[name][0].replace('.', '/')}.py")

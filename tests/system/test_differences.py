@@ -1,4 +1,4 @@
-"""docs/differences.md: where answers differ on purpose from the original API's, on a real Slurm."""
+"""docs/users/differences.md: where answers differ on purpose from the original API's, on a real Slurm."""
 
 from __future__ import annotations
 
