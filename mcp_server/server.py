@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -75,6 +75,14 @@ def tools(portal: Portal) -> tuple[ToolRow, ...]:
     )
 
 
+def described(rows: Iterable[ToolRow]) -> list[Tool]:
+    """Return the tools as agents are told of them: name, title, description, hints, and schemas of both sides."""
+    return [
+        Tool.from_function(row.function, title=row.title, annotations=row.hints, description=_one_line(row.function))
+        for row in rows
+    ]
+
+
 class Shown:
     """Middleware: a caller is shown what the credential is good for, and told which arguments a tool cannot take."""
 
@@ -128,10 +136,7 @@ def mcp_app(portal: Portal, public_url: str, origin: str, max_body: int) -> Door
     ``origin`` is the one that browsers may call from; of another host's name than ``public_url``'s nothing is taken.
     """
     rows = tools(portal)
-    made = [
-        Tool.from_function(row.function, title=row.title, annotations=row.hints, description=_one_line(row.function))
-        for row in rows
-    ]
+    made = described(rows)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.reference import PAGES as GENERATED
 from mcp_server.portal import Portal
 from mcp_server.server import tools
 from proxy_hook.browser.sign_in import ADDRESSES, ONCE
@@ -88,6 +89,12 @@ def test_every_tool_is_named_with_its_scope() -> None:
     for tool in tools(Portal("/nonexistent", "x")):
         row = next(row for row in text.splitlines() if row.startswith("| ") and f"`{tool.name}`" in row)
         assert f"| `{tool.scope}` |" in row if tool.scope else "| any |" in row
+
+
+@pytest.mark.parametrize("path", GENERATED)
+def test_a_generated_page_is_current(path: str) -> None:
+    """``make reference`` writes it anew."""
+    assert read(path) == GENERATED[path](), "run: make reference"
 
 
 def test_the_documents_that_are_named_are_there() -> None:
