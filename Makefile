@@ -3,6 +3,7 @@
 # make test    all of it, with real nginx, Slurm and users (as root): about ten minutes
 # make docs    the documentation as a site, in build/docs
 # make reference   the OpenAPI file and the reference pages in docs/, from the code
+# make picture     the picture of the processes, from its source (needs Debian's graphviz)
 #
 # The times are of a machine with two processors that does nothing else. A busy one takes longer, and all holds.
 # All of them set up what they need: Debian's packages where root runs them, and a virtual environment.
@@ -21,7 +22,7 @@ NODE_PARTS := $(patsubst %,tests/system/%/node_modules/.package-lock.json,provid
 # Whatever root's umask is: ordinary users run what is installed.
 READABLE := $(if $(filter 0,$(shell id -u)),umask 022;)
 
-.PHONY: demo check docs reference test packages node-parts install install-test clean
+.PHONY: demo check docs reference picture test packages node-parts install install-test clean
 
 demo: packages install
 	$(VENV)/bin/punway demo $(if $(PORT),--port $(PORT))
@@ -48,6 +49,9 @@ reference: install-test
 	mkdir -p build
 	$(VENV)/bin/python -m pun_app.openapi > build/openapi.json && mv build/openapi.json nginx/static/openapi.json
 	$(VENV)/bin/python -m docs.reference
+
+picture:
+	dot -Tsvg docs/developers/architecture.dot > docs/developers/architecture.svg
 
 test: PACKAGES_FOR = test
 test: packages check node-parts
