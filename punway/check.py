@@ -229,7 +229,7 @@ def room_in(nginx_files: str) -> Finding | None:
     if connections >= ENOUGH_CONNECTIONS and files > connections:
         return True, has
     wanted = f"{nginx_config.WORKER_CONNECTIONS} and {nginx_config.WORKER_FILES}"
-    return False, f"{has}: one client can use that up; set them to {wanted}, or run punway nginx (docs/operating.md)"
+    return False, f"{has}: one client can use that up; set them to {wanted}, or run punway nginx"
 
 
 def _clusters(config: Config, rows: list[list[str]]) -> Iterator[Finding]:

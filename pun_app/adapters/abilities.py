@@ -1,6 +1,6 @@
 """What each adapter can do, told by the adapters themselves.
 
-``python -m pun_app.adapters.abilities`` prints the table of docs/schedulers.md.
+``python -m pun_app.adapters.abilities`` prints the table of docs/admins/schedulers.md.
 """
 
 from __future__ import annotations
