@@ -127,12 +127,25 @@ def test_the_example_lists_every_key_with_its_default() -> None:
     from_data(example, FILE)
 
 
-def test_every_key_has_its_reason_and_its_place_in_the_documentation() -> None:
+def test_the_reference_has_every_key_with_its_type_and_default() -> None:
     text = (Path(__file__).parents[2] / "docs" / "admins" / "configuration.md").read_text(encoding="utf-8")
+    rows = {
+        row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")]
+        for row in text.splitlines()
+        if row.startswith("| `")
+    }
+    types = {str: ("text",), bool: ("true or false",), tuple: ("list of texts",), dict: ("table of texts",)}
+    numbers = ("number", "seconds", "requests a minute", "requests a second")
     for name, table in TABLES.items():
         for key in fields(table):
             assert key.metadata["why"]
-            assert f"`{name}.{key.name}`" in text
+            _, _, kind, default, meaning, *_ = rows.pop(f"`{name}.{key.name}`")
+            value = getattr(table(), key.name)
+            assert kind in types.get(type(value), numbers), key.name
+            shown = tomli.loads(f"value = {default.strip('`')}".replace("\\", "\\\\"))["value"]
+            assert shown == (list(value) if isinstance(value, tuple) else value), key.name
+            assert meaning, key.name
+    assert not [row for row in rows if "." in row]
 
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), ("50M", 50 * 2**20), ("1k", 1024), ("2G", 2 * 2**30)])
