@@ -79,7 +79,7 @@ class Pun:
     deny_users: tuple[str, ...] = _key((), "Users that have no PUN.")
     allow_groups: tuple[str, ...] = _key((), "When set, only members of one of these groups have a PUN.")
     spawn: str = _key(
-        "fork", "How a PUN starts: fork (25 ms, 9 MB) or exec (a fresh interpreter; see docs/admins/spawning.md)."
+        "fork", "How a PUN starts: fork, or exec (a fresh interpreter). docs/admins/spawning.md compares them."
     )
     idle_timeout: int = _key(300, "Seconds after which a PUN with nothing to do leaves.")
     max_lifetime: int = _key(43_200, "Seconds after which a PUN leaves, once what is in flight is done.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -160,3 +161,13 @@ def test_which_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUNWAY_CONFIG", "/a")
     assert path_to_use(None) == Path("/a")
     assert path_to_use("/b") == Path("/b")
+
+
+@pytest.mark.parametrize("page", ["identity-providers", "operating", "sign-in"])
+def test_the_examples_of_the_documentation_are_valid(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "admins" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = [block.group().replace("\n    ", "\n") for block in re.finditer(r"\n(?:(?:    .*)?\n)+", text)]
+    examples = [block for block in blocks if re.search(r"^\[\w+\]$", block, re.MULTILINE)]
+    assert examples
+    for example in examples:
+        from_data(tomli.loads(example), FILE)
