@@ -1,4 +1,4 @@
-"""A writer of the reference pages: the API's from its OpenAPI file, the MCP tools' from the MCP server's own list.
+"""A writer of the reference pages: the API's from its OpenAPI file, tools and prompts from the MCP server's own lists.
 
 ``make reference`` runs it after a change. The pages are committed, so that they can be read in the repository; a test
 compares them with what this module makes.
@@ -6,12 +6,17 @@ compares them with what this module makes.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from mcp.server.mcpserver import MCPServer
+from mcp_types import GetPromptResult, Prompt, TextContent
+
+from mcp_server.guide import add_prompts
 from mcp_server.portal import Portal
 from mcp_server.server import described, tools
 
@@ -22,17 +27,21 @@ _API_HEAD = """# API reference
 
 <!-- Written by docs/reference.py from nginx/static/openapi.json. Run `make reference` instead of editing it. -->
 
-Every endpoint, parameter and field, from the same [OpenAPI 3.1 file](../../nginx/static/openapi.json) that a portal serves at
-`/api/v1/openapi.json`. A portal also shows it at `/api/v1/docs`, where you can try calls.
+Every endpoint, parameter and field. The page is made from the [OpenAPI 3.1 file](../../nginx/static/openapi.json) that
+a portal serves at `/api/v1/openapi.json`, and shows at `/api/v1/docs`, where you can try calls.
 
-[The API in brief](api.md) explains what all endpoints have in common, its errors among it.
+[The API in brief](api.md) explains what all endpoints have in common, and [Errors](errors.md) explains the error codes.
 """
 
 _TOOLS_HEAD = """# Tool reference
 
 <!-- Written by docs/reference.py from the MCP server's own list. Run `make reference` instead of editing it. -->
 
-The texts below are the ones that an agent reads. A tool whose scope the token lacks is not shown to the agent.
+The texts below are the ones that an agent reads. Answers are those of the [REST API](../users/reference.md), as
+structured content with a schema. A refusal is a tool's error: what is wrong, the API's
+[error code](../users/errors.md), and what to do. Ids may be given as text or number.
+
+A tool whose scope the token lacks is not shown to the agent.
 *Read-only* and *destructive* are the hints by which a client decides when to ask you first.
 
 | tool | purpose | scope | hint |
@@ -150,7 +159,7 @@ def tool_reference() -> str:
     rows = tools(Portal("/nonexistent", "portal.example.org"))
     made = described(rows)
     page = [_TOOLS_HEAD.rstrip()]
-    for row, tool in zip(rows, made, strict=True):
+    for row in rows:
         hints = row.hints
         hint = "read-only" if hints.read_only_hint else "destructive" if hints.destructive_hint else ""
         scope = f"`{row.scope}`" if row.scope else "any"
@@ -173,9 +182,47 @@ def tool_reference() -> str:
     return _joined(page)
 
 
-PAGES = {
+_PROMPTS_HEAD = """# Prompts
+
+<!-- Written by docs/reference.py from the MCP server's own list. Run `make reference` instead of editing it. -->
+
+A prompt is a text of the portal that you choose in your client, often as a slash command. It tells the agent which
+tools to use and in which order, and leaves the last step to you.
+"""
+
+
+def prompt_reference() -> str:
+    """Return the page of the MCP server's prompts, each with the text that an agent gets for example arguments."""
+    server = MCPServer("punway")
+    add_prompts(server)
+    page = [_PROMPTS_HEAD]
+    for prompt in asyncio.run(server.list_prompts()):
+        page += [f"## {prompt.name}\n", f"{prompt.description}\n"]
+        page.append("| argument | description |\n| --- | --- |")
+        for argument in prompt.arguments or ():
+            required = " (required)" if argument.required else ""
+            page.append(f"| `{argument.name}`{required} | {_cell(argument.description or '')} |")
+        given = {name: text for name, text in _EXAMPLE_ARGUMENTS.items() if name in _names(prompt)}
+        made = asyncio.run(server.get_prompt(prompt.name, given))
+        assert isinstance(made, GetPromptResult)
+        example = ", ".join(f"`{name}` = `{text}`" for name, text in given.items())
+        page += [f"\nThe text for {example}:\n", "```text"]
+        page += [message.content.text for message in made.messages if isinstance(message.content, TextContent)]
+        page.append("```\n")
+    return _joined(page)
+
+
+_EXAMPLE_ARGUMENTS = {"job_id": "12345", "task": "count the words of every file in data/", "cluster": "owens"}
+
+
+def _names(prompt: Prompt) -> set[str]:
+    return {argument.name for argument in prompt.arguments or ()}
+
+
+PAGES: dict[str, Callable[[], str]] = {
     "docs/users/reference.md": lambda: api_reference(json.loads(OPENAPI.read_text(encoding="utf-8"))),
     "docs/agents/tools.md": tool_reference,
+    "docs/agents/prompts.md": prompt_reference,
 }
 """Each generated page, and the function that makes its text."""
 

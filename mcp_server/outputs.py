@@ -1,6 +1,6 @@
 """What the tools answer, as pydantic models: their schemas are what a client is told of each tool's output.
 
-They are the REST API's own answers (docs/users/api.md), whose fields a test compares with these.
+They are the REST API's own answers (docs/users/reference.md), whose fields a test compares with these.
 """
 
 from __future__ import annotations

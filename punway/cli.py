@@ -54,7 +54,7 @@ def _mcp_server(config: Config, _arguments: argparse.Namespace) -> int:
 
 def _mcp(_config: None, _arguments: argparse.Namespace) -> int:
     """A portal's MCP server on the standard input and output, for AI clients that start a program. The portal and
-    your token are named by OOD_API_URL and OOD_API_TOKEN; docs/agents/mcp.md shows what to write into which client."""
+    your token are named by OOD_API_URL and OOD_API_TOKEN; docs/agents/clients.md shows how to set up each client."""
     os.execv(interpreter(), [interpreter(), "-I", "-m", "mcp_server.bridge"])
 
 

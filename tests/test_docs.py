@@ -21,6 +21,8 @@ from punway.token_commands import add_commands
 from tokens.scopes import OFFERED, PRESETS, SCOPES, allows, parse
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+_FILE = r"`((?:docs|bench|nginx|tests|proxy_hook|pun_app|punway|spawner|mcp_server|tokens)/[\w./-]*)`"
 
 
 def read(name: str) -> str:
@@ -50,8 +52,8 @@ def test_each_line_of_what_must_never_happen_names_tests_that_exist() -> None:
                 assert f"def {word}(" in read(file), word
 
 
-def test_the_readme_lists_every_route_with_its_scope() -> None:
-    rows = [line for line in read("README.md").splitlines() if line.startswith("| `")]
+def test_the_api_in_brief_lists_every_route_with_its_scope() -> None:
+    rows = [line for line in read_page("api.md").splitlines() if line.startswith("| `")]
     for route in ROUTES:
         path = route.path.replace("<id>", ":id").removeprefix("/api/v1/jobs/:id")
         row = next(
@@ -66,7 +68,7 @@ def test_the_readme_lists_every_route_with_its_scope() -> None:
 
 def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
     """Each scope with what it allows and its endpoints, and each preset with its scopes."""
-    text = read_page("api.md")
+    text = read_page("tokens.md")
     for scope in OFFERED:
         what = SCOPES[scope]
         routes = [f"`{r.method} {r.path.replace('<id>', ':id')}`" for r in ROUTES if r.scope == scope]
@@ -77,15 +79,15 @@ def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
 
 
 def test_every_page_is_named() -> None:
-    """Those of a PUN in the README, those where a browser signs in where signing in is told of."""
+    """Pages of a PUN are in the table of endpoints, pages where a browser signs in are where signing in is explained."""
     for page in PAGES:
-        assert f"`{page.method} {page.path}`" in read("README.md")
+        assert f"`{page.method} {page.path}`" in read_page("api.md")
     for method, address in ADDRESSES:
         assert f"`{method} {address}{'CODE' if address == ONCE else ''}`" in read_page("sign-in.md")
 
 
 def test_every_tool_is_named_with_its_scope() -> None:
-    text = read_page("mcp.md")
+    text = read_page("tools.md")
     for tool in tools(Portal("/nonexistent", "x")):
         row = next(row for row in text.splitlines() if row.startswith("| ") and f"`{tool.name}`" in row)
         assert f"| `{tool.scope}` |" in row if tool.scope else "| any |" in row
@@ -97,12 +99,18 @@ def test_a_generated_page_is_current(path: str) -> None:
     assert read(path) == GENERATED[path](), "run: make reference"
 
 
-def test_the_documents_that_are_named_are_there() -> None:
-    for name in ("README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))):
-        for document in re.findall(
-            r"`((?:docs|bench|nginx|tests|proxy_hook|pun_app|mcp_server|tokens)/[\w./-]*)`", read(name)
-        ):
-            assert (ROOT / document).exists(), f"{name}: {document}"
+def test_the_files_that_are_named_are_there() -> None:
+    for name in DOCUMENTS:
+        for file in re.findall(_FILE, read(name)):
+            assert (ROOT / file).exists(), f"{name}: {file}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_to_a_file_leads_to_one(name: str) -> None:
+    """Sphinx sees to links between pages; this sees to README.md's as well, and to links to folders."""
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", read(name)):
+        if "://" not in link:
+            assert ((ROOT / name).parent / link).exists(), link
 
 
 def test_the_scopes_that_are_offered_are_those_that_open_something() -> None:
