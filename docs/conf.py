@@ -1,13 +1,13 @@
 """Sphinx's configuration for this folder: ``make docs`` builds the site into build/docs.
 
 The pages are plain Markdown with relative links, so that they also read well in the repository. Two small extensions
-keep them free of Sphinx's own syntax: the navigation is taken from the links of each index.md, and a link to a folder
-of the repository, which the site does not have, becomes plain text. A link to a file that is no page is served as a
-copy of the file.
+keep them free of Sphinx's own syntax: the navigation is taken from the links of each index.md, and links may leave this
+folder. A link to a file elsewhere in the repository leads to a copy of the file; a link to a folder becomes plain text.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from pathlib import Path
@@ -44,8 +44,8 @@ def add_navigation(_: Sphinx, docname: str, source: list[str]) -> None:
     source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n"
 
 
-class FolderLinks(SphinxTransform):
-    """A step that replaces links to folders of the repository by their text."""
+class RepositoryLinks(SphinxTransform):
+    """A step for links that leave this folder: to a folder they become plain text, to a page a copy of its file."""
 
     default_priority = 210
 
@@ -53,12 +53,18 @@ class FolderLinks(SphinxTransform):
         """Keep every other link: one that leads nowhere ends the build."""
         here = Path(self.env.doc2path(self.env.docname)).parent
         for link in list(self.document.findall(addnodes.pending_xref)):
-            if link.get("reftype") == "myst" and (here / str(link["reftarget"])).is_dir():
+            if link.get("reftype") != "myst":
+                continue
+            target = str(link["reftarget"])
+            if (here / target).is_dir():
                 link.replace_self(nodes.inline("", "", *link.children))
+            elif posixpath.isabs(target) and Path(f"{target}.md").is_file():
+                file = os.path.relpath(f"{target}.md", here)
+                link.replace_self(addnodes.download_reference("", "", *link.children, reftarget=file))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the two extensions."""
     app.connect("source-read", add_navigation)
-    app.add_transform(FolderLinks)
+    app.add_transform(RepositoryLinks)
     return {"parallel_read_safe": True}

@@ -47,8 +47,8 @@ def examples(page: str) -> list[Example]:
     found = []
     for block, after in zip(blocks, [*blocks[1:], None], strict=True):
         if block[1] in ("sh", "python"):
-            is_output = after and after[1] in ("json", "text")
-            found.append(Example(block[1], block[2], after[2] if after and is_output else None))
+            follows = after and after[1] in ("json", "text") and not text[block.end() : after.start()].strip()
+            found.append(Example(block[1], block[2], after[2] if after and follows else None))
     return found
 
 
