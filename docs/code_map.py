@@ -54,7 +54,6 @@ FILES = {
     "docs/developers/architecture.dot": "The source of the picture on this page; `make picture` draws it.",
     "tests/packages.sh": "Debian's packages that the demo or the tests need.",
     "tests/data": "What schedulers printed, recorded; and the requests of the contract with clients.",
-    "tests/screenshots": "Pictures of public pages, made by the system tests.",
 }
 """Files and folders without a docstring, and what each one is."""
 

@@ -22,6 +22,7 @@ from tokens.scopes import OFFERED, PRESETS, SCOPES, allows, parse
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+_LINKED = ("README.md", "docs/index.md", "docs/users", "docs/agents", "docs/admins", "docs/developers/decisions")
 _FILE = r"`((?:docs|bench|nginx|tests|proxy_hook|pun_app|punway|spawner|mcp_server|tokens)/[\w./-]*)`"
 
 
@@ -103,6 +104,13 @@ def test_the_files_that_are_named_are_there() -> None:
     for name in DOCUMENTS:
         for file in re.findall(_FILE, read(name)):
             assert (ROOT / file).exists(), f"{name}: {file}"
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name.startswith(_LINKED)])
+def test_every_file_that_is_named_is_a_link(name: str) -> None:
+    """Outside of code blocks: a reader of the site or of a forge gets to the file by one click."""
+    prose = re.sub(r"^```.*?^```$|<!--.*?-->", "", read(name), flags=re.MULTILINE | re.DOTALL)
+    assert not [file for file in re.findall(rf"(?<!\[){_FILE}", prose) if not file.endswith("/")]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
