@@ -1,4 +1,4 @@
-"""What the documentation says is so: tests, routes, commands and keys that it names are there, and the other way round."""
+"""Tests that keep the documentation true: what it names exists, and each route, scope, tool and key has its place in it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_every_tool_is_named_with_its_scope() -> None:
 
 @pytest.mark.parametrize("path", GENERATED)
 def test_a_generated_page_is_current(path: str) -> None:
-    """``make reference`` writes it anew."""
+    """``make reference`` writes it again."""
     assert read(path) == GENERATED[path](), "run: make reference"
 
 
@@ -131,7 +131,7 @@ def test_the_scopes_that_are_offered_are_those_that_open_something() -> None:
 
 
 def test_the_first_request_of_the_readme_is_one_that_its_token_may_make() -> None:
-    """As whoever follows it would see."""
+    """A reader who follows the README step by step gets no 403."""
     text = read("README.md")
     made = re.search(r"punway token create \S.* --scopes (\S+)", text)
     asked = re.search(r'curl -H "Authorization: Bearer \$TOKEN" https://portal.example.org(/\S+)', text)

@@ -2,7 +2,7 @@
 
 A page's ``sh`` blocks run in one shell, in order. A block whose first comment is a file name is saved under it instead; a
 ``python`` block without one is run as a program. The ``json`` or ``text`` block right after one that ran is what it prints,
-but for numbers, times and names. Blocks in any other language are not run.
+except for numbers, times and names. Blocks in any other language are not run.
 """
 
 from __future__ import annotations
