@@ -30,16 +30,10 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def read_page(name: str) -> str:
-    """Return the text of the one page of this name, whichever section it is in."""
-    (path,) = (ROOT / "docs").rglob(name)
-    return path.read_text(encoding="utf-8")
-
-
 def test_each_line_of_what_must_never_happen_names_tests_that_exist() -> None:
     """And each of the attacks on signing in."""
-    never = re.findall(r"^\| \d+ \|.*", read_page("security.md"), re.MULTILINE)
-    attacks = re.findall(r"^\| (?!what|---|\d|\|)\S.*", read_page("security.md"), re.MULTILINE)
+    never = re.findall(r"^\| \d+ \|.*", read("docs/admins/security.md"), re.MULTILINE)
+    attacks = re.findall(r"^\| (?!what|---|\d|\|)\S.*", read("docs/admins/security.md"), re.MULTILINE)
     assert (len(never), len(attacks)) == (17, 11)
     for row in (*never, *attacks):
         named = row.split("|")[-2]
@@ -54,7 +48,7 @@ def test_each_line_of_what_must_never_happen_names_tests_that_exist() -> None:
 
 
 def test_the_api_in_brief_lists_every_route_with_its_scope() -> None:
-    rows = [line for line in read_page("api.md").splitlines() if line.startswith("| `")]
+    rows = [line for line in read("docs/users/api.md").splitlines() if line.startswith("| `")]
     for route in ROUTES:
         path = route.path.replace("<id>", ":id").removeprefix("/api/v1/jobs/:id")
         row = next(
@@ -69,7 +63,7 @@ def test_the_api_in_brief_lists_every_route_with_its_scope() -> None:
 
 def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
     """Each scope with what it allows and its endpoints, and each preset with its scopes."""
-    text = read_page("tokens.md")
+    text = read("docs/users/tokens.md")
     for scope in OFFERED:
         what = SCOPES[scope]
         routes = [f"`{r.method} {r.path.replace('<id>', ':id')}`" for r in ROUTES if r.scope == scope]
@@ -82,13 +76,13 @@ def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
 def test_every_page_is_named() -> None:
     """Pages of a PUN are in the table of endpoints, pages where a browser signs in are where signing in is explained."""
     for page in PAGES:
-        assert f"`{page.method} {page.path}`" in read_page("api.md")
+        assert f"`{page.method} {page.path}`" in read("docs/users/api.md")
     for method, address in ADDRESSES:
-        assert f"`{method} {address}{'CODE' if address == ONCE else ''}`" in read_page("sign-in.md")
+        assert f"`{method} {address}{'CODE' if address == ONCE else ''}`" in read("docs/admins/sign-in.md")
 
 
 def test_every_tool_is_named_with_its_scope() -> None:
-    text = read_page("tools.md")
+    text = read("docs/agents/tools.md")
     for tool in tools(Portal("/nonexistent", "x")):
         row = next(row for row in text.splitlines() if row.startswith("| ") and f"`{tool.name}`" in row)
         assert f"| `{tool.scope}` |" in row if tool.scope else "| any |" in row
@@ -159,12 +153,12 @@ def test_the_units_run_what_there_is() -> None:
 
 def test_the_table_of_adapters_is_what_they_can_do() -> None:
     """python -m pun_app.adapters.abilities prints it."""
-    assert table() in read_page("schedulers.md")
+    assert table() in read("docs/admins/schedulers.md")
 
 
 def test_every_adapter_is_told_of_with_its_keys() -> None:
     """Each key that the code reads from a cluster file's ``job`` stands in the row of its adapter, or of all."""
-    text = read_page("schedulers.md")
+    text = read("docs/admins/schedulers.md")
     rows = {row.split("|")[1].strip(" `"): row for row in text.splitlines() if row.startswith("| ")}
     for name in ADAPTERS:
         code = read(f"pun_app/adapters/{ADAPTERS[name][0].replace('.', '/')}.py")
