@@ -135,7 +135,7 @@ def test_the_first_request_of_the_readme_is_one_that_its_token_may_make() -> Non
 
 
 def token_help() -> str:
-    """What ``punway token create --help`` says."""
+    """Return the output of ``punway token create --help``."""
     parser = argparse.ArgumentParser()
     add_commands(parser, argparse.ArgumentParser(add_help=False))
     said = io.StringIO()
@@ -157,7 +157,7 @@ def test_the_table_of_adapters_is_what_they_can_do() -> None:
 
 
 def test_every_adapter_is_told_of_with_its_keys() -> None:
-    """Each key that the code reads from a cluster file's ``job`` stands in the row of its adapter, or of all."""
+    """Each key that the code reads from a cluster file's ``job`` is in the row of its adapter, or of all."""
     text = read("docs/admins/schedulers.md")
     rows = {row.split("|")[1].strip(" `"): row for row in text.splitlines() if row.startswith("| ")}
     for name in ADAPTERS:
