@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pun_app.adapters.registry import ADAPTERS, adapter_class
-from pun_app.server import live
+from pun_app.server import serve
 
-__all__ = ["live"]
+__all__ = ["serve"]
 
 for _name in ADAPTERS:
     adapter_class(_name)

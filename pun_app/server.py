@@ -54,7 +54,7 @@ log = logging.getLogger("punway.pun")
 getproctitle()
 
 
-def live(listener: int, settings_text: str, serving: Callable[[], None]) -> None:
+def serve(listener: int, settings_text: str, serving: Callable[[], None]) -> None:
     """Serve on a listening descriptor until it is time to leave. ``serving`` is called once it is served."""
     # Before any thread starts: a peer that hangs up must not end this process. subprocess sets it back in its children.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

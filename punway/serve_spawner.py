@@ -57,10 +57,10 @@ def settings_of(config: Config) -> str:
             "run_dir": portal.run_dir,
             "hook_uid": hook_uid,
             "nginx_gid": nginx_gid,
-            "spawn": pun.spawn,
+            "start_method": pun.spawn,
             # With fork, all adapters are imported once; with exec, each PUN imports those that it uses.
-            "app": "pun_app.preloaded:live" if pun.spawn == "fork" else "pun_app.server:live",
-            "birth": {
+            "app": "pun_app.preloaded:serve" if pun.spawn == "fork" else "pun_app.server:serve",
+            "spawn_settings": {
                 "rules": asdict(rules_of(config)),
                 "change_ids": not config.single_user,
                 "no_new_privs": pun.no_new_privs,

@@ -1,8 +1,8 @@
-"""The one function that turns root into a user, and proves that there is no way back.
+"""The one function that turns a root process into a user's process, and proves that there is no way back.
 
-Runs as root when it begins, in a child with one thread, and as the user when it returns. Any step that
-fails ends the child: a process that is half a user must not live. Sources: credentials(7), prctl(2),
-capset(2), setresuid(2), initgroups(3); the order is sshd's and OpenSMTPD's.
+It starts as root, in a forked child with one thread, and returns as the user. When any step fails, the child ends: a
+process that is half a user must not live. Sources: credentials(7), prctl(2), capset(2), setresuid(2), initgroups(3).
+The order of the steps is that of OpenSSH's sshd and of OpenSMTPD.
 """
 
 import atexit
@@ -14,104 +14,116 @@ from contextlib import suppress
 from typing import Any
 
 from spawner.eligible import Account
-from spawner.launch import Birth
+from spawner.launch import SpawnSettings
 
+# Numbers from <linux/prctl.h> and <linux/capability.h>.
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
-# Soft limits only: sbatch hands its own soft limits on to the job, and a job may raise them to the hard one.
+# Only the soft limits: sbatch copies its own soft limits to the job, and a job may raise them up to the hard limit.
 SOFT_LIMITS = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 1024}
 
 
-class NotTheUser(Exception):
-    """A step of becoming the user failed; the process must end."""
+class BecomeError(Exception):
+    """A step of becoming the user failed. The process must end."""
 
 
 def close_descriptors(keep: tuple[int, ...]) -> None:
-    """Close every descriptor but those in ``keep``."""
+    """Close every file descriptor except those in ``keep``."""
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         if descriptor not in keep:
-            with suppress(OSError):  # The one that listed the folder is closed already.
+            with suppress(OSError):  # The descriptor that listed the folder is closed already.
                 os.close(descriptor)
 
 
 def new_session() -> None:
-    """Away from root's terminal, signal handlers and exit handlers."""
+    """Detach this process from root's terminal, signal handlers, signal mask and exit handlers."""
     os.setsid()
     for number in signal.valid_signals():
-        with suppress(OSError):  # KILL and STOP have no handler, and glibc keeps two signals to itself.
+        with suppress(OSError):  # KILL and STOP have no handler, and glibc reserves two signals for itself.
             signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     atexit._clear()
 
 
-def become(account: Account, parent: int, birth: Birth, keep: tuple[int, ...]) -> None:
-    """Become the user, for good. ``parent`` is the pid whose death ends this process too.
+def become(account: Account, parent: int, settings: SpawnSettings, keep: tuple[int, ...]) -> None:
+    """Become the user for good.
 
-    What the name service opened meanwhile is closed, but for ``keep``. In single-user mode the ids stay,
-    which is the one step that is skipped. Raises NotTheUser or OSError; the caller then ends the process.
+    ``parent`` is the pid of the process whose death must end this one too. ``keep`` are the only file descriptors that
+    stay open. In single-user mode (``change_ids`` is false) the process already is the user, and only the change of ids
+    is skipped. Raises BecomeError or OSError; the caller must then end the process.
     """
     for limit, soft in SOFT_LIMITS.items():
         _, hard = resource.getrlimit(limit)
         resource.setrlimit(limit, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-    if birth.change_ids:
+    if settings.change_ids:
         _change_ids(account)
+    # The name service may have opened files and sockets as root, for the account or for its groups.
     close_descriptors(keep)
-    # The kernel clears both when the uid changes, so they come after it.
+    # The kernel resets the next two attributes when the uid changes, so they are set after it.
+    # Not dumpable: no other process of the user may trace this one or open its memory, environment or descriptors.
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # When the preloader dies, even by SIGKILL, the kernel ends this process.
     _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    # A preloader that died before this moment sends no signal.
     if os.getppid() != parent:
-        raise NotTheUser("the parent ended before the child was ready")
-    if birth.no_new_privs:
+        raise BecomeError("the parent ended before the child was ready")
+    if settings.no_new_privs:
+        # No setuid program gives this process or its children more rights than the user has.
         _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # Nobody else reads the files that the user's process creates, whatever root's umask was.
     os.umask(0o077)
+    # The environment is built from nothing, so nothing of root's is in it: a login's variables, then the site's.
     os.environ.clear()
     os.environ.update(HOME=account.home, USER=account.name, LOGNAME=account.name, SHELL=account.shell or "/bin/sh")
     os.environ.update(PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8")
-    os.environ.update(birth.environment)
+    os.environ.update(settings.environment)
 
 
 def _change_ids(account: Account) -> None:
+    """Change groups, gid and uid, drop all capabilities, and prove it. Raises BecomeError or OSError."""
     if account.uid == 0 or account.gid == 0:
-        raise NotTheUser("root is not a user to become")
+        raise BecomeError("the account must not have root's uid or gid")
+    # Groups first and the uid last: without root's uid a process may change neither its groups nor its gid.
     os.initgroups(account.name, account.gid)
+    # Real, effective and saved id: with only the effective id changed, root could be restored.
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
-    # The inheritable set, which setresuid leaves, and which some container engines fill.
+    # setresuid keeps the inheritable capabilities, which some container engines set.
     _call("capset", (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
     _prove(account)
 
 
 def _prove(account: Account) -> None:
-    """Fail unless every id is the user's, no capability is left, and root cannot be had again."""
+    """Raise BecomeError unless every id is the user's, no capability is left, and root cannot be restored."""
     if os.getresuid() != (account.uid,) * 3 or os.getresgid() != (account.gid,) * 3:
-        raise NotTheUser("an id is not the user's")
+        raise BecomeError("an id is not the user's")
     if 0 in os.getgroups():
-        # The directory may put a user into root's group; no PUN has it all the same.
-        raise NotTheUser("the user is in root's group")
+        # A site's directory may list a user in root's group; such a user gets no PUN.
+        raise BecomeError("the user is in root's group")
     with open("/proc/self/status", "rb") as status:
         for key, _, value in (line.partition(b":") for line in status):
             if key in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb") and int(value, 16):
-                raise NotTheUser(f"capabilities are left ({key.decode()})")
-    ways: list[tuple[Any, Any]] = [
+                raise BecomeError(f"capabilities are left ({key.decode()})")
+    ways_back: list[tuple[Any, Any]] = [
         (os.setuid, 0),
         (os.seteuid, 0),
         (os.setgid, 0),
         (os.setegid, 0),
         (os.setgroups, [0]),
     ]
-    for way_back, to_root in ways:
+    for function, root in ways_back:
         try:
-            way_back(to_root)
+            function(root)
         except PermissionError:
             continue
-        raise NotTheUser("root can be had again")
+        raise BecomeError("root can be restored")
 
 
 def _call(function: str, *arguments: object) -> None:
-    """A function of the C library. Raises NotTheUser when it fails."""
+    """Call a function of the C library. Raises BecomeError when it fails."""
     libc = ctypes.CDLL(None, use_errno=True)
     words = [ctypes.c_ulong(word) if isinstance(word, int) else word for word in arguments]
     if getattr(libc, function)(*words):
-        raise NotTheUser(f"{function}: {os.strerror(ctypes.get_errno())}")
+        raise BecomeError(f"{function}: {os.strerror(ctypes.get_errno())}")

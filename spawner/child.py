@@ -1,12 +1,13 @@
-"""A PUN's first steps: a child of the preloader, root's and with one thread, becomes its user, and runs the app.
+"""The first steps of a PUN: a child of the preloader, as root with one thread, becomes its user and runs the app.
 
-With ``spawn = fork`` the preloader has imported the app. With ``exec`` the child is a fresh interpreter first, which
-imports it: ``python -I -m spawner.child APP LISTENER REPORT PARENT``, with the start's message on standard
-input. It becomes the user after that and never runs another program, so the kernel lets no other process of that user
-look into it, from the first moment on (PR_SET_DUMPABLE, prctl(2)); exec would open it again.
+With ``spawn = fork`` the preloader has imported the app. With ``spawn = exec`` the child first executes a fresh
+interpreter, which imports the app: ``python -I -m spawner.child APP LISTENER REPORT PARENT``, with the start message on
+standard input. In both cases the child becomes the user after that and never executes another program. So the kernel
+keeps all other processes of the user from looking into it, from the first moment on (PR_SET_DUMPABLE, prctl(2)); an
+exec as the user would undo this.
 
-A child reports LOOK_UP, USER and READY, a byte each as it gets on, or REFUSED and the rule; the app closes the report
-when it serves.
+A child reports its progress on a pipe, one byte each: LOOK_UP, USER and READY, or REFUSED and the rule. The app closes
+the pipe when it serves.
 """
 
 import importlib
@@ -21,46 +22,55 @@ from typing import NoReturn
 from spawner import wire
 from spawner.become import become, close_descriptors, new_session
 from spawner.eligible import Refused, find_account
-from spawner.launch import Birth
+from spawner.launch import SpawnSettings
 
 LOOK_UP, USER, READY, REFUSED = b"L", b"U", b"R", b"!"
-REPORT_SIZE = 4096  # Greatest length of a report, in bytes.
-WAITS_FOR = {LOOK_UP: "the name service", USER: "the home directory"}  # What a child that is stuck waits for.
+MAX_REPORT_BYTES = 4096
+WAITS_FOR = {LOOK_UP: "the name service", USER: "the home directory"}  # What a child waits for after this report.
 
-# The app's function: it serves on a listening descriptor, with its settings as JSON, and calls back once it does.
-Live = Callable[[int, str, Callable[[], None]], None]
+# The app's function. It serves on a listening descriptor, with its settings as JSON, and calls back once it does.
+Serve = Callable[[int, str, Callable[[], None]], None]
 
 
-def load(app: str) -> Live:
-    """Import the app, MODULE:FUNCTION."""
+def load(app: str) -> Serve:
+    """Import the app, given as MODULE:FUNCTION, and return its function."""
     module, _, function = app.partition(":")
-    live: Live = getattr(importlib.import_module(module), function)
-    return live
+    serve: Serve = getattr(importlib.import_module(module), function)
+    return serve
 
 
-def child_main(message: wire.Message, parent: int, listener: int, report: int, app: str, live: Live | None) -> NoReturn:
-    """Run in the child of the preloader ``parent``, with ``live`` where that has imported it. Never returns."""
+def child_main(
+    message: wire.Message, parent: int, listener: int, report: int, app: str, serve: Serve | None
+) -> NoReturn:
+    """Run the forked child of the preloader, whose pid is ``parent``. Never returns.
+
+    ``serve`` is the app's function if the preloader has imported it; without it the child executes an interpreter.
+    """
     try:
         new_session()
         null = os.open("/dev/null", os.O_RDWR)
-        # The PUNs' log is a pipe or the journal's socket; a file of root's a user could empty, a terminal take over.
+        # The PUNs' log may only be a pipe or the journal's socket. A user could truncate a log file of root's, and
+        # could read and write the terminal from which root started the portal.
         kind = os.fstat(1).st_mode
         os.dup2(1 if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) else null, 2)
         os.dup2(2, 1)
         os.dup2(null, 0)
         close_descriptors((0, 1, 2, listener, report))
-        if live is None:
-            _run_anew(message, parent, listener, report, app)
-        _be_born(message, parent, listener, report, live)
+        if serve is None:
+            _exec_interpreter(message, parent, listener, report, app)
+        _serve_as_user(message, parent, listener, report, serve)
     except BaseException:
         traceback.print_exc()
     finally:
-        # Not sys.exit(): what the parent registered for its own end must not run here.
+        # Not sys.exit(): the exit handlers of the parent must not run here.
         os._exit(1)
 
 
-def _run_anew(message: wire.Message, parent: int, listener: int, report: int, app: str) -> NoReturn:
-    """Be a fresh interpreter. The message goes by a file in memory: command lines are for everybody to read."""
+def _exec_interpreter(message: wire.Message, parent: int, listener: int, report: int, app: str) -> NoReturn:
+    """Execute a fresh interpreter that runs this module. Never returns.
+
+    The message is passed in a memory file on standard input, because every user can read command lines.
+    """
     file = os.memfd_create("start")
     os.write(file, json.dumps(message).encode())
     os.lseek(file, 0, os.SEEK_SET)
@@ -71,24 +81,26 @@ def _run_anew(message: wire.Message, parent: int, listener: int, report: int, ap
     os.execv(sys.executable, [sys.executable, "-I", "-m", "spawner.child", app, *numbers])
 
 
-def _be_born(message: wire.Message, parent: int, listener: int, report: int, live: Live) -> NoReturn:
-    """Become the user and ``live`` on the listener. Never returns."""
+def _serve_as_user(message: wire.Message, parent: int, listener: int, report: int, serve: Serve) -> NoReturn:
+    """Become the user and run ``serve`` on the listener. Never returns."""
     code = 1
     try:
+        # The ids of a process are per thread in the kernel; a second thread could stay root.
         if len(os.listdir("/proc/self/task")) != 1:
             raise SystemExit("the new process has more than one thread; it must not become a user")
         os.write(report, LOOK_UP)
-        birth = Birth.from_json(message["birth"])
-        account = find_account(message["name"], message["start"], birth.rules)
-        become(account, parent, birth, (0, 1, 2, listener, report))
+        settings = SpawnSettings.from_json(message["spawn_settings"])
+        account = find_account(message["name"], message["start"], settings.rules)
+        become(account, parent, settings, (0, 1, 2, listener, report))
         os.write(report, USER)
-        # As the user, since root may not be able to (root_squash); it may hang, and only this child does.
+        # As the user, because root may have no access to homes (NFS with root_squash). If the home hangs, only this
+        # child hangs.
         try:
             os.chdir(account.home)
         except OSError:
             os.chdir("/")
         os.write(report, READY)
-        live(listener, birth.app_settings, lambda: os.close(report))
+        serve(listener, settings.app_settings, lambda: os.close(report))
         code = 0
     except Refused as refusal:
         os.write(report, REFUSED + str(refusal).encode())
@@ -99,6 +111,7 @@ def _be_born(message: wire.Message, parent: int, listener: int, report: int, liv
 
 
 def main() -> None:
+    """Run the child after its exec, with the arguments of the module's docstring."""
     app, *numbers = sys.argv[1:]
     listener, report, parent = map(int, numbers)
     message = json.load(sys.stdin)
@@ -107,7 +120,7 @@ def main() -> None:
     os.close(null)
     for descriptor in (listener, report):
         os.set_inheritable(descriptor, False)
-    _be_born(message, parent, listener, report, load(app))
+    _serve_as_user(message, parent, listener, report, load(app))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""Who may have a PUN at all. Runs as root, in the child that is about to become the user: look-ups in the name
-service happen there and nowhere else, so that a slow directory server stalls the one user who is asked for.
+"""The rules for who may have a PUN. They are checked as root, in the child that is about to become the user.
+
+Name service look-ups happen in that child and nowhere else in the spawner, so a slow directory server delays only the
+user whose account is looked up. The hook's registrar imports these rules too, and refuses the tokens of the same users.
 """
 
 import grp
@@ -9,17 +11,17 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-# What any account's name must be before it becomes a folder's name, whatever the site's own rule is.
+# A user's name becomes a folder's name. It must match this pattern whatever the site's own user_regex permits.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\$?")
 
 
 class Refused(Exception):
-    """This account gets no PUN. The message says which rule."""
+    """This account may not have a PUN. The message, which the user sees, names the rule."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The site's rules, from ``[pun]`` of punway.toml. ``only_uid`` is set in single-user mode."""
+    """The site's rules, from ``[pun]`` of punway.toml. ``only_uid`` is set in single-user mode and None otherwise."""
 
     min_uid: int
     user_regex: str
@@ -31,6 +33,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class Account:
+    """A Unix account, as the name service describes it."""
+
     name: str
     uid: int
     gid: int
@@ -39,44 +43,46 @@ class Account:
 
 
 def check_name(name: str, rules: Rules) -> None:
-    """The rules that need no look-up. Raises Refused."""
+    """Check the rules that need no look-up. Raises Refused."""
     if len(name) > 64 or not _SAFE_NAME.fullmatch(name) or not re.fullmatch(rules.user_regex, name):
-        raise Refused("the user's name is not of the form that this portal serves (user_regex)")
+        raise Refused("this portal does not serve user names of this form (pun.user_regex)")
     if name in rules.deny_users:
-        raise Refused(f"{name} is among the users that this portal does not serve (deny_users)")
+        raise Refused(f"this portal does not serve {name} (pun.deny_users)")
 
 
 def find_account(name: str, uid: int, rules: Rules) -> Account:
-    """The account of that uid, when it may have a PUN. Raises Refused."""
+    """Return the account that has both this name and this uid. Raises Refused if it may not have a PUN."""
     check_name(name, rules)
     if uid == 0:
-        raise Refused("root is not served")
+        raise Refused("this portal does not serve root")
     if rules.only_uid not in (None, uid):
         raise Refused("this portal runs in single-user mode and serves only the user who started it")
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
-        raise Refused(f"{name} has no account on this host any more") from None
+        raise Refused(f"{name} no longer has an account on this host") from None
+    # Both directions: two names may share a uid, and a name may belong to another uid by now.
     if entry.pw_name != name:
         raise Refused(f"uid {uid} is called {entry.pw_name} on this host, not {name}")
     if pwd.getpwnam(name).pw_uid != uid:
-        raise Refused(f"{name} and uid {uid} are not one account on this host")
+        raise Refused(f"{name} and uid {uid} are different accounts on this host")
     if rules.only_uid is None:
         _check_site_rules(entry, rules)
     return Account(name, uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
 
 
 def _check_site_rules(entry: pwd.struct_passwd, rules: Rules) -> None:
+    """Check uid, primary group, shell and groups. Raises Refused."""
     name = entry.pw_name
     if entry.pw_uid < rules.min_uid:
-        raise Refused(f"uids below {rules.min_uid} are not served (min_uid); {name} has {entry.pw_uid}")
+        raise Refused(f"{name} has uid {entry.pw_uid}; this portal serves uids from {rules.min_uid} on (pun.min_uid)")
     if entry.pw_gid == 0:
-        raise Refused("users whose primary group is root's are not served")
+        raise Refused(f"this portal does not serve {name}, whose primary group is root's")
     if entry.pw_shell in rules.disabled_shells:
-        raise Refused(f"{name} has a disabled shell, {entry.pw_shell} (disabled_shells)")
+        raise Refused(f"{name} has a disabled login shell, {entry.pw_shell} (pun.disabled_shells)")
     groups = set()
     for gid in os.getgrouplist(name, entry.pw_gid) if rules.allow_groups else ():
-        with suppress(KeyError):  # A number that no group has (any more) cannot be on the list.
+        with suppress(KeyError):  # A gid without a name cannot be on the list.
             groups.add(grp.getgrgid(gid).gr_name)
     if rules.allow_groups and not groups & set(rules.allow_groups):
-        raise Refused(f"{name} is in none of the groups that this portal serves (allow_groups)")
+        raise Refused(f"{name} is in none of the groups that this portal serves (pun.allow_groups)")

@@ -1,7 +1,7 @@
-"""Bind the listeners, and start the preloader, to which one at a time is handed. Runs as root, in the spawner.
+"""The listeners of PUNs and the spawner's end of a preloader process. Runs as root, in the spawner.
 
-A listener belongs to the spawner and outlives the PUNs that accept on it: while none lives, connections
-wait in the kernel. The spawner itself never forks a user's process; the preloader does, which holds nothing.
+A user's listener belongs to the spawner and outlives the PUNs that accept on it: while there is no PUN, connections
+wait in the kernel. The spawner never forks a user's process itself. The preloader does, which holds no secrets.
 """
 
 import os
@@ -18,12 +18,12 @@ from typing import Any
 from spawner import wire
 from spawner.eligible import Rules
 
-BACKLOG = 1024  # Connections that wait in the kernel while a user's PUN starts.
+BACKLOG = 1024  # The greatest number of connections that wait in the kernel while a user's PUN starts.
 
 
 @dataclass(frozen=True)
-class Birth:
-    """How every PUN starts; ``app_settings`` is JSON for the app alone, opaque here."""
+class SpawnSettings:
+    """The settings with which every PUN starts. ``app_settings`` is JSON that only the app reads."""
 
     rules: Rules
     change_ids: bool
@@ -32,46 +32,48 @@ class Birth:
     app_settings: str
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Birth":
+    def from_json(cls, data: dict[str, Any]) -> "SpawnSettings":
+        """Return the settings that ``data``, a parsed JSON object, holds."""
         return cls(**{**data, "rules": Rules(**data["rules"])})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``punway spawner`` hands over, checked there. ``hook_uid`` may ask, ``nginx_gid`` may connect.
+    """The spawner's settings. ``punway spawner`` checks them and passes them on.
 
-    ``app`` names the app's function by a string, MODULE:FUNCTION (child.py, Live). ``birth`` is the JSON of a Birth,
-    which the preloader is given with each name.
+    ``hook_uid`` may send requests to the spawner. Processes of the group ``nginx_gid`` may connect to PUNs.
+    ``start_method`` is fork or exec (child.py). ``app`` names the app's function as MODULE:FUNCTION (child.py, Serve).
+    ``spawn_settings`` is the JSON object of a SpawnSettings; the preloader gets it with each start.
     """
 
     run_dir: str
     hook_uid: int
     nginx_gid: int
-    spawn: str
+    start_method: str
     app: str
-    birth: dict[str, Any]
+    spawn_settings: dict[str, Any]
 
     def folder(self, name: str = "") -> Path:
-        """RUN/puns, or a user's folder in it."""
+        """Return RUN/puns, or the folder of a user in it."""
         return Path(self.run_dir) / "puns" / name
 
 
 def prepare_folder(settings: Settings) -> None:
-    """Make RUN/puns, or take over an earlier spawner's with its sockets removed. Raises OSError."""
+    """Make RUN/puns, or take over the one of an earlier spawner and remove its sockets. Raises OSError."""
     _own_folder(settings.folder(), settings)
     for folder in settings.folder().iterdir():
         remove(folder)
 
 
 def bind(settings: Settings, name: str) -> tuple[str, socket.socket]:
-    """The listener of one user and its path, in a folder that only nginx's group may enter. Raises OSError."""
+    """Return the path and the listener of a user, in a folder that only nginx's group may enter. Raises OSError."""
     _own_folder(settings.folder(name), settings)
     path = settings.folder(name) / "pun.sock"
     return str(path), listen(path, socket.SOCK_STREAM, 0o660, os.geteuid(), settings.nginx_gid)
 
 
 def listen(path: Path, kind: int, mode: int, uid: int, gid: int) -> socket.socket:
-    """A listener of this mode and owner from its first moment on."""
+    """Return a listener at ``path``. Nobody but root can connect before it has its mode and owner. Raises OSError."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
     umask = os.umask(0o777)
@@ -86,32 +88,32 @@ def listen(path: Path, kind: int, mode: int, uid: int, gid: int) -> socket.socke
 
 
 def remove(folder: Path) -> None:
-    """Take a user's socket and its folder away. Raises OSError where something else is in it."""
+    """Remove a user's socket and folder. Raises OSError if the folder holds anything else."""
     (folder / "pun.sock").unlink(missing_ok=True)
     folder.rmdir()
 
 
 def _own_folder(folder: Path, settings: Settings) -> None:
-    """Make a folder, or check that the one there is the spawner's: nobody else's is ever used."""
+    """Make a folder, or check that an existing one is the spawner's and no link. Raises OSError."""
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise NotADirectoryError(f"{folder} is not the spawner's own directory")
+        raise NotADirectoryError(f"{folder} is not a directory of the spawner's own user")
     os.chown(folder, -1, settings.nginx_gid, follow_symlinks=False)
     folder.chmod(0o750)
 
 
 class Preloader:
-    """The spawner's end of one preloader process; it ends with its PUNs when ``channel`` is closed, or let go."""
+    """The spawner's end of a preloader process, which ends when ``channel`` is closed or ``let_go`` is called."""
 
     def __init__(self, settings: Settings) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
         self._signals: deque[wire.Message] = deque()
-        module = "spawner.preloader"
+        arguments = [settings.start_method, settings.app, str(theirs.fileno())]
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-m", module, settings.spawn, settings.app, str(theirs.fileno())],
+                [sys.executable, "-I", "-m", "spawner.preloader", *arguments],
                 stdin=subprocess.DEVNULL,
                 env={"LANG": "C.UTF-8"},
                 cwd="/",
@@ -120,17 +122,17 @@ class Preloader:
             )
 
     def signal(self, pid: int, number: int) -> None:
-        """Have it send a signal to a child."""
+        """Ask the preloader to send a signal to one of its children."""
         self._signals.append({"signal": pid, "number": number})
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits; where the channel is full, the rest waits on."""
+        """Send pending signals. Those that do not fit into the channel stay pending."""
         with suppress(OSError):
             while self._signals:
                 wire.send(self.channel, self._signals[0])
                 self._signals.popleft()
 
     def let_go(self) -> None:
-        """Have it end when its PUNs have finished what is in flight, however long that takes (preloader.py, _end)."""
+        """Let the preloader end its PUNs and itself, once they have finished the requests in flight (preloader.py)."""
         self.channel.shutdown(socket.SHUT_WR)

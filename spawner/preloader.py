@@ -1,14 +1,14 @@
-"""The one process that forks PUNs: it receives one listener at a time, forks, nothing more.
+"""The only process that forks PUNs: it receives one listener at a time and forks a child for it. Runs as root.
 
-Runs as root with one thread, as ``python -I -m spawner.preloader WAY APP CHANNEL``. With the way
-``fork`` it imports APP (MODULE:FUNCTION) once, so that a PUN is a fork away; with ``exec`` it imports nothing,
-and each PUN is a fresh interpreter that imports it. CHANNEL, its socketpair to the spawner, is all that it holds,
-beside the PUNs' log (standard output) and the spawner's (standard error); it reads no configuration and asks no name
-service, so there is nothing for a PUN to inherit.
+It has one thread and runs as ``python -I -m spawner.preloader START_METHOD APP CHANNEL``. With the start method
+``fork`` it imports APP (MODULE:FUNCTION) once, so that starting a PUN takes no more than a fork. With ``exec`` it
+imports nothing, and each PUN is a fresh interpreter that imports the app. It holds CHANNEL, its socketpair to the
+spawner, and two logs: the PUNs' (standard output) and the spawner's (standard error). It reads no configuration and
+makes no name service look-ups, so a PUN inherits nothing else.
 
-It is told ``{"start": UID, "name": …, "birth": {…}}``, with the listener and a pipe for the child's report, and
-``{"signal": PID, "number": N}``; it tells ``{"started": UID, "pid": PID}`` and ``{"ended": PID, "status": S}``.
-What a child does is in child.py.
+It receives ``{"start": UID, "name": …, "spawn_settings": {…}}``, with the listener and a pipe for the child's report,
+and ``{"signal": PID, "number": N}``. It sends ``{"started": UID, "pid": PID}`` and ``{"ended": PID, "status": S}``.
+The child's code is in child.py.
 """
 
 import gc
@@ -18,33 +18,36 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from spawner import wire
-from spawner.child import Live, child_main, load
+from spawner.child import Serve, child_main, load
 
-STOP_TIME = 15.0  # Seconds that PUNs have for what is in flight when the spawner ends.
-LEAVE_TIME = 140.0  # The same after a reload: a little more than a PUN takes for itself (pun_app/server.py).
+STOP_TIMEOUT_S = 15.0  # For PUNs to finish the requests in flight when the spawner ends.
+RELOAD_TIMEOUT_S = 140.0  # The same after a reload: a little longer than a PUN takes to leave (pun_app/server.py).
+KILL_TIMEOUT_S = 1.0  # For the kernel to end a child after SIGKILL.
 
 
 def main() -> None:
-    way, app, descriptor = sys.argv[1:]
-    live = load(app) if way == "fork" else None
+    """Run the preloader until the spawner ends or lets it go."""
+    start_method, app, descriptor = sys.argv[1:]
+    serve = load(app) if start_method == "fork" else None
     channel = socket.socket(fileno=int(descriptor))
     children: set[int] = set()
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # Objects of the imports are never collected, so that forks share their pages.
+    # Exclude all objects of the imports from garbage collection, so that the children share their memory pages.
     gc.collect()
     gc.freeze()
-    with suppress(ConnectionError):  # The spawner may end while it is told something.
-        _serve(channel, woken, children, app, live)
-    _end(channel, children)
+    with suppress(ConnectionError):  # The spawner may end before it has read a message.
+        _run(channel, woken, children, app, serve)
+    end(channel, children)
 
 
-def _serve(channel: socket.socket, woken: int, children: set[int], app: str, live: Live | None) -> None:
-    """Do what the spawner says, until it has ended or lets go."""
+def _run(channel: socket.socket, woken: int, children: set[int], app: str, serve: Serve | None) -> None:
+    """Follow the spawner's messages until it closes the channel or shuts it down."""
     while True:
         ready, _, _ = select.select([channel.fileno(), woken], [], [])
         if woken in ready:
@@ -56,9 +59,9 @@ def _serve(channel: socket.socket, woken: int, children: set[int], app: str, liv
                 return
             message, descriptors = received
             if "start" in message:
-                _fork(channel, children, message, descriptors, app, live)
+                _fork(channel, children, message, descriptors, app, serve)
             elif message["signal"] in children:
-                # A child that has not been waited for: its pid cannot have become another process's.
+                # This child has not been reaped, so its pid cannot belong to another process.
                 os.kill(message["signal"], message["number"])
 
 
@@ -68,14 +71,16 @@ def _fork(
     message: wire.Message,
     descriptors: list[int],
     app: str,
-    live: Live | None,
+    serve: Serve | None,
 ) -> None:
+    """Fork a child for one start message, and report its pid."""
+    # After a fork only the thread that called it exists; locks of any other thread would stay locked for ever.
     if len(os.listdir("/proc/self/task")) != 1:
         raise SystemExit("the preloader has more than one thread; it must not fork")
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        child_main(message, parent, descriptors[0], descriptors[1], app, live)
+        child_main(message, parent, descriptors[0], descriptors[1], app, serve)
     for descriptor in descriptors:
         os.close(descriptor)
     children.add(pid)
@@ -83,6 +88,7 @@ def _fork(
 
 
 def _reap(channel: socket.socket, children: set[int]) -> None:
+    """Report every child that has ended."""
     while children:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
@@ -91,28 +97,31 @@ def _reap(channel: socket.socket, children: set[int]) -> None:
         wire.send(channel, {"ended": pid, "status": status})
 
 
-def _end(channel: socket.socket, children: set[int]) -> None:
-    """Let the children finish what is in flight; none is left behind.
+def end(channel: socket.socket, children: set[int], clock: Callable[[], float] = time.monotonic) -> None:
+    """Let the children finish the requests in flight, then kill those that are left.
 
-    After a reload the spawner has shut its half of the channel down alone, and they have LEAVE_TIME; from its end on,
-    which closes the other half too, they have STOP_TIME.
+    After a reload the spawner has shut down only its half of the channel, and the children have RELOAD_TIMEOUT_S. When
+    the spawner ends, the other half closes too, and they have STOP_TIMEOUT_S.
     """
     for pid in children:
         os.kill(pid, signal.SIGTERM)
     spawner = select.poll()
-    spawner.register(channel, 0)  # POLLHUP comes all the same.
-    start = time.monotonic()
-    while children and time.monotonic() < start + (STOP_TIME if spawner.poll(0) else LEAVE_TIME):
-        pid, _ = os.waitpid(-1, os.WNOHANG)
-        children.discard(pid)
-        time.sleep(0 if pid else 0.02)
+    spawner.register(channel, 0)  # POLLHUP is reported without being asked for.
+    start = clock()
+    while children and clock() < start + (STOP_TIMEOUT_S if spawner.poll(0) else RELOAD_TIMEOUT_S):
+        _wait(children)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 1.0
-    while children and time.monotonic() < deadline:
-        pid, _ = os.waitpid(-1, os.WNOHANG)
-        children.discard(pid)
-        time.sleep(0 if pid else 0.02)
+    deadline = clock() + KILL_TIMEOUT_S
+    while children and clock() < deadline:
+        _wait(children)
+
+
+def _wait(children: set[int]) -> None:
+    """Reap one child if one has ended; sleep for a moment otherwise."""
+    pid, _ = os.waitpid(-1, os.WNOHANG)
+    children.discard(pid)
+    time.sleep(0 if pid else 0.02)
 
 
 if __name__ == "__main__":

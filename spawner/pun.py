@@ -1,7 +1,6 @@
-"""What the spawner knows of one user's PUN. Runs as root."""
+"""The state of one user's PUN, as the spawner keeps it. Runs as root."""
 
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,46 +8,49 @@ from spawner import wire
 from spawner.launch import Preloader
 
 Reply = Callable[[wire.Message], None]
+"""A function that sends an answer to whoever made a request."""
 
 
 @dataclass(eq=False)
 class Pun:
-    """One user's PUN. Times are of the monotonic clock; ``report`` is -1 when it is closed.
-
-    ``since`` is when its state began, ``asked`` when the hook last asked for it, ``heard`` when its child reported.
-    ``stop_then`` has it told to leave once it serves.
-    """
+    """The PUN of one user. Times are in seconds of the spawner's clock (children.py)."""
 
     uid: int
     name: str
-    path: str
+    path: str  # Of its socket.
     listener: socket.socket | None = None
     state: str = "new"
+    state_since: float = 0.0
+    requested_at: float = 0.0  # The last time that the hook requested this PUN.
     pid: int = 0
     parent: Preloader | None = None
-    since: float = 0.0
-    asked: float = 0.0
-    heard: float = 0.0
-    failures: int = 0
+    report: int = -1  # The pipe with the child's report; -1 when it is closed.
+    reported: bytes = b""
+    reported_at: float = 0.0
+    stop_when_serving: bool = False  # Before it serves, SIGTERM would kill it.
+    failures: int = 0  # In a row.
     refusal: wire.Message = field(default_factory=dict)
     refused_until: float = 0.0
     waiting: list[Reply] = field(default_factory=list)
-    report: int = -1
-    news: bytes = b""
-    stop_then: bool = False
 
-    def answer(self) -> wire.Message:
-        """Where its socket is, or why there is none and when to come again."""
+    @property
+    def last_used(self) -> float:
+        """The time since when nobody has needed a resting PUN."""
+        return max(self.state_since, self.requested_at)
+
+    def answer(self, now: float) -> wire.Message:
+        """Return its socket's path, or the reason for the refusal and the seconds after which to try again."""
         if self.state != "refused":
             return {"socket": self.path}
-        return {**self.refusal, "retry_after": max(1, round(self.refused_until - time.monotonic()))}
+        return {**self.refusal, "retry_after": max(1, round(self.refused_until - now))}
 
-    def tell_waiting(self) -> None:
+    def answer_waiting(self, now: float) -> None:
+        """Answer everyone who waits for this PUN."""
         waiting, self.waiting = self.waiting, []
         for reply in waiting:
-            reply(self.answer())
+            reply(self.answer(now))
 
     def row(self, now: float) -> wire.Message:
-        """What ``ps`` shows of it."""
+        """Return its row in the answer to ``ps``."""
         keys = ("name", "uid", "pid", "state")
-        return {**{key: getattr(self, key) for key in keys}, "seconds": round(now - self.since)}
+        return {**{key: getattr(self, key) for key in keys}, "seconds": round(now - self.state_since)}

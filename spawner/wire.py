@@ -1,7 +1,7 @@
-"""How the spawner talks: one JSON object a datagram, on sockets that keep datagrams apart.
+"""The format of the spawner's messages: one JSON object per datagram. Runs as root.
 
-Runs as root. Both RUN/spawner.sock and the preloader's socketpair are SOCK_SEQPACKET (unix(7)): the kernel
-keeps the frames and tells when one was too long. A peer that breaks the form has ended the conversation.
+Both RUN/spawner.sock and the preloader's socketpair are SOCK_SEQPACKET sockets (unix(7)): the kernel keeps the
+boundaries of messages and reports one that was too long. A peer that sends a malformed message loses its connection.
 """
 
 import json
@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import Any
 
-MESSAGE_SIZE = 64 * 1024  # Greatest length of a message, in bytes.
+MAX_MESSAGE_BYTES = 64 * 1024
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -18,31 +18,31 @@ Message = dict[str, Any]
 
 
 class Malformed(Exception):
-    """The peer sent what is no message of ours."""
+    """A message that does not have the required format."""
 
 
 def peer_uid(connection: socket.socket) -> int:
-    """Who is at the other end of a unix socket, as the kernel noted at connect (SO_PEERCRED, unix(7))."""
+    """Return the uid of the peer, which the kernel recorded when it connected (SO_PEERCRED, unix(7))."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _pid, uid, _gid = _CREDENTIALS.unpack(raw)
     return int(uid)
 
 
 def send(channel: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-    """Send one message, with descriptors. Raises OSError; Malformed when it is too long."""
+    """Send one message with file descriptors. Raises OSError, and Malformed when the message is too long."""
     payload = json.dumps(message).encode()
-    if len(payload) > MESSAGE_SIZE:
-        raise Malformed(f"a message of {len(payload)} bytes")
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise Malformed(f"a message of {len(payload)} bytes is longer than {MAX_MESSAGE_BYTES}")
     socket.send_fds(channel, [payload], list(descriptors))
 
 
 def receive(channel: socket.socket, descriptors: int = 0) -> tuple[Message, list[int]] | None:
-    """One message and its descriptors, at most so many; None when the other end is gone. Raises OSError and Malformed.
+    """Return one message and its file descriptors; None when the peer has closed. Raises OSError and Malformed.
 
-    More descriptors than that are never installed here: the kernel closes them and sets MSG_CTRUNC. Of a malformed
-    message none stays open.
+    ``descriptors`` is the greatest number of them. The kernel closes further ones and sets MSG_CTRUNC. The descriptors
+    of a malformed message are closed.
     """
-    payload, received, flags, _ = socket.recv_fds(channel, MESSAGE_SIZE, descriptors)
+    payload, received, flags, _ = socket.recv_fds(channel, MAX_MESSAGE_BYTES, descriptors)
     message = None
     try:
         if payload:
@@ -55,10 +55,15 @@ def receive(channel: socket.socket, descriptors: int = 0) -> tuple[Message, list
 
 
 def _parse(payload: bytes, flags: int) -> Message:
+    """Return the JSON object of a datagram. Raises Malformed."""
+    if flags & socket.MSG_TRUNC:
+        raise Malformed(f"the message is longer than {MAX_MESSAGE_BYTES} bytes")
+    if flags & socket.MSG_CTRUNC:
+        raise Malformed("the message has too many file descriptors")
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise Malformed("a message that is no JSON") from error
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or not isinstance(message, dict):
-        raise Malformed("a message that is too long, has descriptors too many, or is no object")
+        raise Malformed("the message is not JSON") from error
+    if not isinstance(message, dict):
+        raise Malformed("the message is not a JSON object")
     return message

@@ -146,7 +146,7 @@ def test_a_thread_that_fails_ends_the_process(tmp_path: Path, thread: str) -> No
         "register": "Registration._register = lambda *_: 1 / 0",
         "long-poll": "Registration._register = lambda *_: threading.Thread(target=lambda: 1 / 0, name='long-poll').start()",
     }[thread]
-    program = f"import sys, threading; from pun_app import server; from pun_app.registration import Registration; {broken}; server.live(int(sys.argv[1]), sys.argv[2], lambda: None)"
+    program = f"import sys, threading; from pun_app import server; from pun_app.registration import Registration; {broken}; server.serve(int(sys.argv[1]), sys.argv[2], lambda: None)"
     given = msgspec.json.encode(settings(tmp_path)).decode()
     (tmp_path / "assertion.pub").touch()
     with socket.socket(socket.AF_UNIX) as listener:

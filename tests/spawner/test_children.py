@@ -1,4 +1,4 @@
-"""spawner/children.py: whose turn it is, with a preloader whose part the test plays over a real channel."""
+"""Tests of spawner/children.py, in which the test plays the preloader over a real channel. The clock is the test's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RULES = {
 
 
 class Process:
-    """The preloader's process, of which the spawner wants its end alone."""
+    """A substitute for the preloader's process, which the spawner only kills and waits for."""
 
     def __init__(self) -> None:
         self.killed = False
@@ -36,7 +36,7 @@ class Process:
 
 
 class HandPreloader(launch.Preloader):
-    """Stands where the preloader's process would: what it was handed is in ``starts``, with the child's report."""
+    """A preloader that forks nothing. ``starts`` holds the report pipe of each uid whose start it has received."""
 
     def __init__(self, _settings: Settings) -> None:
         self.channel, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -49,7 +49,7 @@ class HandPreloader(launch.Preloader):
         self.signals: list[tuple[int, int]] = []
 
     def take(self) -> bool:
-        """Take all messages that there are, unless it is paused; whether there were any."""
+        """Receive all pending messages, unless paused. Return whether there were any."""
         taken = False
         while not self.paused:
             try:
@@ -67,17 +67,19 @@ class HandPreloader(launch.Preloader):
                 self.signals.append((message["signal"], message["number"]))
         return taken
 
-    def fork(self, uid: int, *news: bytes) -> None:
+    def fork(self, uid: int, *reports: bytes) -> None:
+        """Report that the PUN of this uid was forked, with the uid as its pid, and then what its child reports."""
         wire.send(self.theirs, {"started": uid, "pid": uid})
-        for said in news:
-            os.write(self.starts[uid], said)
+        for report in reports:
+            os.write(self.starts[uid], report)
 
     def serve(self, uid: int) -> None:
-        """Have a PUN get as far as serving."""
+        """Let a PUN start and serve."""
         self.fork(uid, b"L", b"U", b"R")
         os.close(self.starts.pop(uid))
 
     def end(self, uid: int, status: int = 0) -> None:
+        """Let the process of a PUN end."""
         if uid in self.starts:
             os.close(self.starts.pop(uid))
         wire.send(self.theirs, {"ended": uid, "status": status})
@@ -90,18 +92,18 @@ class HandPreloader(launch.Preloader):
 
 
 class World:
-    """Children without a spawner around them. ``answers`` is what each uid was answered."""
+    """Children without a spawner around them. ``answers`` holds the answers to the requests for each uid."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.preloaders: list[HandPreloader] = []
-        monkeypatch.setattr(module, "Preloader", self._preload)
+        self.now = 0.0
         settings = Settings(str(folder), os.geteuid(), os.getegid(), "fork", "x:y", {"rules": RULES})
         launch.prepare_folder(settings)
         self.selector = selectors.DefaultSelector()
-        self.children = Children(settings, self.selector)
+        self.children = Children(settings, self.selector, lambda: self.now, self._start_preloader)
         self.answers: dict[int, list[dict[str, Any]]] = {}
 
-    def _preload(self, settings: Settings) -> HandPreloader:
+    def _start_preloader(self, settings: Settings) -> HandPreloader:
         self.preloaders.append(HandPreloader(settings))
         return self.preloaders[-1]
 
@@ -115,9 +117,8 @@ class World:
         self.turn()
 
     def turn(self) -> None:
-        """Let everything happen that can."""
+        """Handle events until there are none."""
         while True:
-            self.children._next_look = 0.0
             self.children.advance()
             taken = self.preloader.take()
             events = self.selector.select(0)
@@ -127,13 +128,16 @@ class World:
                 if self.selector.get_map().get(key.fd) is key:
                     key.data()
 
+    def wait(self, seconds: float) -> None:
+        """Let some time pass, and handle events."""
+        self.now += seconds
+        self.turn()
+
     def state(self, uid: int) -> str:
         return self.children.puns[uid].state
 
     def close(self) -> None:
         self.children.end()
-        for pun in self.children.puns.values():
-            self.children._close_report(pun)
         for preloader in self.preloaders:
             preloader.channel.close()
             preloader.close()
@@ -141,15 +145,15 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    world = World(tmp_path, monkeypatch)
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
     yield world
     world.close()
 
 
 def test_starts_are_paced(world: World) -> None:
-    """No more are in progress than the machine can do at once; the others follow in the order in which they came."""
-    world.children._at_once = 3
+    """Only ``max_starts`` are in progress at once. The others follow in the order of their requests."""
+    world.children.max_starts = 3
     world.ensure(*range(1, 11))
     assert list(world.preloader.starts) == [1, 2, 3]
     world.preloader.serve(2)
@@ -166,8 +170,8 @@ def test_starts_are_paced(world: World) -> None:
 
 
 def test_a_start_counts_until_it_serves(world: World) -> None:
-    """What a PUN does between becoming its user and serving is work, too; its user is answered before."""
-    world.children._at_once = 1
+    """A start ends when the PUN serves, although its user is answered as soon as it has become the user."""
+    world.children.max_starts = 1
     world.ensure(1, 2)
     world.preloader.fork(1, b"LU", b"R")
     world.turn()
@@ -178,20 +182,17 @@ def test_a_start_counts_until_it_serves(world: World) -> None:
     assert 2 in world.preloader.starts
 
 
-@pytest.mark.parametrize("stage", [b"L", b"U"])
-def test_starts_that_wait_for_somebody_hold_nobody_up(
-    world: World, monkeypatch: pytest.MonkeyPatch, stage: bytes
-) -> None:
-    """Any number that hangs in the name service or in a home leaves its place to others; one that goes on counts."""
-    world.children._at_once = 2
+@pytest.mark.parametrize("stage", [b"L", b"U"], ids=["name service", "home"])
+def test_starts_that_wait_for_somebody_hold_nobody_up(world: World, stage: bytes) -> None:
+    """Starts that hang in the name service or in a home leave their places to others, until they make progress."""
+    world.children.max_starts = 2
     world.ensure(*range(1, 11))
-    monkeypatch.setattr(module, "WAITING_TIME", -1.0)
     for uid in range(1, 8):
         world.preloader.fork(uid, stage)
         world.turn()
+        world.wait(module.STALLED_AFTER_S + 0.1)
     assert list(world.preloader.starts) == list(range(1, 10))  # 8 and 9 have not been forked: they count.
-    monkeypatch.setattr(module, "WAITING_TIME", 60.0)
-    os.write(world.preloader.starts[1], b"U")
+    os.write(world.preloader.starts[7], b"U")
     world.turn()
     world.preloader.serve(8)
     world.turn()
@@ -199,12 +200,12 @@ def test_starts_that_wait_for_somebody_hold_nobody_up(
 
 
 def test_a_preloader_that_takes_nothing_just_now_loses_no_start(world: World) -> None:
-    """A full channel is no failure: what does not fit waits, signals too, and goes when it fits."""
-    world.children._at_once = 2000
+    """Starts and signals that do not fit into a full channel are sent later, and none fails."""
+    world.children.max_starts = 2000
     preloader = world.preloader
     preloader.paused = True
     world.ensure(*range(1, 1001))
-    assert 0 < len(world.children._queue) < 1000
+    assert 0 < len(queued(world)) < 1000
     assert not any(world.answers.values())
     preloader.paused = False
     world.turn()
@@ -223,8 +224,8 @@ def test_a_preloader_that_takes_nothing_just_now_loses_no_start(world: World) ->
 
 
 def test_a_preloaders_end_loses_no_start(world: World) -> None:
-    """Neither those that were handed to it nor those that are queued."""
-    world.children._at_once = 2
+    """The next preloader gets both the starts that the old one had received and the queued ones."""
+    world.children.max_starts = 2
     world.ensure(*range(1, 6))
     world.preloader.fork(1, b"L")
     first = world.preloader
@@ -240,15 +241,15 @@ def test_a_preloaders_end_loses_no_start(world: World) -> None:
 
 
 def test_a_reload_has_everybody_start_again(world: World) -> None:
-    """PUNs that run rest, those that start are started by the next preloader, the queue stays."""
-    world.children._at_once = 2
+    """After a reload running PUNs are resting, starting ones start with the next preloader, and the queue is kept."""
+    world.children.max_starts = 2
     world.ensure(*range(1, 6))
     world.preloader.serve(1)
     world.turn()
     world.children.reload(lambda _: None)
     world.turn()
     assert world.state(1) == "resting"
-    world.preloaders[0].end(1)  # Of an earlier preloader's PUN, whoever has its uid or pid by now.
+    world.preloaders[0].end(1)  # From the old preloader: ignored, whatever PUN now has this uid or pid.
     while world.preloader.starts:
         world.preloader.serve(next(iter(world.preloader.starts)))
         world.turn()
@@ -260,14 +261,14 @@ def test_a_reload_has_everybody_start_again(world: World) -> None:
 
 
 def test_a_stop_does_not_kill_what_starts(world: World) -> None:
-    """A PUN that is told to leave before it can hear that hears it when it serves; its user is answered."""
+    """A starting PUN is sent SIGTERM only once it serves, and its user is answered."""
     world.ensure(1)
     world.preloader.fork(1, b"L")
     world.turn()
-    told: list[dict[str, Any]] = []
-    world.children.stop(told.append, "u1")
+    replies: list[dict[str, Any]] = []
+    world.children.stop(replies.append, "u1")
     world.turn()
-    assert (told, world.preloader.signals) == ([{"stopped": True}], [])
+    assert (replies, world.preloader.signals) == ([{"stopped": True}], [])
     os.write(world.preloader.starts[1], b"UR")
     world.turn()
     assert "socket" in world.answers[1][0]
@@ -280,70 +281,76 @@ def test_a_stop_does_not_kill_what_starts(world: World) -> None:
 
 
 def test_who_asks_for_a_pun_that_left_is_answered_when_there_is_another(world: World) -> None:
-    """Not before its turn has come: what the hook then gives nginx for it would be too old."""
+    """The answer waits for the turn of the new PUN; otherwise the assertion could expire in the queue."""
     rest(world, 1)
-    world.children._at_once = 0
+    world.children.max_starts = 0
     world.ensure(1)
     assert (world.state(1), len(world.answers[1])) == ("queued", 1)
-    world.children._at_once = 1
+    world.children.max_starts = 1
     world.turn()
     world.preloader.serve(1)
     world.turn()
     assert (world.state(1), len(world.answers[1])) == ("running", 2)
 
 
-def test_the_clock_of_a_start_runs_from_its_fork_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start that is queued, in the spawner or in the preloader, is not late; one that was forked and hangs is."""
-    world.children._at_once = 2
-    monkeypatch.setattr(module, "START_TIME", -1.0)
+def test_the_clock_of_a_start_runs_from_its_fork_on(world: World) -> None:
+    """A start times out after its fork, not while it is queued in the spawner or in the preloader."""
+    world.children.max_starts = 2
     world.ensure(1, 2, 3)
+    world.wait(module.START_TIMEOUT_S + 1)
     assert not any(world.answers.values())
     world.preloader.fork(1, b"LU")
     world.turn()
+    world.wait(module.START_TIMEOUT_S + 1)
     assert world.answers[1] == [{"unavailable": "the home directory does not answer", "retry_after": 2}]
     assert world.preloader.signals == [(1, 9)]
     assert not world.answers[2]
 
 
-def test_a_preloader_that_does_not_fork_is_killed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its end then has the next preloader start what it was handed."""
+def test_a_preloader_that_does_not_fork_is_killed(world: World) -> None:
+    """A preloader that hangs is killed after FORK_TIMEOUT_S, so that the next one takes over its starts."""
     world.ensure(1)
     assert not world.preloader.process.killed
-    monkeypatch.setattr(module, "FORK_TIME", -1.0)
-    world.turn()
+    world.wait(module.FORK_TIMEOUT_S + 1)
     assert world.preloader.process.killed
 
 
 def test_an_end_that_is_heard_before_the_report(world: World) -> None:
-    """A PUN that served and ended while the spawner did something else is not taken for one that still runs."""
+    """A PUN that served and ended before the spawner read its report counts as ended, and its user is answered."""
     world.ensure(1)
     preloader = world.preloader
     preloader.fork(1, b"LUR")
     preloader.end(1)
     received: list[str] = []
     while len(received) < 2:
-        world.children._hear(preloader)
+        world.selector.get_key(preloader.channel).data()
         received.append(world.state(1))
     assert received == ["starting", "resting"]
     assert "socket" in world.answers[1][0]
 
 
 def test_a_report_that_goes_on_is_not_listened_to(world: World) -> None:
-    """From the moment that a PUN is its user's, what it writes has a bound, and costs one look once it has said all."""
+    """A user's process that keeps writing reports is read up to MAX_REPORT_BYTES, and then no more."""
     world.ensure(1, 2)
     world.preloader.fork(1, b"LUR")
     world.preloader.fork(2, b"LU")
     world.turn()
     for uid in (1, 2):
-        os.write(world.preloader.starts[uid], b"x" * 3 * module.REPORT_SIZE)
+        os.write(world.preloader.starts[uid], b"x" * 3 * module.MAX_REPORT_BYTES)
     world.turn()
     assert [world.children.puns[uid].report for uid in (1, 2)] == [-1, -1]
-    assert len(world.children.puns[1].news) == 3
-    assert len(world.children.puns[2].news) < 2 * module.REPORT_SIZE
+    assert len(world.children.puns[1].reported) == 3
+    assert len(world.children.puns[2].reported) < 2 * module.MAX_REPORT_BYTES
     assert "unavailable" in world.answers[2][0]
 
 
+def queued(world: World) -> list[int]:
+    """Return the uids of the queued starts."""
+    return [pun.uid for pun in world.children.puns.values() if pun.state == "queued"]
+
+
 def rest(world: World, *uids: int) -> None:
+    """Let PUNs start, serve and end."""
     world.ensure(*uids)
     for uid in uids:
         world.preloader.serve(uid)
@@ -354,7 +361,7 @@ def rest(world: World, *uids: int) -> None:
 
 
 def test_a_rule_that_is_no_text_ends_nothing(world: World) -> None:
-    """Bytes that are not UTF-8 in a child's report refuse that user; the spawner and the others go on."""
+    """Bytes that are not UTF-8 in a child's report refuse that user, and affect neither the spawner nor other users."""
     world.ensure(1, 2)
     world.preloader.fork(1, b"L", b"!\xff\xfe")
     world.preloader.end(1)
@@ -364,14 +371,11 @@ def test_a_rule_that_is_no_text_ends_nothing(world: World) -> None:
     assert "socket" in world.answers[2][0]
 
 
-def test_the_listener_of_a_user_who_left_is_freed(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With its folder, its descriptor and its row; and the user's next request has another."""
+def test_the_listener_of_a_user_who_left_is_freed(world: World, tmp_path: Path) -> None:
+    """The listener goes with its folder, descriptor and row. The user's next request makes another one."""
     rest(world, 1)
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(module, "RESTING_TIME", 0.0)
-    world.turn()
+    world.wait(module.RESTING_TTL_S + 1)
     assert not world.children.puns
     assert list((tmp_path / "puns").iterdir()) == []
     assert len(os.listdir("/proc/self/fd")) == before - 1
@@ -381,27 +385,25 @@ def test_the_listener_of_a_user_who_left_is_freed(
     assert "socket" in world.answers[1][-1]
 
 
-def test_a_listener_that_is_asked_for_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the hook asks for it, and at least for as long as an answer of the hook is used."""
+def test_a_listener_that_is_asked_for_stays(world: World) -> None:
+    """A listener stays while the hook requests it, and at least as long as an answer to the hook is used."""
     rest(world, 1, 2)
-    monkeypatch.setattr(module, "RESTING_TIME", 1000.0)
-    for uid, asked in ((1, 2000), (2, 500)):
-        world.children.puns[uid].since -= 2000
-        world.children.puns[uid].asked -= asked
-    world.turn()
+    world.wait(module.RESTING_TTL_S / 2)
+    rest(world, 2)
+    world.wait(module.RESTING_TTL_S / 2 + 1)
     assert list(world.children.puns) == [2]
-    world.children._most_resting = 0
-    world.children.puns[2].asked += 500
-    world.turn()
+    world.children.max_resting = 0
+    rest(world, 2)
+    world.wait(module.MIN_RESTING_S - 1)
     assert list(world.children.puns) == [2]
 
 
-def test_of_too_many_listeners_the_oldest_go_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What rests has a bound below the number of descriptors; those that were asked for lately stay."""
+def test_of_too_many_listeners_the_oldest_go_first(world: World) -> None:
+    """Of too many resting listeners, those that were requested most recently stay."""
     rest(world, *range(1, 9))
-    world.children._most_resting = 3
-    monkeypatch.setattr(module, "SHORTEST_REST", -100.0)
-    world.children.puns[2].asked += 10
-    world.children.puns[1].asked += 11
-    world.turn()
+    for uid in (2, 1):
+        world.wait(1)
+        rest(world, uid)
+    world.children.max_resting = 3
+    world.wait(module.MIN_RESTING_S + 1)
     assert sorted(world.children.puns) == [1, 2, 8]

@@ -1,4 +1,4 @@
-"""spawner/eligible.py: who may have a PUN."""
+"""Tests of spawner/eligible.py: the rules for who may have a PUN."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ NOBODY = pwd.getpwnam("nobody")
 
 
 def test_an_ordinary_account_is_found_whole() -> None:
+    """find_account returns every field of the account."""
     account = find_account("nobody", NOBODY.pw_uid, RULES)
     assert (account.name, account.uid, account.gid) == ("nobody", NOBODY.pw_uid, NOBODY.pw_gid)
     assert (account.home, account.shell) == (NOBODY.pw_dir, NOBODY.pw_shell)
 
 
 @pytest.mark.parametrize(
-    ("name", "uid", "rules", "said"),
+    ("name", "uid", "rules", "message"),
     [
         ("root", 0, replace(RULES, min_uid=0), "root"),
         ("nobody", 0, RULES, "root"),
         ("root", NOBODY.pw_uid, RULES, "is called nobody"),
         ("NOBODY", NOBODY.pw_uid, RULES, "is called nobody"),
         ("nobody", 1, RULES, "is called"),
-        ("nobody", 4_000_000, RULES, "no account"),
+        ("nobody", 4_000_000, RULES, "no longer has an account"),
         ("nobody", NOBODY.pw_uid, replace(RULES, min_uid=100_000), "min_uid"),
         ("nobody", NOBODY.pw_uid, replace(RULES, disabled_shells=[NOBODY.pw_shell]), "disabled_shells"),
         ("nobody", NOBODY.pw_uid, replace(RULES, deny_users=["nobody"]), "deny_users"),
@@ -36,20 +37,35 @@ def test_an_ordinary_account_is_found_whole() -> None:
         ("nobody", NOBODY.pw_uid, replace(RULES, user_regex="[a-m]+"), "user_regex"),
         ("nobody", NOBODY.pw_uid, replace(RULES, only_uid=1234), "single-user"),
     ],
-    ids=range(12),
+    ids=[
+        "root",
+        "root's uid with another name",
+        "root's name with another uid",
+        "name in capitals",
+        "another user's uid",
+        "unknown uid",
+        "min_uid",
+        "disabled_shells",
+        "deny_users",
+        "allow_groups",
+        "user_regex",
+        "single-user mode",
+    ],
 )
-def test_each_rule_refuses_by_its_name(name: str, uid: int, rules: Rules, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+def test_each_rule_refuses_by_its_name(name: str, uid: int, rules: Rules, message: str) -> None:
+    """Each rule refuses an account, and its message names the rule."""
+    with pytest.raises(Refused, match=message):
         find_account(name, uid, rules)
 
 
 def test_a_member_of_an_allowed_group_passes() -> None:
+    """Membership in one of several allowed groups is enough."""
     group = grp.getgrgid(NOBODY.pw_gid).gr_name
     assert find_account("nobody", NOBODY.pw_uid, replace(RULES, allow_groups=["x", group]))
 
 
 def test_single_user_mode_serves_the_one_who_started_it() -> None:
-    """Whatever their uid, but never root's."""
+    """The user who started it is served whatever their uid is, except root."""
     rules = replace(RULES, min_uid=10**6, only_uid=NOBODY.pw_uid)
     assert find_account("nobody", NOBODY.pw_uid, rules).uid == NOBODY.pw_uid
     with pytest.raises(Refused, match="root"):
@@ -58,11 +74,12 @@ def test_single_user_mode_serves_the_one_who_started_it() -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", "a b", "a\n", "é", "a\0b", "x" * 65, "a%2e"])
 def test_a_name_that_would_be_a_path_or_an_option(name: str) -> None:
-    """Whatever the site's own expression admits."""
+    """A name that is unsafe as a folder's name is refused even if the site's user_regex matches it."""
     with pytest.raises(Refused, match="user_regex"):
         check_name(name, replace(RULES, user_regex="(?s).*"))
 
 
 @pytest.mark.parametrize("name", ["alice", "a.b", "user@example.org", "HOST$", "_x", "007"])
 def test_names_that_sites_have(name: str) -> None:
+    """Names with dots, at signs, digits and a final dollar sign are allowed."""
     check_name(name, replace(RULES, user_regex=".*"))

@@ -1,4 +1,7 @@
-"""The spawner as a process of its own, in single-user mode: how it takes PUNs that end, and peers that misbehave."""
+"""Tests of spawner/main.py as a process, in single-user mode: PUNs that end, and peers that misbehave.
+
+They run all of the spawner: launch.py, pun.py, wire.py and child.py have no test module of their own.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ import pytest
 
 from spawner import wire
 
-WELL = json.dumps(
+APP_SETTINGS = json.dumps(
     {
         "run_dir": "/nonexistent",
         "notes": "/nonexistent",
@@ -37,19 +40,21 @@ WELL = json.dumps(
         "token_scopes": [],
     }
 )
-# root is nobody's PUN, so root's tests run the spawner as nobody; who runs as whom for real, tests/system/ sees.
+# Root can have no PUN, so root's test run starts the spawner as nobody. tests/system/ tests it as root.
 USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
 
 
 def wait(until: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
 class Spawner:
-    def __init__(self, folder: Path, way: str, app_settings: str) -> None:
+    """A spawner process, and a client of it."""
+
+    def __init__(self, folder: Path, start_method: str, app_settings: str) -> None:
         self.folder = folder
         rules = {
             "min_uid": 1,
@@ -60,9 +65,9 @@ class Spawner:
             "only_uid": USER.pw_uid,
         }
         settings = {
-            "run_dir": str(folder), "hook_uid": USER.pw_uid, "nginx_gid": USER.pw_gid, "spawn": way,
-            "app": "pun_app.server:live",
-            "birth": {"rules": rules, "change_ids": False, "no_new_privs": False, "environment": {"HOME": "/"}, "app_settings": app_settings},
+            "run_dir": str(folder), "hook_uid": USER.pw_uid, "nginx_gid": USER.pw_gid, "start_method": start_method,
+            "app": "pun_app.server:serve",
+            "spawn_settings": {"rules": rules, "change_ids": False, "no_new_privs": False, "environment": {"HOME": "/"}, "app_settings": app_settings},
         }  # fmt: skip
         self.log = folder / "log"
         as_user: dict[str, Any] = (
@@ -81,19 +86,20 @@ class Spawner:
         self.process.stdin.close()
         wait(lambda: b"ready" in self.log.read_bytes())
 
-    def ask(self, asked: str, **fields: object) -> dict[str, Any]:
+    def ask(self, request: str, **fields: object) -> dict[str, Any]:
+        """Send one request. Return the answer."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.settimeout(20)
             connection.connect(str(self.folder / "spawner.sock"))
-            connection.sendall(json.dumps({"id": 1, "ask": asked, **fields}).encode())
+            connection.sendall(json.dumps({"id": 1, "ask": request, **fields}).encode())
             answer: dict[str, Any] = json.loads(connection.recv(65_536))
             return answer
 
     def ensure(self) -> dict[str, Any]:
         return self.ask("ensure", uid=USER.pw_uid, name=USER.pw_name)
 
-    def say(self) -> bytes:
-        """What the PUN behind the user's socket answers to a request without a note: 401, or nothing at all."""
+    def get(self) -> bytes:
+        """Send the user's PUN a request without an assertion. Return the start of its answer, which is a 401."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(20)
             connection.connect(str(self.folder / "puns" / USER.pw_name / "pun.sock"))
@@ -103,15 +109,15 @@ class Spawner:
 
 @pytest.fixture
 def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Spawner]]:
-    """Starts spawners, and ends them; each leaves nothing behind."""
+    """Return a function that starts spawners. Check at the end that each of them leaves nothing behind."""
     top = Path(tempfile.mkdtemp(prefix="pws-", dir="/tmp"))
     started: list[Spawner] = []
 
-    def start(way: str = "fork", app_settings: str = WELL) -> Spawner:
+    def start(start_method: str = "fork", app_settings: str = APP_SETTINGS) -> Spawner:
         folder = top / str(len(started))
         folder.mkdir()
         os.chown(folder, USER.pw_uid, USER.pw_gid)
-        started.append(Spawner(folder, way, app_settings))
+        started.append(Spawner(folder, start_method, app_settings))
         return started[-1]
 
     top.chmod(0o755)
@@ -123,35 +129,35 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Spawner]]:
     shutil.rmtree(top)
 
 
-WAYS = pytest.mark.parametrize("way", ["fork", "exec"])
+START_METHODS = pytest.mark.parametrize("start_method", ["fork", "exec"])
 
 
-@WAYS
-def test_a_pun_comes_goes_and_comes_again(start: Callable[..., Spawner], way: str) -> None:
-    """After idle_timeout it leaves; the next connection, on the same socket, has another one."""
-    spawner = start(way)
+@START_METHODS
+def test_a_pun_comes_goes_and_comes_again(start: Callable[..., Spawner], start_method: str) -> None:
+    """After idle_timeout a PUN ends. The next connection to the same socket starts another one."""
+    spawner = start(start_method)
     answer = spawner.ensure()
     assert answer["socket"] == str(spawner.folder / "puns" / USER.pw_name / "pun.sock")
-    assert spawner.say() == b"HTTP/1.1 401"
+    assert spawner.get() == b"HTTP/1.1 401"
     (first,) = spawner.ask("ps")["puns"]
     wait(lambda: spawner.ask("ps")["count"] == 0)
-    assert spawner.say() == b"HTTP/1.1 401"
+    assert spawner.get() == b"HTTP/1.1 401"
     (second,) = spawner.ask("ps")["puns"]
     assert (first["state"], second["state"]) == ("running", "running")
     assert first["pid"] != second["pid"]
 
 
-@WAYS
-def test_a_crash_loop_ends_in_a_wait(start: Callable[..., Spawner], way: str) -> None:
-    """Five failures in a row: the socket goes, who asks is told when to come again, and the log says why."""
-    spawner = start(way, "no settings")
+@START_METHODS
+def test_a_crash_loop_ends_in_a_wait(start: Callable[..., Spawner], start_method: str) -> None:
+    """After MAX_CRASHES the socket is removed, the answer says when to retry, and the log has each failure."""
+    spawner = start(start_method, "no settings")
     assert "socket" in spawner.ensure()
 
     def refused() -> bool:
         try:
-            spawner.say()
+            spawner.get()
         except OSError:
-            pass  # The socket went, with this connection in its queue or before.
+            pass  # The socket was removed, before this connection or while it was queued.
         return "unavailable" in spawner.ensure()
 
     wait(refused)
@@ -163,17 +169,18 @@ def test_a_crash_loop_ends_in_a_wait(start: Callable[..., Spawner], way: str) ->
 
 
 def test_a_reload_loses_no_request(start: Callable[..., Spawner]) -> None:
-    """Nor one that waits for its PUN to start just then."""
+    """A reload loses neither requests for a running PUN nor those for a starting one."""
     spawner = start()
     for _ in range(3):
         with ThreadPoolExecutor(8) as pool:
             asked = [pool.submit(spawner.ensure) for _ in range(8)]
             assert pool.submit(spawner.ask, "reload").result()["reloaded"]
             assert all("socket" in answer.result() for answer in asked)
-        assert spawner.say() == b"HTTP/1.1 401"
+        assert spawner.get() == b"HTTP/1.1 401"
 
 
 def test_stop(start: Callable[..., Spawner]) -> None:
+    """stop ends the PUN of a user, and reports whether there was one."""
     spawner = start()
     assert spawner.ask("stop", name=USER.pw_name)["stopped"] is False
     spawner.ensure()
@@ -182,14 +189,14 @@ def test_stop(start: Callable[..., Spawner]) -> None:
 
 
 def test_peers_that_do_not_read_or_are_too_many(start: Callable[..., Spawner]) -> None:
-    """They lose their own conversation, and nobody waits for them."""
+    """They lose their own connections, and no other client waits for them."""
     spawner = start()
     peers = []
     for _ in range(70):
         peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         peer.connect(str(spawner.folder / "spawner.sock"))
         peers.append(peer)
-    wait(lambda: b"was not heard" in spawner.log.read_bytes())
+    wait(lambda: b"rejected a connection" in spawner.log.read_bytes())
     for peer in peers:
         peer.close()
     wait(lambda: spawner.ask("ping")["pong"])
@@ -200,16 +207,16 @@ def test_peers_that_do_not_read_or_are_too_many(start: Callable[..., Spawner]) -
             for number in range(100_000):
                 deaf.send(json.dumps({"id": number, "ask": "ping"}).encode())
         except OSError:
-            pass  # It was shut, or its own queue is full.
+            pass  # The spawner has closed it, or its queue is full.
         assert spawner.ask("ping")["pong"]
 
 
 @pytest.mark.parametrize(
     "message", [b"{", b"", b"[]", b'{"id": 1, "ask": "ping"}', b'{"id": 1, "ask": "open"}', b"x" * 70_000],
-    ids=["no JSON", "empty", "no object", "well-formed", "unknown", "too long"],
+    ids=["not JSON", "empty", "not an object", "well-formed", "unknown", "too long"],
 )  # fmt: skip
 def test_descriptors_that_come_with_a_message_do_not_stay(start: Callable[..., Spawner], message: bytes) -> None:
-    """Whatever is wrong with the message, and where nothing is: the spawner holds as many as before."""
+    """The spawner closes the descriptors that come with any message, good or bad."""
     spawner = start()
     spawner.ask("ping")
     folder = Path(f"/proc/{spawner.process.pid}/fd")
@@ -226,9 +233,9 @@ def test_descriptors_that_come_with_a_message_do_not_stay(start: Callable[..., S
 
 
 @pytest.mark.parametrize("descriptors", [0, 1, 2, 3, 8])
-@pytest.mark.parametrize("message", [b"{", b"", b"[]", b"{}"], ids=["no JSON", "empty", "no object", "good"])
+@pytest.mark.parametrize("message", [b"{", b"", b"[]", b"{}"], ids=["not JSON", "empty", "not an object", "good"])
 def test_a_malformed_message_leaves_no_descriptor(message: bytes, descriptors: int) -> None:
-    """On the preloader's side, too, which takes two with a message."""
+    """The preloader, which accepts two descriptors with a message, closes those of a malformed one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         before = len(os.listdir("/proc/self/fd"))
@@ -244,7 +251,7 @@ def test_a_malformed_message_leaves_no_descriptor(message: bytes, descriptors: i
 
 
 def test_a_folder_of_someone_elses_is_not_used(start: Callable[..., Spawner], tmp_path: Path) -> None:
-    """A user's folder that is a link leads nowhere: no socket is made there."""
+    """If a user's folder is a symbolic link, no socket is made at its target."""
     spawner = start()
     (spawner.folder / "puns" / USER.pw_name).symlink_to(tmp_path)
     assert "cannot make" in spawner.ensure()["unavailable"]

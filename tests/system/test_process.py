@@ -422,7 +422,7 @@ def test_a_user_who_is_gone_from_the_system(short: Portal, new_user: NewUser) ->
     user.remove()
     status, error, message = client.error("GET", "/api/v1/clusters")
     assert (status, error) == (403, "forbidden")
-    assert "no account on this host" in message
+    assert "no longer has an account on this host" in message
     assert processes_of(user.uid) == []
 
 
