@@ -20,7 +20,7 @@ from proxy_hook.accounts import rules_of
 from proxy_hook.config import Config
 from punway.errors import FolderError
 from punway.folders import nginx_group
-from punway.unprivileged import BACKLOG, become, bind
+from punway.privileges import BACKLOG, bind, drop_privileges
 from spawner.eligible import Rules
 
 
@@ -39,7 +39,7 @@ def main(config: Config) -> None:
     if not config.single_user:
         hook_user = pwd.getpwnam(config.portal.hook_user)
         os.chown(run / "hook.sock", hook_user.pw_uid, nginx_group(config))
-        become(hook_user)
+        drop_privileges(hook_user)
     _serve(config, secrets, rules, hook_socket, register_socket, public_key)
 
 

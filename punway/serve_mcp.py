@@ -12,7 +12,7 @@ import os
 from proxy_hook.config import Config, interpreter
 from punway.errors import CannotServe
 from punway.folders import nginx_group, prepare, user_of
-from punway.unprivileged import become, bind
+from punway.privileges import bind, drop_privileges
 
 
 def main(config: Config) -> None:
@@ -25,7 +25,7 @@ def main(config: Config) -> None:
     listener = bind(path, 0o660)
     if user:
         os.chown(path, user.pw_uid, nginx_group(config))
-        become(user)
+        drop_privileges(user)
     os.set_inheritable(listener.fileno(), True)
     settings = {
         "listener": listener.fileno(),

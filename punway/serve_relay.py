@@ -17,7 +17,7 @@ from proxy_hook.config import Config
 from proxy_hook.relay.relay import Relay
 from punway.errors import CannotServe
 from punway.folders import nginx_group, prepare
-from punway.unprivileged import become, bind
+from punway.privileges import bind, drop_privileges
 
 MAX_REQUESTS = 16_384
 SPARE_DESCRIPTORS = 64
@@ -34,7 +34,7 @@ def main(config: Config) -> None:
         group = nginx_group(config)
         user = pwd.getpwnam(config.portal.nginx_user)
         os.chown(path, user.pw_uid, group)
-        become(user)
+        drop_privileges(user)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway relay: %(message)s")
     relay = Relay(listener, str(config.run_dir), _max_requests())
     for number in (signal.SIGTERM, signal.SIGINT):
