@@ -1,14 +1,13 @@
-"""The API's OpenAPI 3.1 document, from what serves the requests: ROUTES, their Structs and parameters, their words.
+"""The generator of the API's OpenAPI 3.1 document, from the tables and types that serve the requests.
 
-``python -m pun_app.openapi`` prints it; nginx/static/openapi.json is what it printed, which a test sees to. No PUN
-imports it.
+``python -m pun_app.openapi`` prints the document. The file nginx/static/openapi.json is that output; a test compares
+them. Every text comes from ROUTES, from the Meta of a field or from this module, and none from a docstring. No PUN
+imports this module.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from typing import Any
 
 import msgspec
@@ -33,7 +32,7 @@ from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from tokens.scopes import OFFERED
 
 VERSION = "1.0.0"
-"""Of the API, not of Punway."""
+"""The version of the API, which is not Punway's."""
 
 _JOB = {
     "job_id": "12345",
@@ -77,31 +76,33 @@ EXAMPLES: dict[str, Any] = {
                    "started_at": None, "wallclock_time": 0, "dependencies_met": {}},
     "cancel_job": {"job_id": "12345", "status": "cancelled"},
 }  # fmt: skip
-"""Answers of the contract, by the handlers that give them."""
+"""An example of ``data`` by operation, from the original ood-api's documentation."""
 BODIES: dict[str, Any] = {
     "submit_job": _SUBMIT,
     "job_statuses": {"jobs": [{"cluster": "owens", "job_id": "12345"}, {"cluster": "pitzer", "job_id": "77"}]},
 }
+"""An example of a request body by operation."""
 _ALWAYS: tuple[type[ApiError], ...] = (BadRequest, Unauthorized, Forbidden, Internal, Unavailable)
 _PAGED = ("list_jobs", "list_historic")
-_WORDS = {
-    400: "The request is not of the form; the message names what is wrong.",
-    401: "No credential, or one that is not good.",
-    403: "The token lacks a scope, or the site's rules give this user no process.",
-    404: "There is no such cluster or job, or it is not yours.",
-    409: "Two things that were asked do not go together; or what became of an earlier request is not known.",
+_STATUS_DESCRIPTIONS = {
+    400: "The request is malformed; the message names the field or parameter.",
+    401: "The credential is missing, invalid or expired.",
+    403: "The token lacks a scope, or the site's rules do not let this user use the API.",
+    404: "The cluster or job does not exist, or it is not yours.",
+    409: "Two values contradict each other, or the result of an earlier request with this key is unknown.",
     413: "The body is too large.",
-    415: "The body is not application/json.",
-    422: "The scheduler refuses; the message is its own sentence.",
-    429: "Too many requests; Retry-After says when to come again.",
-    500: "A fault of the portal's.",
-    501: "The cluster's scheduler cannot do this.",
-    503: "The scheduler, the home or a part of the portal does not answer; Retry-After says when to come again.",
+    415: "The Content-Type is not application/json.",
+    422: "The scheduler refused the request; the message is its own.",
+    429: "Too many requests; try again after the time in Retry-After.",
+    500: "An unexpected error in the portal.",
+    501: "The cluster's scheduler does not support this.",
+    503: "The scheduler, your home directory or a part of the portal does not respond; try again after the time in "
+    "Retry-After.",
 }
 
 
 def document() -> dict[str, Any]:
-    """The document, as JSON has it."""
+    """Return the document as it is written to JSON."""
     kinds = [kind for route in ROUTES for kind in (route.body, route.answer, route.other) if kind is not None]
     _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
@@ -112,8 +113,9 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "HPC portal: Open OnDemand REST API",
             "version": VERSION,
-            "description": "Clusters and batch jobs of an HPC site, as the user whose token it is. Success is "
-            '`{"data": …}`, a refusal `{"error": CODE, "message": TEXT}`, whose message says what to do.',
+            "description": "Clusters and batch jobs of an HPC site. Every request acts as the user whose token it "
+            'carries. A successful response is `{"data": …}`; an error is `{"error": CODE, "message": TEXT}`, and the '
+            "message says what to do.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/", "description": "this portal"}],
@@ -121,13 +123,13 @@ def document() -> dict[str, Any]:
         "tags": [{"name": name} for name in dict.fromkeys(_tag(route) for route in ROUTES)],
         "paths": paths,
         "components": {
-            "schemas": {name: _plain(schema) for name, schema in sorted(components.items())} | {"Error": _ERROR},
+            "schemas": {name: _component(schema) for name, schema in sorted(components.items())} | {"Error": _ERROR},
             "securitySchemes": {
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A token of the portal (64 hex characters), or a JWT of the site's identity "
-                    f"provider. Its scopes are among {', '.join(OFFERED)}.",
+                    "description": "A token from the portal's API Tokens page (64 hex characters), or a JWT from the "
+                    f"site's identity provider. Scopes: {', '.join(OFFERED)}.",
                 }
             },
         },
@@ -137,39 +139,41 @@ def document() -> dict[str, Any]:
 _ERROR = {
     "type": "object",
     "title": "Error",
-    "properties": {"error": {"type": "string"}, "message": {"type": "string"}},
+    "properties": {
+        "error": {"type": "string", "description": "The error code, such as `not_found`."},
+        "message": {"type": "string", "description": "What is wrong and what to do, for people."},
+    },
     "required": ["error", "message"],
 }
 
 
 def _operation(route: Route) -> dict[str, Any]:
     name = route.handler.__name__
-    words = inspect.getdoc(route.handler) or ""
     operation: dict[str, Any] = {
         "operationId": name,
         "tags": [_tag(route)],
-        "summary": re.split(r"[.:;](\s|$)", _one_line(words), maxsplit=1)[0],
-        "description": f"{_one_line(words)} Scope: {route.scope or 'any'}.",
+        "summary": route.summary,
+        "description": f"{route.description} Scope: {route.scope or 'any'}.",
         "parameters": [
             _parameter(parameter) for parameter in (*route.parameters, *((SEEN,) if _is_read(route) else ()))
         ],
         "responses": _responses(route, name),
     }
     if "<id>" in route.path:
-        what = "cluster" if _tag(route) == "clusters" else "job"
-        example = "owens" if what == "cluster" else "12345"
-        place = {"name": "id", "in": "path", "required": True, "description": f"A {what}'s id.", "example": example}
-        # Of what stands between two slashes, less than there is: no address is ambiguous (match.py), or could have a
-        # token in it, which may be 64 digits (nginx refuses that).
+        noun, example = ("cluster", "owens") if _tag(route) == "clusters" else ("job", "12345")
+        place = {"name": "id", "in": "path", "required": True, "description": f"The {noun}'s id.", "example": example}
+        # Narrower than what lies between two slashes: match.py rejects ambiguous addresses, and nginx rejects any that
+        # could contain a token (64 hex digits).
         schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_+.\\[\\]-]*$", "maxLength": 63}
         operation["parameters"].insert(0, {**place, "schema": schema})
     if route.body:
         content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{route.body.__name__}"}}
         content["examples"] = {"contract": {"value": BODIES[name]}}
         operation["requestBody"] = {
-            "description": f"At most {BODY_LIMIT} bytes; with a larger `{route.large}`, as many as the site allows."
+            "description": f"At most {BODY_LIMIT:,} bytes without `{route.large}`, which may be as large as the site "
+            "allows."
             if route.large
-            else f"At most {BODY_LIMIT} bytes.",
+            else f"At most {BODY_LIMIT:,} bytes.",
             "required": True,
             "content": {"application/json": content},
         }
@@ -177,32 +181,34 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _responses(route: Route, name: str) -> dict[str, Any]:
-    answers = {str(route.status): _good("What was asked for.", route.answer, name)}
+    responses = {str(route.status): _success("Success.", route.answer, name)}
     if route.other:
-        answers["200"] = _good("With validate: the scheduler would take it.", route.other, "")
+        responses["200"] = _success("With `validate`: the scheduler would accept the job.", route.other, "")
     if _is_read(route):
-        answers["304"] = {"description": "It is as it was when it was seen."}
+        responses["304"] = {"description": "Not modified: the ETag is one of If-None-Match."}
     for status in sorted({kind.status for kind in _errors(route)} | {429}):
-        answer: dict[str, Any] = {"description": _WORDS[status]}
-        answer["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+        response: dict[str, Any] = {"description": _STATUS_DESCRIPTIONS[status]}
+        response["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
         if status in (429, 503):
-            answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-        answers[str(status)] = answer
-    return answers
+            retry_after = {"schema": {"type": "integer"}, "description": "Seconds to wait before the next try."}
+            response["headers"] = {"Retry-After": retry_after}
+        responses[str(status)] = response
+    return responses
 
 
 def _is_read(route: Route) -> bool:
-    """Whether answers have an ETag, and If-None-Match is looked at (app.py)."""
+    """Return True for a route whose responses have an ETag and that reads If-None-Match (app.py)."""
     return route.method == "GET"
 
 
-def _good(description: str, answer: Any, name: str) -> dict[str, Any]:
+def _success(description: str, answer: Any, name: str) -> dict[str, Any]:
     (schema,), _ = msgspec.json.schema_components([answer], ref_template="#/components/schemas/{name}")
-    data: dict[str, Any] = {"type": "object", "properties": {"data": _plain(schema)}, "required": ["data"]}
+    described = {**_plain(schema), "description": "The result."}
+    data: dict[str, Any] = {"type": "object", "properties": {"data": described}, "required": ["data"]}
     if name in _PAGED:
         data["properties"]["next_cursor"] = {
             "anyOf": [{"type": "string"}, {"type": "null"}],
-            "description": "Of the next page; null after the last. There is none where no page was asked for.",
+            "description": "The cursor of the next page; null on the last. Absent if no page was requested.",
         }
     content: dict[str, Any] = {"schema": data}
     if name in EXAMPLES:
@@ -211,7 +217,7 @@ def _good(description: str, answer: Any, name: str) -> dict[str, Any]:
 
 
 def _errors(route: Route) -> set[type[ApiError]]:
-    """What a request to a route may be refused with."""
+    """Return the errors with which a route may reject a request."""
     kinds = set(_ALWAYS)
     if route.scope:
         kinds.add(InsufficientScope)
@@ -227,14 +233,14 @@ def _errors(route: Route) -> set[type[ApiError]]:
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    published: dict[str, Any] = {
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.required,
         "description": parameter.description,
         "schema": parameter.schema,
     }
-    return said if parameter.example is None else {**said, "example": parameter.example}
+    return published if parameter.example is None else {**published, "example": parameter.example}
 
 
 def _tag(route: Route) -> str:
@@ -242,19 +248,18 @@ def _tag(route: Route) -> str:
     return {"jobs": "jobs", "whoami": "portal", "context": "portal"}.get(first, "clusters")
 
 
+def _component(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a named schema without the description that msgspec makes from the Struct's docstring."""
+    return {name: value for name, value in _plain(schema).items() if name != "description"}
+
+
 def _plain(schema: Any, key: str = "") -> Any:
-    """The schema as every reader understands it: what Python's \\Z is, $ is elsewhere. Docstrings become one line."""
+    """Return a schema with JSON Schema's ``$`` in place of Python's ``\\Z`` in patterns."""
     if isinstance(schema, dict):
         return {name: _plain(value, name) for name, value in schema.items()}
     if isinstance(schema, list):
         return [_plain(value) for value in schema]
-    if key == "description" and isinstance(schema, str):
-        return _one_line(schema)
     return schema.replace(r"\Z", "$") if key == "pattern" else schema
-
-
-def _one_line(words: str) -> str:
-    return " ".join(words.split()).replace("``", "`")
 
 
 if __name__ == "__main__":

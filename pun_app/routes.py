@@ -1,4 +1,7 @@
-"""ROUTES, the API on a page, and PAGES: all that a client can ask of a PUN."""
+"""The tables of everything that a client can request from a PUN: ROUTES, the API, and PAGES, the HTML pages.
+
+The summaries and descriptions are published: the OpenAPI document, the API page and the MCP tools show them.
+"""
 
 from __future__ import annotations
 
@@ -30,57 +33,206 @@ from pun_app.schemas import (
 )
 
 BODY_LIMIT = 1024 * 1024
-"""Bytes of a request's body. nginx (portal.conf.j2) has the same."""
+"""Maximum size of a request body in bytes. nginx (portal.conf.j2) enforces the same limit."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Route:
-    """One row. ``handler`` takes a Request (handlers/request.py) and returns what becomes ``data``.
+    """One endpoint. ``handler`` takes a Request (handlers/request.py) and returns the response's ``data``.
 
-    ``scope`` is None where any credential will do. ``body`` is the type of the request's body, ``answer`` of the
-    handler's result, ``status`` of success. ``parameters`` are those of the query and the headers that it looks at;
-    every GET looks at If-None-Match besides. ``other`` is the type of another result, whose status is 200. ``large`` is
-    the field of the body that may make it as large as portal.max_body; any other body has BODY_LIMIT.
+    ``summary`` and ``description`` are written for clients. ``scope`` is None if any credential will do. ``body`` is
+    the type of the request body, ``answer`` the type of ``data``, ``status`` the status of success. ``parameters`` are
+    the query parameters and headers that the handler reads; a GET also reads If-None-Match. ``other`` is the type of
+    ``data`` in an alternative response with status 200. ``large`` names the one field of the body that may make it as
+    large as portal.max_body; any other body is limited to BODY_LIMIT.
     """
 
     method: str
     path: str
+    summary: str
+    description: str
     scope: str | None
-    body: type[msgspec.Struct] | None
-    answer: Any
     handler: Callable[..., Any]
+    answer: Any
     status: int = 200
-    parameters: tuple[Parameter, ...] = ()
-    other: Any = None
+    body: type[msgspec.Struct] | None = None
     large: str = ""
+    other: Any = None
+    parameters: tuple[Parameter, ...] = ()
 
 
-_ON = (CLUSTER,)
-_JOBS = "/api/v1/jobs"
 ROUTES = (
-    Route("GET", "/api/v1/whoami", None, None, WhoAmI, whoami.who_am_i),
-    Route("GET", "/api/v1/context", None, None, ContextAnswer, context.site_context),
-    Route("GET", "/api/v1/clusters", "clusters:read", None, list[ClusterAnswer], clusters.list_clusters),
-    Route("GET", "/api/v1/clusters/<id>", "clusters:read", None, ClusterAnswer, clusters.get_cluster),
-    Route("GET", "/api/v1/queues", "clusters:read", None, list[Queue], site.list_queues, 200, _ON),
-    Route("GET", "/api/v1/accounts", "clusters:read", None, list[AccountAnswer], site.list_accounts, 200, _ON),
-    Route("GET", "/api/v1/cluster_info", "clusters:read", None, ClusterInfo, site.cluster_info, 200, _ON),
-    Route("GET", _JOBS, "jobs:read", None, list[JobAnswer], jobs.list_jobs, 200, (*_ON, *PAGING)),
     Route(
-        "POST", _JOBS, "jobs:write", SubmitBody, SubmittedJobAnswer, jobs.submit_job, 201, (VALIDATE, KEY), ValidAnswer,
-        "script",
+        method="GET",
+        path="/api/v1/whoami",
+        summary="Show who you are",
+        description="Your user name, how you are signed in, what the credential allows, and when it expires.",
+        scope=None,
+        handler=whoami.who_am_i,
+        answer=WhoAmI,
     ),
-    Route("POST", f"{_JOBS}/status", "jobs:read", StatusBody, list[StatusAnswer], statuses.job_statuses),
     Route(
-        "GET", f"{_JOBS}/historic", "jobs:read", None, list[PastJobAnswer], history.list_historic, 200,
-        (*_ON, *PERIOD, *PAGING),
+        method="GET",
+        path="/api/v1/context",
+        summary="Read the site's notes for agents",
+        description="Notes from the site's staff for AI agents: house rules, which queue to use for what, where "
+        "software and scratch space are.",
+        scope=None,
+        handler=context.site_context,
+        answer=ContextAnswer,
     ),
-    Route("GET", f"{_JOBS}/<id>", "jobs:read", None, JobAnswer, jobs.get_job, 200, (*_ON, *WAITING)),
-    Route("DELETE", f"{_JOBS}/<id>", "jobs:write", None, JobAction, jobs.cancel_job, 200, _ON),
-    Route("GET", f"{_JOBS}/<id>/output", "jobs:read", None, OutputAnswer, output.job_output, 200, (*_ON, *OUTPUT)),
-    Route("POST", f"{_JOBS}/<id>/hold", "jobs:write", None, JobAction, jobs.hold_job, 200, _ON),
-    Route("POST", f"{_JOBS}/<id>/release", "jobs:write", None, JobAction, jobs.release_job, 200, _ON),
-)  # fmt: skip
+    Route(
+        method="GET",
+        path="/api/v1/clusters",
+        summary="List clusters",
+        description="The clusters that accept your jobs, except those that the site hides.",
+        scope="clusters:read",
+        handler=clusters.list_clusters,
+        answer=list[ClusterAnswer],
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/clusters/<id>",
+        summary="Get a cluster",
+        description="One cluster, hidden or not: its title, its scheduler and its login host.",
+        scope="clusters:read",
+        handler=clusters.get_cluster,
+        answer=ClusterAnswer,
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/queues",
+        summary="List queues",
+        description="The queues (Slurm: partitions) of a cluster that you may see, with their state, time limits, "
+        "nodes and access rules.",
+        scope="clusters:read",
+        handler=site.list_queues,
+        answer=list[Queue],
+        parameters=(CLUSTER,),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/accounts",
+        summary="List accounts",
+        description="The accounts (projects) that you may charge on a cluster, with the processor minutes that are "
+        "left. Not every scheduler has accounts.",
+        scope="clusters:read",
+        handler=site.list_accounts,
+        answer=list[AccountAnswer],
+        parameters=(CLUSTER,),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/cluster_info",
+        summary="Show the load of a cluster",
+        description="The numbers of nodes, processors and GPUs of a cluster, in use and in total.",
+        scope="clusters:read",
+        handler=site.cluster_info,
+        answer=ClusterInfo,
+        parameters=(CLUSTER,),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/jobs",
+        summary="List jobs",
+        description="Your jobs on one cluster, including recently finished ones. Without `limit` and `cursor` the "
+        "list is complete. With either it is one page, highest job ids first; new jobs do not move the others.",
+        scope="jobs:read",
+        handler=jobs.list_jobs,
+        answer=list[JobAnswer],
+        parameters=(CLUSTER, *PAGING),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/jobs",
+        summary="Submit a job",
+        description="Submit a job script to a cluster's scheduler. The response is the job as far as the scheduler "
+        "has reported it. With `validate` the scheduler checks the job and nothing is submitted.",
+        scope="jobs:write",
+        handler=jobs.submit_job,
+        answer=SubmittedJobAnswer,
+        status=201,
+        body=SubmitBody,
+        large="script",
+        other=ValidAnswer,
+        parameters=(VALIDATE, KEY),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/jobs/status",
+        summary="Get the status of several jobs",
+        description="The status of up to 1,000 jobs, on one cluster or several, in the order of the request. A job "
+        "that cannot be found has an `error` instead of a status.",
+        scope="jobs:read",
+        handler=statuses.job_statuses,
+        answer=list[StatusAnswer],
+        body=StatusBody,
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/jobs/historic",
+        summary="List finished jobs",
+        description="Your finished jobs from the scheduler's accounting, latest end first, with the processor time "
+        "and memory that they used.",
+        scope="jobs:read",
+        handler=history.list_historic,
+        answer=list[PastJobAnswer],
+        parameters=(CLUSTER, *PERIOD, *PAGING),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/jobs/<id>",
+        summary="Get a job",
+        description="One of your jobs, active or finished. With `wait` the response comes when the job has reached "
+        "`until`, when the time is up, or when it is known that the job can never start.",
+        scope="jobs:read",
+        handler=jobs.get_job,
+        answer=JobAnswer,
+        parameters=(CLUSTER, *WAITING),
+    ),
+    Route(
+        method="DELETE",
+        path="/api/v1/jobs/<id>",
+        summary="Cancel a job",
+        description="End a queued or running job for good. The id of an array ends all of its tasks.",
+        scope="jobs:write",
+        handler=jobs.cancel_job,
+        answer=JobAction,
+        parameters=(CLUSTER,),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/jobs/<id>/output",
+        summary="Read a job's output",
+        description="The last lines (`tail`) of what a job has written, or `limit` bytes from `offset`; with both, "
+        "the last lines of that piece. The last lines look as on a terminal and fill at most `limit` bytes. A piece "
+        "has the file's exact bytes, so pieces can be joined. If both streams go to one file, both return that file.",
+        scope="jobs:read",
+        handler=output.job_output,
+        answer=OutputAnswer,
+        parameters=(CLUSTER, *OUTPUT),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/jobs/<id>/hold",
+        summary="Hold a job",
+        description="Keep a queued job from starting until it is released. A running job cannot be held.",
+        scope="jobs:write",
+        handler=jobs.hold_job,
+        answer=JobAction,
+        parameters=(CLUSTER,),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/jobs/<id>/release",
+        summary="Release a job",
+        description="Let a held job start when its turn comes.",
+        scope="jobs:write",
+        handler=jobs.release_job,
+        answer=JobAction,
+        parameters=(CLUSTER,),
+    ),
+)
 
 PAGES = (
     PageRoute("GET", "/settings/api_tokens", api_tokens.show),

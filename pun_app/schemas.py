@@ -1,6 +1,9 @@
-"""Every request and response body, as msgspec Structs. They are checked before a handler sees them.
+"""The request and response bodies of the API, as msgspec Structs. A body is validated before a handler sees it.
 
-Optional fields may be left out or be null, which is the same: clients send either for what they do not set.
+Clients may omit an optional field or send null; both mean the same.
+
+The descriptions of fields are published: the OpenAPI document, the API page and the MCP tools show them. The docstrings
+are for developers and are never published.
 """
 
 from __future__ import annotations
@@ -10,17 +13,16 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from pun_app.adapters.model import DEPENDENCIES
+from pun_app.adapters.model import DEPENDENCIES, OUTCOMES
 
-# One line of text, as a scheduler's options take it: no control characters, so no NUL and no newline.
+# One line of text for a scheduler's option: no control characters, so no NUL and no newline.
 Line = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
-WALL_TIME_LIMIT = 10 * 365 * 86_400
+MAX_WALL_TIME_S = 10 * 365 * 86_400
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Email = Annotated[str, Meta(max_length=254, pattern=r"^[^\x00-\x20\x7f,@]+@[^\x00-\x20\x7f,@]+\Z")]
-# Some clients read an id of digits as a number.
+# Some clients send an id of digits as a number.
 JobId = Annotated[str, Meta(min_length=1, max_length=64)] | Annotated[int, Meta(ge=0, le=10**18)]
 JobIds = Annotated[list[JobId], Meta(max_length=1000)]
-
 
 _RANGE = "[0-9]{1,9}(-[0-9]{1,9}(:[0-9]{1,9})?)?"
 ArrayRange = Annotated[str, Meta(max_length=4096, pattern=rf"^{_RANGE}(,{_RANGE})*(%[0-9]{{1,9}})?\Z")]
@@ -33,144 +35,210 @@ Environment = Annotated[
 ]
 
 
-# The handler says what is wrong with a blank one; a schema says it by a pattern.
+# The handlers reject blank text with a message of their own. Only the published schema needs the pattern.
 _NOT_BLANK = Meta(extra_json_schema={"pattern": r"^[^\x00]*[!-~][^\x00]*$"})
+_OUTCOMES = f"{', '.join(f'`{outcome}`' for outcome in OUTCOMES[:-1])} or `{OUTCOMES[-1]}`"
 
 
 class Script(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    content: Annotated[str, Meta(min_length=1), _NOT_BLANK]
-    workdir: Line | None = None
+    """The script of a submit and the folder to start it in."""
+
+    content: Annotated[
+        str, Meta(min_length=1, description="The whole job script, starting with its `#!` line."), _NOT_BLANK
+    ]
+    workdir: Annotated[
+        Line | None, Meta(description="The absolute path of the folder to start in. Default: your home directory.")
+    ] = None
 
 
 class Options(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """``wall_time`` is in seconds; ``memory`` and ``gpus`` are of each node, ``cores`` of all of them."""
+    """The options of a submit. An adapter applies an option or rejects it by name; it drops none."""
 
-    job_name: Line | None = None
-    queue_name: Line | None = None
-    accounting_id: Line | None = None
-    wall_time: Annotated[int, Meta(ge=1, le=WALL_TIME_LIMIT)] | None = None
-    output_path: Line | None = None
-    error_path: Line | None = None
-    array: ArrayRange | None = None
-    after: JobIds | None = None
-    afterok: JobIds | None = None
-    afternotok: JobIds | None = None
-    afterany: JobIds | None = None
-    nodes: Count | None = None
-    cores: Count | None = None
-    memory: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[MGT]\Z")] | None = None
-    gpus: Count | None = None
-    qos: Line | None = None
-    reservation: Line | None = None
-    environment: Environment | None = None
-    hold: bool | None = None
-    email: Email | None = None
-    native: Annotated[list[Line], Meta(max_length=200)] | None = None
+    job_name: Annotated[Line | None, Meta(description="The job's name. Default: the scheduler's choice.")] = None
+    queue_name: Annotated[
+        Line | None, Meta(description="The queue (Slurm: partition), such as `batch`. Default: the scheduler's choice.")
+    ] = None
+    accounting_id: Annotated[
+        Line | None, Meta(description="The account (project) to charge. Default: your default account.")
+    ] = None
+    wall_time: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_WALL_TIME_S)] | None,
+        Meta(description="Time limit in seconds. The scheduler ends a job that runs longer."),
+    ] = None
+    output_path: Annotated[
+        Line | None, Meta(description="The file for standard output. Default: the scheduler's choice.")
+    ] = None
+    error_path: Annotated[
+        Line | None,
+        Meta(description="The file for standard error. Default: with most schedulers the file of standard output."),
+    ] = None
+    array: Annotated[
+        ArrayRange | None,
+        Meta(description="Run the script once for each index, such as `1-10`, `1,5,9` or `1-100%5` (5 at a time)."),
+    ] = None
+    after: Annotated[JobIds | None, Meta(description="Start after these jobs have started.")] = None
+    afterok: Annotated[JobIds | None, Meta(description="Start after these jobs have succeeded.")] = None
+    afternotok: Annotated[JobIds | None, Meta(description="Start after these jobs have failed.")] = None
+    afterany: Annotated[JobIds | None, Meta(description="Start after these jobs have ended in any way.")] = None
+    nodes: Annotated[Count | None, Meta(description="Number of nodes.")] = None
+    cores: Annotated[Count | None, Meta(description="Processor cores in total, over all nodes.")] = None
+    memory: Annotated[
+        Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[MGT]\Z")] | None,
+        Meta(description="Memory per node: a whole number with M, G or T, such as `4G`."),
+    ] = None
+    gpus: Annotated[Count | None, Meta(description="GPUs per node.")] = None
+    qos: Annotated[Line | None, Meta(description="The quality of service (QOS), where the scheduler has them.")] = None
+    reservation: Annotated[Line | None, Meta(description="The reservation to run in.")] = None
+    environment: Annotated[
+        Environment | None, Meta(description="Environment variables to set in the job, by name.")
+    ] = None
+    hold: Annotated[bool | None, Meta(description="Submit the job held; release it to let it start.")] = None
+    email: Annotated[
+        Email | None, Meta(description="The address that the scheduler notifies when the job ends or fails.")
+    ] = None
+    native: Annotated[
+        Annotated[list[Line], Meta(max_length=200)] | None,
+        Meta(description='More command-line arguments for the scheduler, such as `["--exclusive"]`.'),
+    ] = None
 
     def __post_init__(self) -> None:
-        # One form, so that a repeated submit is the same body however its client writes ids.
+        # Idempotency compares bodies, so a retry that writes an id as 7 must equal a first try that wrote "7".
         for name in DEPENDENCIES:
-            if (given := getattr(self, name)) is not None:
-                setattr(self, name, [str(job_id) for job_id in given])
+            if (job_ids := getattr(self, name)) is not None:
+                setattr(self, name, [str(job_id) for job_id in job_ids])
 
 
 class SubmitBody(Struct, forbid_unknown_fields=True):
-    cluster: Annotated[str, _NOT_BLANK]
-    script: Script
-    options: Options | None = msgspec.field(default_factory=Options)
+    """The body of ``POST /api/v1/jobs``."""
+
+    cluster: Annotated[str, Meta(description="The id of the cluster to run on, such as `owens`."), _NOT_BLANK]
+    script: Annotated[Script, Meta(description="The job script and the folder to start it in.")]
+    options: Annotated[
+        Options | None, Meta(description="Requests to the scheduler. They override directives in the script.")
+    ] = msgspec.field(default_factory=Options)
 
     def __post_init__(self) -> None:
         if self.options is None:
             self.options = Options()
 
 
-class ValidAnswer(Struct):
-    """The scheduler would take the job. ``starts_at`` is when it might start, RFC 3339 in UTC. ``dependencies_met`` is
-    as in the answer of a submit.
-    """
+_DEPENDENCIES_MET = Meta(
+    description="Dependencies that were met before the submit and so were not passed to the scheduler: a list of job "
+    'ids for each option, such as `{"afterok": ["12345"]}`.'
+)
 
-    accepted: bool
-    starts_at: str | None
-    message: str | None
-    dependencies_met: dict[str, list[str]] = {}
+
+class ValidAnswer(Struct):
+    """The result of a submit with ``validate``. A refusal is a 422."""
+
+    accepted: Annotated[bool, Meta(description="Always true: if the scheduler refuses the job, the response is a 422.")]
+    starts_at: Annotated[
+        str | None, Meta(description="The scheduler's estimate of the start, RFC 3339 in UTC; null if it gives none.")
+    ]
+    message: Annotated[str | None, Meta(description="The scheduler's own message; null if it has none.")]
+    dependencies_met: Annotated[dict[str, list[str]], _DEPENDENCIES_MET] = {}
 
 
 class ClusterAnswer(Struct):
-    """``state`` is whether the scheduler answered the last time that one of your requests asked it, which this one does
-    not: ``up``, ``down``, or null where it has not been asked for some minutes.
-    """
+    """A cluster. Its ``state`` comes from the caller's recent requests; reading it does not ask the scheduler."""
 
-    id: str
-    title: str
-    adapter: str
-    login_host: str | None
-    state: Literal["up", "down"] | None
+    id: Annotated[str, Meta(description="The cluster's id, which other calls take as `cluster`.")]
+    title: Annotated[str, Meta(description="The cluster's name for people, such as `Owens Cluster`.")]
+    adapter: Annotated[
+        str, Meta(description="The scheduler: `slurm`, `pbspro`, `torque`, `lsf`, `sge`, `htcondor` or `local`.")
+    ]
+    login_host: Annotated[str | None, Meta(description="The host to log in to by SSH; null if there is none.")]
+    state: Annotated[
+        Literal["up", "down"] | None,
+        Meta(
+            description="Whether the scheduler responded to your last request; null if you made none in recent minutes."
+        ),
+    ]
 
 
 class JobAnswer(Struct, gc=False):
-    """A job. Times are RFC 3339 in UTC, durations seconds; what is not known is null.
+    """A job as the API shows it. ``status`` is one of the contract's five words."""
 
-    ``status`` is one of the contract's five words, ``native_state`` the scheduler's own; ``outcome`` and
-    ``exit_code`` say how a job ended, ``native_reason`` why it waits or ended. ``can_start`` is false for a queued job
-    that the scheduler will never start as things are, and ``reason`` says why in words; both are null otherwise.
-    ``reason`` also tells of a submit that the scheduler took several times, of which one job was kept.
-    """
-
-    job_id: str
-    cluster: str
-    job_name: str | None
-    job_owner: str | None
-    status: str | None
-    native_state: str | None
-    native_reason: str | None
-    outcome: str | None
-    exit_code: int | None
-    queue_name: str | None
-    accounting_id: str | None
-    submitted_at: str | None
-    started_at: str | None
-    ended_at: str | None
-    wallclock_time: int | None
-    wallclock_limit: int | None
-    can_start: bool | None = None
-    reason: str | None = None
+    job_id: Annotated[str, Meta(description="The scheduler's id of the job, such as `12345`.")]
+    cluster: Annotated[str, Meta(description="The id of the job's cluster.")]
+    job_name: Annotated[str | None, Meta(description="The job's name.")]
+    job_owner: Annotated[str | None, Meta(description="The Unix user who owns the job.")]
+    status: Annotated[
+        str | None,
+        Meta(
+            description="`queued`, `queued_held`, `running`, `suspended` or `completed` (ended in any way); null if "
+            "unknown."
+        ),
+    ]
+    native_state: Annotated[str | None, Meta(description="The scheduler's own word for the state, such as `PENDING`.")]
+    native_reason: Annotated[
+        str | None, Meta(description="The scheduler's own reason why the job is queued or why it ended.")
+    ]
+    outcome: Annotated[str | None, Meta(description=f"How the job ended: {_OUTCOMES}. Null until then.")]
+    exit_code: Annotated[
+        int | None, Meta(description="The script's exit code; null unless the script ended by itself.")
+    ]
+    queue_name: Annotated[str | None, Meta(description="The queue (Slurm: partition).")]
+    accounting_id: Annotated[str | None, Meta(description="The account that is charged.")]
+    submitted_at: Annotated[str | None, Meta(description="Time of the submit, RFC 3339 in UTC.")]
+    started_at: Annotated[str | None, Meta(description="Time of the start, RFC 3339 in UTC; null until then.")]
+    ended_at: Annotated[str | None, Meta(description="Time of the end, RFC 3339 in UTC; null until then.")]
+    wallclock_time: Annotated[int | None, Meta(description="Running time so far, in seconds.")]
+    wallclock_limit: Annotated[int | None, Meta(description="Time limit in seconds; null if there is none.")]
+    can_start: Annotated[
+        bool | None,
+        Meta(description="False if a queued job can never start as things are, so do not wait for it; null otherwise."),
+    ] = None
+    reason: Annotated[
+        str | None,
+        Meta(
+            description="Why the job can never start; or that the scheduler accepted the submit several times and one "
+            "job was kept. Null otherwise."
+        ),
+    ] = None
 
 
 class SubmittedJobAnswer(JobAnswer, gc=False, kw_only=True):
-    """A job that was just submitted, as far as it is known. ``dependencies_met`` has the conditions that were met
-    already and were not passed on to the scheduler: the job ids, by the option (afterok, say).
-    """
+    """A newly submitted job, as far as the scheduler has reported it."""
 
-    dependencies_met: dict[str, list[str]] = {}
+    dependencies_met: Annotated[dict[str, list[str]], _DEPENDENCIES_MET] = {}
 
 
 class PastJobAnswer(JobAnswer, gc=False, kw_only=True):
-    """A job that has ended, with what it used: processor seconds and bytes; efficiencies are from 0 to 1."""
+    """A finished job with the resources that it used."""
 
-    cpus: int | None
-    cpu_time: int | None
-    cpu_efficiency: float | None
-    memory_used: int | None
-    memory_requested: int | None
-    memory_efficiency: float | None
+    cpus: Annotated[int | None, Meta(description="Processors that the job had.")]
+    cpu_time: Annotated[int | None, Meta(description="Processor time used, in seconds.")]
+    cpu_efficiency: Annotated[
+        float | None, Meta(description="Share of the allocated processor time that was used, from 0 to 1.")
+    ]
+    memory_used: Annotated[int | None, Meta(description="Peak memory in bytes.")]
+    memory_requested: Annotated[int | None, Meta(description="Requested memory of all nodes together, in bytes.")]
+    memory_efficiency: Annotated[
+        float | None, Meta(description="Share of the requested memory that was used, from 0 to 1.")
+    ]
 
 
 class AccountAnswer(Struct):
-    """An account that the caller may charge. Minutes are of processors, of all who share the account."""
+    """An account that the caller may charge. Everyone who shares the account shares its minutes."""
 
-    name: str
-    cluster: str
-    default: bool
-    qos: list[str]
-    default_qos: str | None
-    cpu_minutes_limit: int | None
-    cpu_minutes_used: int | None
-    cpu_minutes_left: int | None
+    name: Annotated[str, Meta(description="The account's name, which a submit takes as `accounting_id`.")]
+    cluster: Annotated[str, Meta(description="The id of the cluster.")]
+    default: Annotated[bool, Meta(description="Whether this account is charged if a job names none.")]
+    qos: Annotated[list[str], Meta(description="The QOS that you may use with this account.")]
+    default_qos: Annotated[str | None, Meta(description="The QOS of a job that names none.")]
+    cpu_minutes_limit: Annotated[
+        int | None, Meta(description="Processor minutes granted to everyone on the account; null if there is no limit.")
+    ]
+    cpu_minutes_used: Annotated[int | None, Meta(description="Processor minutes used by everyone on the account.")]
+    cpu_minutes_left: Annotated[int | None, Meta(description="Processor minutes left; null if there is no limit.")]
 
 
 class JobNamed(Struct, forbid_unknown_fields=True):
-    cluster: str
-    job_id: JobId
+    """A job by cluster and id."""
+
+    cluster: Annotated[str, Meta(description="The id of the job's cluster.")]
+    job_id: Annotated[JobId, Meta(description="The job's id; an id of digits may be sent as a number.")]
 
     @property
     def id(self) -> str:
@@ -178,71 +246,97 @@ class JobNamed(Struct, forbid_unknown_fields=True):
 
 
 class StatusBody(Struct, forbid_unknown_fields=True):
-    jobs: Annotated[list[JobNamed], Meta(min_length=1, max_length=1000)]
+    """The body of ``POST /api/v1/jobs/status``."""
+
+    jobs: Annotated[
+        list[JobNamed], Meta(min_length=1, max_length=1000, description="The jobs, of one cluster or of several.")
+    ]
 
 
 class StatusAnswer(Struct):
-    """How one of many jobs is; or ``error``, one of the API's, and ``message``, why that is not known."""
+    """The status of one of several jobs, or the error that prevented it."""
 
-    cluster: str
-    job_id: str
-    status: str | None = None
-    native_state: str | None = None
-    native_reason: str | None = None
-    outcome: str | None = None
-    exit_code: int | None = None
-    can_start: bool | None = None
-    reason: str | None = None
-    error: str | None = None
-    message: str | None = None
+    cluster: Annotated[str, Meta(description="The id of the job's cluster.")]
+    job_id: Annotated[str, Meta(description="The job's id.")]
+    status: Annotated[
+        str | None,
+        Meta(
+            description="`queued`, `queued_held`, `running`, `suspended` or `completed`; null if unknown (see `error`)."
+        ),
+    ] = None
+    native_state: Annotated[str | None, Meta(description="The scheduler's own word for the state.")] = None
+    native_reason: Annotated[
+        str | None, Meta(description="The scheduler's own reason why the job is queued or why it ended.")
+    ] = None
+    outcome: Annotated[str | None, Meta(description=f"How the job ended: {_OUTCOMES}. Null until then.")] = None
+    exit_code: Annotated[
+        int | None, Meta(description="The script's exit code; null unless the script ended by itself.")
+    ] = None
+    can_start: Annotated[
+        bool | None, Meta(description="False if a queued job can never start as things are; null otherwise.")
+    ] = None
+    reason: Annotated[str | None, Meta(description="Why the job can never start; null otherwise.")] = None
+    error: Annotated[
+        str | None, Meta(description="An error code of the API, such as `not_found`; null if the status is known.")
+    ] = None
+    message: Annotated[str | None, Meta(description="The error in words; null if there is none.")] = None
 
 
 class JobAction(Struct):
-    """What became of a job that was cancelled, held or released."""
+    """The result of cancelling, holding or releasing a job."""
 
-    job_id: str
-    status: str | None
+    job_id: Annotated[str, Meta(description="The job's id.")]
+    status: Annotated[
+        str | None, Meta(description="The new status, such as `cancelled`, `queued_held` or `queued`; null if unknown.")
+    ]
 
 
 class OutputAnswer(Struct):
-    """A piece of what a job has written. Offsets and sizes are in bytes.
+    """A piece of a job's output. Offsets and sizes are in bytes."""
 
-    The next piece is at ``next_offset``; ``may_grow`` is false once the job has ended. ``lossy`` is true where what is
-    no UTF-8 stands as U+FFFD in ``content``. ``truncated`` is true where some of the last lines are left out: they are
-    more than ``limit`` bytes, or were written over with carriage returns, of which the last state is here.
-    """
-
-    job_id: str
-    cluster: str
-    stream: str
-    path: str
-    content: str
-    offset: int
-    next_offset: int
-    size: int
-    may_grow: bool
-    lossy: bool
-    truncated: bool
+    job_id: Annotated[str, Meta(description="The job's id.")]
+    cluster: Annotated[str, Meta(description="The id of the job's cluster.")]
+    stream: Annotated[str, Meta(description="`stdout` or `stderr`.")]
+    path: Annotated[str, Meta(description="The path of the output file on the cluster.")]
+    content: Annotated[str, Meta(description="The text.")]
+    offset: Annotated[int, Meta(description="Byte offset in the file at which `content` begins.")]
+    next_offset: Annotated[int, Meta(description="Byte offset at which to continue reading; pass it as `offset`.")]
+    size: Annotated[int, Meta(description="Size of the whole file in bytes.")]
+    may_grow: Annotated[bool, Meta(description="Whether the job may still write; false once it has ended.")]
+    lossy: Annotated[bool, Meta(description="Whether invalid UTF-8 was replaced by U+FFFD in `content`.")]
+    truncated: Annotated[
+        bool,
+        Meta(
+            description="Whether `content` omits some of the last lines: they exceed `limit`, or carriage returns (a "
+            "progress bar) overwrote them. Pass `offset` to read the exact bytes."
+        ),
+    ]
 
 
 class SiteNote(Struct):
-    """What the site tells agents, from one file, ``source``. ``truncated`` where not all of it is here."""
+    """One of the site's notes for agents."""
 
-    source: str
-    content: str
-    truncated: bool
+    source: Annotated[str, Meta(description="The file that the note comes from.")]
+    content: Annotated[str, Meta(description="The note's text, in Markdown.")]
+    truncated: Annotated[bool, Meta(description="Whether the end of the note was cut off.")]
 
 
 class ContextAnswer(Struct):
-    notes: list[SiteNote]
+    """The site's notes for agents."""
+
+    notes: Annotated[list[SiteNote], Meta(description="The notes, sorted by file name. Empty if the site has none.")]
 
 
 class WhoAmI(Struct):
-    """``via`` is token (of this portal) or jwt (of the site's identity provider). Times are RFC 3339 in UTC."""
+    """The caller and the credential."""
 
-    user: str
-    via: str
-    scopes: list[str]
-    token_id: str | None
-    token_name: str | None
-    expires_at: str | None
+    user: Annotated[str, Meta(description="Your Unix user name on the clusters.")]
+    via: Annotated[
+        str, Meta(description="The credential: `token` (of this portal) or `jwt` (of the site's identity provider).")
+    ]
+    scopes: Annotated[list[str], Meta(description="What the credential allows, such as `jobs:read`.")]
+    token_id: Annotated[str | None, Meta(description="The token's id; null for a JWT.")]
+    token_name: Annotated[str | None, Meta(description="The token's name; null for a JWT.")]
+    expires_at: Annotated[
+        str | None, Meta(description="Expiry of the token, RFC 3339 in UTC; null if it never expires, and for a JWT.")
+    ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 QUEUED = "queued"
 QUEUED_HELD = "queued_held"
@@ -196,27 +198,39 @@ class Period:
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """A queue (Slurm: partition). ``None`` is what the scheduler does not tell; limits are in seconds.
+    """A queue (Slurm: partition), as adapters return it and as the API publishes it with these descriptions."""
 
-    ``state`` is up, down (takes jobs, starts none), draining (starts what it has, takes none) or inactive.
-    ``allow_accounts`` and ``allow_qos`` are None where every one is allowed. ``tres`` is what it has of each
-    trackable resource, in the scheduler's own words.
-    """
-
-    name: str
-    state: str | None = None
-    native_state: str | None = None
-    default: bool = False
-    time_limit: int | None = None
-    default_time_limit: int | None = None
-    active_nodes: int | None = None
-    idle_nodes: int | None = None
-    total_nodes: int | None = None
-    allow_accounts: list[str] | None = None
-    deny_accounts: list[str] = []
-    allow_qos: list[str] | None = None
-    deny_qos: list[str] = []
-    tres: dict[str, str] = {}
+    name: Annotated[str, Meta(description="The queue's name, which a submit takes as `queue_name`.")]
+    state: Annotated[
+        str | None,
+        Meta(
+            description="`up`, `down` (accepts jobs, starts none), `draining` (starts queued jobs, accepts none) or "
+            "`inactive`; null if unknown."
+        ),
+    ] = None
+    native_state: Annotated[str | None, Meta(description="The scheduler's own word for the state.")] = None
+    default: Annotated[bool, Meta(description="Whether jobs go here if they name no queue.")] = False
+    time_limit: Annotated[
+        int | None, Meta(description="The longest wall time in seconds; null if there is no limit or it is unknown.")
+    ] = None
+    default_time_limit: Annotated[
+        int | None, Meta(description="The wall time in seconds of a job that asks for none; null if unknown.")
+    ] = None
+    active_nodes: Annotated[int | None, Meta(description="Nodes in use.")] = None
+    idle_nodes: Annotated[int | None, Meta(description="Idle nodes.")] = None
+    total_nodes: Annotated[int | None, Meta(description="All nodes.")] = None
+    allow_accounts: Annotated[
+        list[str] | None, Meta(description="The only accounts that may use the queue; null if every account may.")
+    ] = None
+    deny_accounts: Annotated[list[str], Meta(description="Accounts that may not use the queue.")] = []
+    allow_qos: Annotated[
+        list[str] | None, Meta(description="The only QOS that may use the queue; null if every QOS may.")
+    ] = None
+    deny_qos: Annotated[list[str], Meta(description="QOS that may not use the queue.")] = []
+    tres: Annotated[
+        dict[str, str],
+        Meta(description='Total of each trackable resource, as the scheduler writes it, such as `{"cpu": "64"}`.'),
+    ] = {}
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -232,11 +246,11 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class ClusterInfo(msgspec.Struct, frozen=True):
-    """How much of a cluster is in use."""
+    """The load of a cluster, as adapters return it and as the API publishes it with these descriptions."""
 
-    active_nodes: int | None = None
-    total_nodes: int | None = None
-    active_processors: int | None = None
-    total_processors: int | None = None
-    active_gpus: int | None = None
-    total_gpus: int | None = None
+    active_nodes: Annotated[int | None, Meta(description="Nodes in use; null if unknown.")] = None
+    total_nodes: Annotated[int | None, Meta(description="All nodes; null if unknown.")] = None
+    active_processors: Annotated[int | None, Meta(description="Processors in use; null if unknown.")] = None
+    total_processors: Annotated[int | None, Meta(description="All processors; null if unknown.")] = None
+    active_gpus: Annotated[int | None, Meta(description="GPUs in use; null if unknown.")] = None
+    total_gpus: Annotated[int | None, Meta(description="All GPUs; null if unknown.")] = None

@@ -1,9 +1,10 @@
-"""The OpenAPI document is what the code says, and the file that is served is what the document is."""
+"""Tests of the OpenAPI document: it matches the code, it is described in full, and the served file is up to date."""
 
 from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from pun_app import schemas
+from pun_app.adapters.model import ClusterInfo, Queue
 from pun_app.handlers import clusters, context, history, jobs, output, paging, request, site, statuses, whoami
 from pun_app.openapi import BODIES, EXAMPLES, document
 from pun_app.routes import ROUTES, Route
@@ -19,28 +22,65 @@ from pun_app.schemas import StatusBody, SubmitBody
 ROOT = Path(__file__).parents[2]
 IDS = [f"{route.method} {route.path}" for route in ROUTES]
 SHARED = {"page_size": {"limit"}, "entry_before": {"cursor"}, "cluster": {"cluster"}}
-"""What helpers of the handlers look at."""
+"""The parameters that the handlers' helper functions read."""
 
 
 def test_the_served_file_is_up_to_date() -> None:
-    """python -m pun_app.openapi > nginx/static/openapi.json"""
+    """The committed file is the output of ``python -m pun_app.openapi`` (``make reference`` writes it)."""
     assert json.loads((ROOT / "nginx" / "static" / "openapi.json").read_text()) == document()
 
 
 def test_it_is_openapi() -> None:
+    """The document is valid OpenAPI 3.1."""
     validate(document())
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=IDS)
 def test_every_route_is_there_with_its_words(route: Route) -> None:
+    """Each operation has the route's summary and description, its scope, and the responses that every route has."""
     operation = document()["paths"][route.path.replace("<id>", "{id}")][route.method.lower()]
     assert operation["operationId"] == route.handler.__name__
-    assert 5 < len(operation["summary"]) < 100 and f"Scope: {route.scope or 'any'}." in operation["description"]
+    assert operation["summary"] == route.summary and 5 < len(route.summary) < 50
+    assert operation["description"] == f"{route.description} Scope: {route.scope or 'any'}."
     assert {"401", "403", "429", "503", str(route.status)} <= operation["responses"].keys()
 
 
+def undescribed(node: Any, place: str = "") -> Iterator[str]:
+    """Yield the places of schema fields, parameters, headers, responses and bodies without a description."""
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from undescribed(item, f"{place}[{index}]")
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            if name in ("properties", "responses", "headers"):
+                yield from (f"{place}.{name}.{key}" for key, item in value.items() if not item.get("description"))
+            elif name == "parameters":
+                yield from (f"{place}.{item['name']}" for item in value if not item.get("description"))
+            elif name == "requestBody" and not value.get("description"):
+                yield f"{place}.{name}"
+            if name not in ("example", "examples"):
+                yield from undescribed(value, f"{place}.{name}")
+
+
+def test_everything_is_described() -> None:
+    """Every field of every schema, every parameter, header, response and body has a description."""
+    assert list(undescribed(document())) == []
+    assert sum(len(schema["properties"]) for schema in document()["components"]["schemas"].values()) > 130
+
+
+def test_no_docstring_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docstrings of handlers and Structs are for developers, so no change of one changes the document."""
+    before = document()
+    structs = [
+        value for value in vars(schemas).values() if isinstance(value, type) and issubclass(value, msgspec.Struct)
+    ]
+    for item in (*(route.handler for route in ROUTES), *structs, Queue, ClusterInfo):
+        monkeypatch.setattr(item, "__doc__", "For developers only.")
+    assert document() == before
+
+
 def looked_at(function: ast.FunctionDef, functions: dict[str, ast.FunctionDef]) -> set[str]:
-    """The names of the parameters that a handler asks its request for, by itself and by the functions it calls."""
+    """Return the names of the parameters that a handler reads, directly or through the functions that it calls."""
     names: set[str] = set()
     for node in ast.walk(function):
         if not isinstance(node, ast.Call):
@@ -57,7 +97,7 @@ def looked_at(function: ast.FunctionDef, functions: dict[str, ast.FunctionDef]) 
 
 @pytest.mark.parametrize("route", ROUTES, ids=IDS)
 def test_the_parameters_are_those_that_the_handler_looks_at(route: Route) -> None:
-    """None is left out of the document, and none is in it that nobody reads."""
+    """The document has every parameter that a handler reads, and no other."""
     modules = (clusters, context, history, jobs, output, paging, request, site, statuses, whoami)
     module = next(m for m in modules if m.__name__ == route.handler.__module__)
     tree = ast.parse(Path(module.__file__ or "").read_text())
@@ -72,14 +112,16 @@ def test_the_parameters_are_those_that_the_handler_looks_at(route: Route) -> Non
     "route", [route for route in ROUTES if route.handler.__name__ in EXAMPLES], ids=lambda r: str(r.path)
 )
 def test_the_examples_are_answers(route: Route) -> None:
-    """The contract's, with what this portal says besides."""
+    """Each example response converts to its type."""
     msgspec.convert(EXAMPLES[route.handler.__name__], route.answer)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("submit_job", SubmitBody), ("job_statuses", StatusBody)])
 def test_the_examples_are_bodies(name: str, kind: Any) -> None:
+    """Each example body converts to its type."""
     msgspec.convert(BODIES[name], kind)
 
 
 def test_no_pattern_is_pythons_own() -> None:
+    r"""No pattern has Python's ``\Z``, which other languages do not know."""
     assert "\\\\Z" not in json.dumps(document())
