@@ -27,7 +27,7 @@ from pun_app.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from pun_app.parameters import SEEN, Parameter
+from pun_app.parameters import IF_NONE_MATCH, Parameter
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from tokens.scopes import OFFERED
 
@@ -155,7 +155,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": route.summary,
         "description": f"{route.description} Scope: {route.scope or 'any'}.",
         "parameters": [
-            _parameter(parameter) for parameter in (*route.parameters, *((SEEN,) if _is_read(route) else ()))
+            _parameter(parameter) for parameter in (*route.parameters, *((IF_NONE_MATCH,) if _is_read(route) else ()))
         ],
         "responses": _responses(route, name),
     }

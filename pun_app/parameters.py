@@ -31,58 +31,83 @@ def _whole(least: int, most: int, default: int | None = None) -> dict[str, Any]:
 _TIME = {
     "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}, {"const": ""}],
 }
-_PAGE = Parameter("limit", "How many jobs in a page.", _whole(1, 1000, 100))
+_PAGE = Parameter("limit", "Number of jobs per page.", _whole(1, 1000, 100))
 CLUSTER = Parameter(
     "cluster",
-    "A cluster's id.",
+    "The cluster's id, such as `owens`.",
     {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"},
     required=True,
     example="owens",
 )
 CURSOR = Parameter(
-    "cursor", "next_cursor of the page before.", {"type": "string", "pattern": "^([A-Za-z0-9_-]+={0,2})?$"}
+    "cursor",
+    "`next_cursor` of the previous page; omit it for the first page.",
+    {"type": "string", "pattern": "^([A-Za-z0-9_-]+={0,2})?$"},
 )
 PAGING = (_PAGE, CURSOR)
 PERIOD = (
-    Parameter("from", "Ended from then on: a time with its zone, or a date.", _TIME, example="2024-01-08"),
-    Parameter("to", "Ended before then: a time with its zone, or a date.", _TIME, example="2024-01-15"),
+    Parameter(
+        "from",
+        "Only jobs that ended at or after this moment: an RFC 3339 time, or a date (midnight UTC). Default: a week "
+        "before the end of the period.",
+        _TIME,
+        example="2024-01-08",
+    ),
+    Parameter(
+        "to",
+        "Only jobs that ended before this moment: an RFC 3339 time, or a date (midnight UTC). Default: now.",
+        _TIME,
+        example="2024-01-15",
+    ),
     Parameter(
         "status",
-        f"completed, or some of {', '.join(OUTCOMES)}, separated by commas.",
+        f"`completed` for any outcome, or a comma-separated list of {', '.join(f'`{outcome}`' for outcome in OUTCOMES)}.",
         {"type": "string", "pattern": f"^(completed|({'|'.join(OUTCOMES)})(,({'|'.join(OUTCOMES)}))*)$"},
         example="failed,timed_out",
     ),
 )
 WAITING = (
     Parameter(
-        "wait", "Seconds to wait until the job is as far as until says; 60 where only until is there.", _whole(0, 300)
+        "wait",
+        "Seconds to wait until the job has reached `until` or it is known that it can never start. Default: 60 if "
+        "`until` is given, otherwise 0.",
+        _whole(0, 300),
     ),
     Parameter(
         "until",
-        "What to wait for, with wait. change is any change from what If-None-Match has seen.",
+        "What to wait for: `running` (it has started), `completed` (it has ended in any way) or `change` (of anything).",
         {"type": "string", "enum": ["running", "completed", "change"], "default": "completed"},
     ),
 )
-SEEN = Parameter("If-None-Match", "The ETags of what was seen: 304 where it is the same.", place="header")
+IF_NONE_MATCH = Parameter(
+    "If-None-Match",
+    "ETags of earlier responses. The response is a 304 if the result still has one of them.",
+    place="header",
+)
 OUTPUT = (
-    Parameter("stream", "Which output.", {"type": "string", "enum": ["stdout", "stderr"], "default": "stdout"}),
+    Parameter(
+        "stream",
+        "The output stream. Many programs write errors to `stderr`.",
+        {"type": "string", "enum": ["stdout", "stderr"], "default": "stdout"},
+    ),
     Parameter(
         "tail",
-        "The last so many lines, of the file or of a piece of it. Without offset they are as a terminal shows them: of "
-        "a line that was written over with carriage returns, the last state.",
+        "Number of last lines, of the file or of the piece from `offset`. Without `offset` they look as on a terminal: "
+        "a line that carriage returns overwrote has only its last state.",
         _whole(1, 10_000, 100),
     ),
-    Parameter("offset", "The byte to read from.", _whole(0, 2**63 - 1)),
-    Parameter("limit", "Bytes from offset on; of the last lines, bytes at most.", _whole(1, 1024 * 1024, 64 * 1024)),
+    Parameter("offset", "Byte offset to read from.", _whole(0, 2**63 - 1)),
+    Parameter("limit", "Maximum number of bytes to read or to show.", _whole(1, 1024 * 1024, 64 * 1024)),
 )
 VALIDATE = Parameter(
     "validate",
-    "Ask whether the scheduler would take the job, and submit nothing.",
+    "Ask the scheduler whether it would accept the job, and submit nothing.",
     {"type": "boolean", "default": False},
 )
 KEY = Parameter(
     "Idempotency-Key",
-    "A text of the client's own: for a day the same submit with the same key is answered as the first was.",
+    "A text of your choice that identifies this submit. If the response is lost, repeat the request with the same key: "
+    "for 24 hours it returns the first response and submits nothing.",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     place="header",
 )

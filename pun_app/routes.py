@@ -135,8 +135,8 @@ ROUTES = (
         method="GET",
         path="/api/v1/jobs",
         summary="List jobs",
-        description="Your jobs on one cluster, including recently finished ones. Without `limit` and `cursor` the "
-        "list is complete. With either it is one page, highest job ids first; new jobs do not move the others.",
+        description="Your jobs on one cluster, including recently finished ones: all of them, or with `limit` or "
+        "`cursor` one page, highest job ids first.",
         scope="jobs:read",
         handler=jobs.list_jobs,
         answer=list[JobAnswer],
@@ -147,7 +147,7 @@ ROUTES = (
         path="/api/v1/jobs",
         summary="Submit a job",
         description="Submit a job script to a cluster's scheduler. The response is the job as far as the scheduler "
-        "has reported it. With `validate` the scheduler checks the job and nothing is submitted.",
+        "has reported it.",
         scope="jobs:write",
         handler=jobs.submit_job,
         answer=SubmittedJobAnswer,
@@ -183,8 +183,7 @@ ROUTES = (
         method="GET",
         path="/api/v1/jobs/<id>",
         summary="Get a job",
-        description="One of your jobs, active or finished. With `wait` the response comes when the job has reached "
-        "`until`, when the time is up, or when it is known that the job can never start.",
+        description="One of your jobs, active or finished: its status, why it is queued, how it ended.",
         scope="jobs:read",
         handler=jobs.get_job,
         answer=JobAnswer,
@@ -205,8 +204,8 @@ ROUTES = (
         path="/api/v1/jobs/<id>/output",
         summary="Read a job's output",
         description="The last lines (`tail`) of what a job has written, or `limit` bytes from `offset`; with both, "
-        "the last lines of that piece. The last lines look as on a terminal and fill at most `limit` bytes. A piece "
-        "has the file's exact bytes, so pieces can be joined. If both streams go to one file, both return that file.",
+        "the last lines of that piece. A piece has the file's exact bytes, so pieces can be joined. If both streams "
+        "go to one file, both return that file.",
         scope="jobs:read",
         handler=output.job_output,
         answer=OutputAnswer,
