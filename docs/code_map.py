@@ -57,8 +57,7 @@ FILES = {
 }
 """Files and folders without a docstring, and what each one is."""
 
-SKIPPED = {"tests"}
-"""Folders of which only modules that hold no tests are listed."""
+TOP_FOLDERS = tuple(folder for folder in FOLDERS if "/" not in folder)
 
 
 def listed_files() -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from mcp.server.mcpserver import MCPServer
 from mcp_types import GetPromptResult, Prompt, TextContent
 
+from docs import code_map
 from mcp_server.guide import add_prompts
 from mcp_server.portal import Portal
 from mcp_server.server import described, tools
@@ -222,6 +223,7 @@ def _names(prompt: Prompt) -> set[str]:
 PAGES: dict[str, Callable[[], str]] = {
     "docs/users/reference.md": lambda: api_reference(json.loads(OPENAPI.read_text(encoding="utf-8"))),
     "docs/agents/tools.md": tool_reference,
+    "docs/developers/architecture.md": code_map.page,
     "docs/agents/prompts.md": prompt_reference,
 }
 """Each generated page, and the function that makes its text."""

@@ -61,7 +61,8 @@ PERIOD = (
     ),
     Parameter(
         "status",
-        f"`completed` for any outcome, or a comma-separated list of {', '.join(f'`{outcome}`' for outcome in OUTCOMES)}.",
+        "`completed` for any outcome, or a comma-separated list of "
+        f"{', '.join(f'`{outcome}`' for outcome in OUTCOMES)}.",
         {"type": "string", "pattern": f"^(completed|({'|'.join(OUTCOMES)})(,({'|'.join(OUTCOMES)}))*)$"},
         example="failed,timed_out",
     ),
@@ -75,7 +76,8 @@ WAITING = (
     ),
     Parameter(
         "until",
-        "What to wait for: `running` (it has started), `completed` (it has ended in any way) or `change` (of anything).",
+        "What to wait for: `running` (it has started), `completed` (it has ended in any way) "
+        "or `change` (of anything).",
         {"type": "string", "enum": ["running", "completed", "change"], "default": "completed"},
     ),
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import html
 import io
 import re
 from pathlib import Path
 
 import pytest
 
+from docs import code_map
 from docs.reference import PAGES as GENERATED
 from mcp_server.portal import Portal
 from mcp_server.server import tools
@@ -165,3 +167,24 @@ def test_every_adapter_is_told_of_with_its_keys() -> None:
         keys = set(re.findall(r"job(?:\.get\(|\[)\"(\w+)\"", code)) - {"adapter"}
         for key in keys:
             assert f"`{key}`" in rows[name], (name, key)
+
+
+def test_the_map_has_every_folder_and_file() -> None:
+    """Each folder with modules has a heading on docs/developers/architecture.md; below tests/ only tests/system has."""
+    modules = [path.relative_to(ROOT) for top in code_map.TOP_FOLDERS for path in (ROOT / top).rglob("*.py")]
+    folders = {path.parent.as_posix() for path in modules if (ROOT / path).stat().st_size}
+    assert {folder for folder in folders if folder == "tests/system" or not folder.startswith("tests/")} <= set(
+        code_map.FOLDERS
+    )
+    for name in [*code_map.FOLDERS, *code_map.FILES]:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_picture_is_drawn_from_its_source() -> None:
+    """Every label of architecture.dot is in the SVG; ``make picture`` draws it again."""
+    folder = ROOT / "docs" / "developers"
+    labels = re.findall(r'label="([^"]+)"', (folder / "architecture.dot").read_text())
+    drawn = html.unescape((folder / "architecture.svg").read_text()).replace("\u00a0", " ")
+    for label in labels:
+        for line in re.split(r"\\[nl]", label):
+            assert line.strip() in drawn, line
