@@ -24,6 +24,7 @@ from werkzeug.wrappers import Request as HttpRequest
 from werkzeug.wrappers import Response
 
 from pun_app.access import ASSERTION, Access, Caller
+from pun_app.adapters.errors import SchedulerError
 from pun_app.clusters.load import ClusterFolder
 from pun_app.deadline import time_limit, until
 from pun_app.decode import decode
@@ -36,6 +37,7 @@ from pun_app.long_poll import LongPoll, Parked
 from pun_app.match import Table
 from pun_app.pages.auth import Pages
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
+from pun_app.scheduler_errors import api_error
 from pun_app.settings import Settings
 
 _EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
@@ -103,6 +105,8 @@ class App:
             raise
         except ApiError as error:
             response = self._error(error)
+        except SchedulerError as error:
+            response = self._error(api_error(error))
         except Exception:
             log.exception("%s %s failed", http.method, http.path)
             response = self._error(Internal())

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pun_app.adapters.abilities import missing_operations, missing_options
+from pun_app.adapters.errors import SchedulerError
 from pun_app.adapters.registry import ADAPTERS, adapter_for
 from pun_app.clusters.load import BadClusterFile, cluster_files, load_cluster
-from pun_app.errors import ApiError
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _check_file(path: Path) -> Finding:
         if missing:
             return Finding(False, f"{path}: cannot be run: {', '.join(missing)} (job.bin, job.bin_overrides)")
         version = adapter.version() or ""
-    except ApiError as error:
+    except SchedulerError as error:
         return Finding(False, f"{path}: {error.message}")
     abilities = (_all_but(missing_operations(type(adapter))), _all_but(missing_options(type(adapter))))
     return Finding(True, f"{path}: cluster {cluster.id}, adapter {name}", (cluster.id, name, version, *abilities))

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
+from pun_app.adapters.errors import SchedulerError
 from pun_app.errors import ApiError
 
 READ_S = 20.0
@@ -62,7 +63,7 @@ def begin(work: Callable[[], T], name: str) -> Future[T]:
     def run() -> None:
         try:
             future.set_result(work())
-        except ApiError as error:
+        except (ApiError, SchedulerError) as error:
             future.set_exception(error)
         except Exception as error:
             # Whoever asked may not wait for it any more.

@@ -1,5 +1,7 @@
 """ApiError and its few kinds, named by whose fault it is. Raised anywhere, caught once, in app.py.
 
+The errors of schedulers have a tree of their own (adapters/errors.py), and become one of these in scheduler_errors.py.
+
 ApiError
 ├── BadRequest          400  the caller's: the request is not of the form
 ├── Unauthorized        401  the token is not good (any more)

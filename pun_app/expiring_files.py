@@ -8,7 +8,7 @@ import os
 import pwd
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,12 +27,13 @@ def folder_of_user() -> Path:
 class ExpiringFiles:
     """The things below one folder, by their names, for ``seconds`` from when they were put there.
 
-    Raises Unavailable for a home's trouble (full, gone, read-only).
+    Raises ``error`` for a home's trouble (full, gone, read-only).
     """
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, error: Callable[[str], Exception] = Unavailable) -> None:
         self._folder = folder
         self._seconds = seconds
+        self._error = error
         self._swept = 0.0
 
     def get(self, name: str) -> bytes | None:
@@ -107,5 +108,5 @@ class ExpiringFiles:
                 if not path.name.startswith(_LOCK) and path.stat().st_mtime < time.time() - self._seconds:
                     path.unlink()
 
-    def _trouble(self, error: OSError) -> Unavailable:
-        return Unavailable(f"{self._folder} cannot be used: {error.strerror}")
+    def _trouble(self, error: OSError) -> Exception:
+        return self._error(f"{self._folder} cannot be used: {error.strerror}")

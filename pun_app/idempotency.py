@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import msgspec
 
-from pun_app.adapters.command import NotStarted
+from pun_app.adapters.errors import NotSent, Rejected, SchedulerError, SchedulerUnavailable
 from pun_app.adapters.model import JobRequest
 from pun_app.errors import ApiError, BadRequest, Conflict, Refused, Unavailable
 from pun_app.expiring_files import ExpiringFiles
@@ -110,16 +110,16 @@ class Submits:
     ) -> SubmittedJobAnswer:
         try:
             record.answer = submit(request)
-        except Refused as refused:
-            record.refusal = refused.message
+        except Rejected as rejected:
+            record.refusal = rejected.message
             self._write(key, record)
             raise
-        except Unavailable as unavailable:
+        except SchedulerUnavailable as unavailable:
             # Otherwise it may have been submitted all the same: the submit tag stays.
-            if isinstance(unavailable, NotStarted):
+            if isinstance(unavailable, NotSent):
                 self._kept.remove(key)
             raise
-        except ApiError:
+        except (ApiError, SchedulerError):
             self._kept.remove(key)
             raise
         try:

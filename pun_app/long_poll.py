@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pun_app.adapters.errors import SchedulerError, SchedulerUnavailable
 from pun_app.adapters.model import Job
 from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.deadline import READ_S, until
-from pun_app.errors import ApiError, Unavailable
+from pun_app.errors import Unavailable
 from pun_app.gate import Turn
 
 MAX_WAIT_S = 300
@@ -61,7 +62,7 @@ class Wait:
         self.job_id = job_id
         self.is_done = is_done
         self.deadline = deadline
-        self.result: tuple[Job | ApiError, float] | None = None
+        self.result: tuple[Job | SchedulerError, float] | None = None
         self.is_over = False
         self.resume: Callable[[], None] | None = None
 
@@ -70,7 +71,7 @@ class Wait:
         if self.result is None:
             return self.scheduler.last_look(self.job_id, self.known)
         found, asked = self.result
-        if isinstance(found, ApiError):
+        if isinstance(found, SchedulerError):
             raise found
         return found, time.monotonic() - asked
 
@@ -139,7 +140,7 @@ class LongPoll:
         elif is_leaving:
             self.end(wait)
 
-    def end(self, wait: Wait, found: Job | ApiError | None = None, asked: float = 0.0) -> None:
+    def end(self, wait: Wait, found: Job | SchedulerError | None = None, asked: float = 0.0) -> None:
         """End a wait, if it has not ended yet, and have its request answered."""
         with self._lock:
             if wait.is_over:
@@ -184,9 +185,9 @@ class LongPoll:
                 told, age = scheduler.watched({wait.job_id for wait in waits})
             for wait in waits:
                 found = told[wait.job_id]
-                if isinstance(found, Unavailable):
+                if isinstance(found, SchedulerUnavailable):
                     continue  # It may be back before time is up; if not, the last look says so (Wait.job).
                 if isinstance(found, Job):
                     wait.known = found, now - age
-                if isinstance(found, ApiError) or wait.is_done(found):
+                if isinstance(found, SchedulerError) or wait.is_done(found):
                     self.end(wait, found, now - age)

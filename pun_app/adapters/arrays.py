@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pun_app.errors import Refused
+from pun_app.adapters.errors import Rejected
 
 MAX_TASKS = 1_000_000
 """Tasks in one array. More than any scheduler takes as it comes; each has its own limit below this one."""
@@ -38,9 +38,9 @@ class Array:
         return sum(map(len, self.ranges))
 
     def indices(self) -> list[int]:
-        """Every index. Raises Refused for more than a command line can hold."""
+        """Every index. Raises Rejected for more than a command line can hold."""
         if self.size > MAX_LISTED_TASKS:
-            raise Refused(
+            raise Rejected(
                 f"options.array: this scheduler takes each index by itself, and at most {MAX_LISTED_TASKS:,} of them"
             )
         return [index for part in self.ranges for index in part]
@@ -58,21 +58,21 @@ def ranges_of(indices: Iterable[int]) -> list[str]:
 
 
 def parse_array(text: str, option: str = "options.array") -> Array:
-    """Return the array of an expression. Raises Refused, with the grammar, for any other text."""
+    """Return the array of an expression. Raises Rejected, with the grammar, for any other text."""
     listed, has_limit, limit = text.partition("%")
     at_once = int(limit) if _LIMIT.fullmatch(limit) else 0
     if has_limit and at_once < 1:
-        raise Refused(f"{option}: %{limit} is no limit of at least 1; write {GRAMMAR}")
+        raise Rejected(f"{option}: %{limit} is no limit of at least 1; write {GRAMMAR}")
     ranges: list[range] = []
     for part in listed.split(","):
         found = _PART.fullmatch(part)
         if not found:
-            raise Refused(f"{option}: {part!r} is no index and no range; write {GRAMMAR}")
+            raise Rejected(f"{option}: {part!r} is no index and no range; write {GRAMMAR}")
         first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
         if last < first or step < 1 or (ranges and first <= ranges[-1][-1]):
-            raise Refused(f"{option}: {part} does not ascend; write {GRAMMAR}")
+            raise Rejected(f"{option}: {part} does not ascend; write {GRAMMAR}")
         ranges.append(range(first, last + 1, step))
     array = Array(tuple(ranges), at_once or None)
     if array.size > MAX_TASKS:
-        raise Refused(f"{option}: {array.size:,} tasks are too many; write {GRAMMAR}")
+        raise Rejected(f"{option}: {array.size:,} tasks are too many; write {GRAMMAR}")
     return array

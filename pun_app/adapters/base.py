@@ -1,7 +1,7 @@
 """The contract of every adapter. What a scheduler lacks stays unimplemented here and becomes a 501.
 
-An adapter raises four things, decided where the scheduler's words are known: Refused, Unavailable,
-NotFound and NotSupported (pun_app/errors.py). An unknown job is never "completed", and an unknown state is
+An adapter raises the errors of errors.py, decided where the scheduler's words are known: JobNotFound, Rejected,
+Unsupported and SchedulerUnavailable. An unknown job is never "completed", and an unknown state is
 ``None`` beside its ``native_state``. Adapters know no HTTP and can be used from a prompt.
 """
 
@@ -16,6 +16,7 @@ import msgspec
 
 from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.directives import Asked, Directives, asked
+from pun_app.adapters.errors import JobNotFound, Rejected, Unsupported
 from pun_app.adapters.model import (
     DEPENDENCIES,
     Account,
@@ -30,12 +31,11 @@ from pun_app.adapters.model import (
     whole_job,
 )
 from pun_app.adapters.native import Native
-from pun_app.errors import NotFound, NotSupported, Refused
 
 OPERATIONS = (
     "submit", "validate", "jobs", "job", "cancel", "hold", "release", "output", "history", "queues", "accounts", "info",
 )  # fmt: skip
-"""What an adapter may do: the methods below, each of which answers NotSupported until it is written."""
+"""What an adapter may do: the methods below, each of which answers Unsupported until it is written."""
 
 
 WITHOUT_OUTER_BLANKS = (
@@ -70,9 +70,9 @@ class Adapter:
         self.config = job
 
     def check_id(self, job_id: str) -> str:
-        """The id, when it is of this scheduler's form. Raises NotFound."""
+        """The id, when it is of this scheduler's form. Raises JobNotFound."""
         if not self.is_id(job_id):
-            raise NotFound("Job not found")
+            raise JobNotFound()
         return job_id
 
     def is_id(self, job_id: str) -> bool:
@@ -80,25 +80,25 @@ class Adapter:
         return job_id.isascii() and bool(self.job_id.fullmatch(job_id))
 
     def check_options(self, request: JobRequest) -> None:
-        """Raise Refused for an option that this scheduler does not have, or whose value no scheduler should see.
+        """Raise Rejected for an option that this scheduler does not have, or whose value no scheduler should see.
 
         The first that every submit() does: an option is never dropped.
         """
         for name in request.asked():
             if name not in self.options:
                 adapter = self.config.get("adapter")
-                raise Refused(
+                raise Rejected(
                     f"options.{name}: the {adapter} scheduler of cluster {self.cluster_id} has no such option"
                 )
         for name in DEPENDENCIES:
             for job_id in getattr(request, name):
                 if not self.is_id(job_id):
-                    raise Refused(f"options.{name}: {job_id} is no job id of cluster {self.cluster_id}")
+                    raise Rejected(f"options.{name}: {job_id} is no job id of cluster {self.cluster_id}")
         for name in WITHOUT_OUTER_BLANKS:
             value = getattr(request, name)
             if value is not None and value != value.strip():
                 # Some schedulers keep such blanks, some drop them, and some answers cannot tell.
-                raise Refused(f"options.{name}: {value!r} begins or ends with a blank; leave it out")
+                raise Rejected(f"options.{name}: {value!r} begins or ends with a blank; leave it out")
         if request.array is not None:
             parse_array(request.array)
         if self.native is not None:
@@ -110,11 +110,11 @@ class Adapter:
         return known if known.wall_time is None else replace(known, wall_time=-(-known.wall_time // unit) * unit)
 
     def submit(self, request: JobRequest) -> Job:
-        """Submit; the job as far as it is known then. Raises Refused when nothing was submitted."""
+        """Submit; the job as far as it is known then. Raises Rejected when nothing was submitted."""
         raise self._lacking("submit jobs")
 
     def validate(self, request: JobRequest) -> Trial:
-        """Ask whether the scheduler would take the job, and submit nothing. Raises Refused where it would not."""
+        """Ask whether the scheduler would take the job, and submit nothing. Raises Rejected where it would not."""
         raise self._lacking("check a job without submitting it")
 
     def submitted(self, submit_tag: str) -> Job | None:
@@ -134,11 +134,14 @@ class Adapter:
         return [job for job in listed if before is None or by_id(job.id) < by_id(before)][:count]
 
     def job(self, job_id: str) -> Job:
-        """One job of this user, alive or ended. Raises NotFound, also for another user's."""
+        """One job of this user, alive or ended. Raises JobNotFound, also for another user's."""
         raise self._lacking("show a job")
 
     def output(self, job_id: str) -> OutputFiles:
-        """Where a job's output goes. Raises NotFound, and Refused for an array, whose tasks have files of their own."""
+        """Return the paths of a job's output files.
+
+        Raises JobNotFound, and Rejected for an array, whose tasks have files of their own.
+        """
         raise self._lacking("tell where the output of jobs is")
 
     def array_of(self, job_id: str) -> str:
@@ -210,13 +213,13 @@ class Adapter:
         return getattr(cls, operation) is not getattr(Adapter, operation)
 
     def command_path(self, name: str) -> str:
-        """Where one of them is. Raises Unavailable when it is not found."""
+        """Where one of them is. Raises SchedulerUnavailable when it is not found."""
         raise self._lacking(f"run {name}")
 
-    def one_task(self, job_id: str, example: str) -> Refused:
+    def one_task(self, job_id: str, example: str) -> Rejected:
         """What output() raises for an array."""
-        return Refused(f"Job {job_id} is an array; each of its tasks has output of its own: ask for {example}")
+        return Rejected(f"Job {job_id} is an array; each of its tasks has output of its own: ask for {example}")
 
-    def _lacking(self, what: str) -> NotSupported:
+    def _lacking(self, what: str) -> Unsupported:
         name = self.config.get("adapter")
-        return NotSupported(f"The adapter {name} of cluster {self.cluster_id} cannot {what}")
+        return Unsupported(f"The adapter {name} of cluster {self.cluster_id} cannot {what}")

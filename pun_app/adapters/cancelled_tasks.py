@@ -11,8 +11,8 @@ import time
 import msgspec
 
 from pun_app.adapters.base import Adapter
+from pun_app.adapters.errors import JobNotFound, SchedulerUnavailable
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job
-from pun_app.errors import NotFound, Unavailable
 from pun_app.expiring_files import ExpiringFiles, folder_of_user
 
 KEPT = 30 * 86_400.0
@@ -26,7 +26,7 @@ class CancelledTasks:
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
-        self._kept = ExpiringFiles(folder_of_user() / "cancelled" / adapter.cluster_id, KEPT)
+        self._kept = ExpiringFiles(folder_of_user() / "cancelled" / adapter.cluster_id, KEPT, SchedulerUnavailable)
 
     def is_task(self, job_id: str) -> bool:
         return self._adapter.array_of(job_id) != job_id
@@ -53,7 +53,7 @@ class CancelledTasks:
         )
         try:
             self._kept.put(job_id, msgspec.json.encode(ended))
-        except Unavailable as trouble:
+        except SchedulerUnavailable as trouble:
             # It is cancelled, whatever becomes of this.
             log.warning("that task %s was cancelled could not be kept: %s", job_id, trouble.message)
 
@@ -61,7 +61,7 @@ class CancelledTasks:
         """One job, as Adapter.job() tells; of a task that this knows, and the scheduler no more, how it ended."""
         try:
             job = self._adapter.job(job_id)
-        except NotFound:
+        except JobNotFound:
             task = self.task(job_id)
             if task is None:
                 raise
@@ -80,7 +80,7 @@ class CancelledTasks:
                 return None
             task = msgspec.json.decode(content, type=Job)
             array = self._adapter.job(self._adapter.array_of(job_id))
-        except NotFound:
+        except JobNotFound:
             return None
         except msgspec.DecodeError as error:
             log.warning("what was kept of task %s cannot be read: %s", job_id, error)

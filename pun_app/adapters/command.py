@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from pun_app.adapters.errors import CommandFailed, CommandNotRun, CommandTimedOut, NotSent, SchedulerUnavailable
 from pun_app.deadline import left
-from pun_app.errors import Unavailable
 
 TIMEOUT = 25.0
 """Seconds that a scheduler's command has, unless its request's deadline (deadline.py) is earlier."""
@@ -40,34 +40,6 @@ _SSH_FAILED = re.compile(
 )
 _NO_COMMAND = re.compile(r"not found|Permission denied|No such file|cd: ", re.IGNORECASE)
 _places = threading.BoundedSemaphore(AT_ONCE)
-
-
-class CommandFailed(Unavailable):
-    """A command could not be run to its end, so what it did is not known."""
-
-
-class TimedOut(CommandFailed):
-    """``program`` did not end in time."""
-
-    def __init__(self, program: str, timeout: float) -> None:
-        super().__init__(f"{program} did not answer within {timeout:.0f} s")
-        self.program = program
-
-
-class Unanswered(Unavailable):
-    """``program`` ended without an answer of its server, so what it did is not known."""
-
-    program = ""
-
-
-class NotStarted(Unavailable):
-    """The command was never started, or reached nobody, so it did nothing."""
-
-    program = ""
-
-
-class NotRun(NotStarted):
-    """This host had no program, no place or no time for the command, which says nothing about the scheduler."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +67,13 @@ class Commands:
 
     @classmethod
     def from_config(cls, job: Mapping[str, Any], environment: Mapping[str, str]) -> Commands:
-        """From a cluster file's ``job``. Raises Unavailable for keys of another type, naming the key."""
+        """From a cluster file's ``job``. Raises SchedulerUnavailable for keys of another type, naming the key."""
         for key in ("bin", "submit_host"):
             if not isinstance(job.get(key, ""), (str, type(None))):
-                raise Unavailable(f"The cluster's configuration is wrong: job.{key} must be text")
+                raise SchedulerUnavailable(f"The cluster's configuration is wrong: job.{key} must be text")
         overrides = job.get("bin_overrides") or {}
         if not isinstance(overrides, dict):
-            raise Unavailable("The cluster's configuration is wrong: job.bin_overrides must be a mapping")
+            raise SchedulerUnavailable("The cluster's configuration is wrong: job.bin_overrides must be a mapping")
         return cls(
             bin=job.get("bin") or None,
             overrides={str(name): str(path) for name, path in overrides.items()},
@@ -111,7 +83,7 @@ class Commands:
         )
 
     def path(self, name: str) -> str:
-        """Where a command is. Raises NotRun when it is not to be found on this host."""
+        """Where a command is. Raises CommandNotRun when it is not to be found on this host."""
         if name in self.overrides:
             return self.overrides[name]
         if self.bin:
@@ -120,7 +92,7 @@ class Commands:
             return name
         found = shutil.which(name)
         if not found:
-            raise NotRun(f"The scheduler's command {name} is not found on this host", 60)
+            raise CommandNotRun(f"The scheduler's command {name} is not found on this host", 60)
         return found
 
     def run(
@@ -139,8 +111,8 @@ class Commands:
         With ``take`` what it prints is handed on piece by piece, and not kept.
 
         Without ``login`` the variables that a login sets are left out, for commands that hand their
-        environment on to a job; ``environment`` has more for that job. Raises NotStarted, NotRun, TimedOut and
-        CommandFailed.
+        environment on to a job; ``environment`` has more for that job. Raises NotSent, CommandNotRun, CommandTimedOut
+        and CommandFailed.
         """
         settings = {**environment, **self.environment}
         words = [self.path(argv[0]), *argv[1:]]
@@ -154,12 +126,12 @@ class Commands:
         return output
 
     def _see_that_it_ran(self, output: Output, name: str) -> None:
-        """Raises NotStarted for what ssh itself, or the remote shell, had to say: ssh(1), EXIT STATUS."""
+        """Raises NotSent for what ssh itself, or the remote shell, had to say: ssh(1), EXIT STATUS."""
         lines = [line for line in output.err.strip().splitlines() if line.strip()]
         if output.code == 255 and lines and _SSH_FAILED.search(output.err):
-            raise NotStarted(f"The submit host {self.submit_host} cannot be reached by ssh: {lines[-1].strip()}", 60)
+            raise NotSent(f"The submit host {self.submit_host} cannot be reached by ssh: {lines[-1].strip()}", 60)
         if output.code in (126, 127) and lines and _NO_COMMAND.search(lines[-1]):
-            raise NotRun(f"The scheduler's command {name} cannot be run on {self.submit_host}: {lines[-1]}", 60)
+            raise CommandNotRun(f"The scheduler's command {name} cannot be run on {self.submit_host}: {lines[-1]}", 60)
 
     def _through_ssh(self, words: list[str], environment: Mapping[str, str], cwd: str) -> list[str]:
         """The command on the submit host. ssh joins its words for a remote shell, so each is quoted."""
@@ -212,10 +184,10 @@ def _run(
 ) -> Output:
     timeout = min(timeout, left())
     if timeout <= 0:
-        raise NotRun(f"No time is left to run {name}: what came before it took too long; try again")
+        raise CommandNotRun(f"No time is left to run {name}: what came before it took too long; try again")
     deadline = time.monotonic() + timeout
     if not _places.acquire(timeout=timeout):
-        raise NotRun(f"Too many scheduler commands of this user are under way to run {name}; try again")
+        raise CommandNotRun(f"Too many scheduler commands of this user are under way to run {name}; try again")
     try:
         with _memory_file(stdin) as standard_input:
             try:
@@ -231,14 +203,14 @@ def _run(
                     umask=0o022,
                 )
             except OSError as error:
-                raise NotRun(f"The scheduler's command {name} cannot be run: {error.strerror}", 60) from error
+                raise CommandNotRun(f"The scheduler's command {name} cannot be run: {error.strerror}", 60) from error
             with process:
                 try:
                     out, err = _collect(process, deadline, name, take, timeout)
                     _wait(process, deadline)
                     code = process.wait(0)
                 except subprocess.TimeoutExpired as error:
-                    raise TimedOut(name, timeout) from error
+                    raise CommandTimedOut(name, timeout) from error
                 finally:
                     if process.returncode is None:
                         # The group, for what the command itself has started.
@@ -290,7 +262,10 @@ def _collect(
     take: Callable[[bytes], None] | None,
     timeout: float,
 ) -> tuple[bytes, bytes]:
-    """Both streams to their ends. Raises TimedOut past the deadline, CommandFailed past OUTPUT_SIZE of what is kept."""
+    """Return both streams, read to their ends.
+
+    Raises CommandTimedOut past the deadline, and CommandFailed past OUTPUT_SIZE of what is kept.
+    """
     assert process.stdout and process.stderr
     parts: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
     out, err = parts.values()
@@ -302,7 +277,7 @@ def _collect(
             left = deadline - time.monotonic()
             ready = selector.select(left) if left > 0 else []
             if not ready:
-                raise TimedOut(name, timeout)
+                raise CommandTimedOut(name, timeout)
             for key, _ in ready:
                 data = os.read(key.fd, 256 * 1024)
                 if not data:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import COMPLETED, DEPENDENCIES, Job, JobRequest
-from pun_app.errors import Refused
 
 Met = dict[str, list[str]]
 """The conditions that were met already, as a submit gives them: the ids of jobs by the option's name."""
@@ -21,8 +21,9 @@ def settle(
 ) -> tuple[JobRequest, Met]:
     """Return the request with those conditions alone that the scheduler is to wait for, and those that are met.
 
-    ``look_up`` returns the user's jobs by their ids. Raises Refused for an id that is none of them, and for a condition
-    that can never be met. A job whose end is not known in full yet is left to the scheduler, as one that has not ended.
+    ``look_up`` returns the user's jobs by their ids. Raises Rejected for an id that is none of them, and for a
+    condition that can never be met. A job whose end is not known in full yet is left to the scheduler, like an
+    unfinished job.
     """
     named = list(dict.fromkeys(job_id for name in DEPENDENCIES for job_id in getattr(request, name)))
     if not named:
@@ -33,13 +34,13 @@ def settle(
     for name in DEPENDENCIES:
         for job_id in getattr(request, name):
             if job_id not in jobs:
-                raise Refused(
+                raise Rejected(
                     f"options.{name}: there is no job {job_id} of yours on cluster {cluster_id}; correct the id, or "
                     "name another user's job in options.native"
                 )
             is_met = _is_met(name, jobs[job_id])
             if is_met is False:
-                raise Refused(
+                raise Rejected(
                     f"options.{name}: job {job_id} has ended already ({jobs[job_id].outcome}), so a job that waits for "
                     f"it with {name} would never start; leave it out, or choose another condition"
                 )

@@ -13,18 +13,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from pun_app.adapters.command import NotRun, NotStarted, TimedOut, Unanswered
-from pun_app.errors import ApiError, NotFound, Refused, Unavailable
+from pun_app.adapters.errors import (
+    CircuitOpen,
+    CommandNotRun,
+    CommandTimedOut,
+    JobNotFound,
+    NotSent,
+    Rejected,
+    SchedulerError,
+    SchedulerUnavailable,
+    Unanswered,
+)
 
 RECORD_PROGRAMS = frozenset({"sacct", "sacctmgr", "bhist", "qacct", "condor_history"})
 """Commands that ask a database, or search through files: one that fails says nothing about the scheduler."""
 FIRST_INTERVAL_S, LONGEST_INTERVAL_S = 2.0, 60.0
 STATE_KNOWN_S = 300.0
 """Seconds after its last answer for which a scheduler counts as up."""
-
-
-class NotAsked(NotStarted):
-    """The scheduler has not answered a moment ago, so it was not asked."""
 
 
 class Health:
@@ -48,20 +53,20 @@ class Health:
         return "up" if self._clock() - self._answered_at < STATE_KNOWN_S else None
 
     def check(self) -> None:
-        """Raise NotAsked unless the scheduler may be asked now."""
+        """Raise CircuitOpen unless the scheduler may be asked now."""
         with self._lock:
             self._check()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Ask the scheduler in the body, and take note of how that ends. Raises NotAsked."""
+        """Ask the scheduler in the body, and take note of how that ends. Raises CircuitOpen."""
         with self._lock:
             self._check()
             is_probe = self._is_probing = self._failures > 0
             began = self._clock()
         try:
             yield
-        except ApiError as error:
+        except SchedulerError as error:
             self._note(error, began, is_probe)
             raise
         except BaseException:
@@ -73,16 +78,16 @@ class Health:
         now = self._clock()
         if self._failures and (self._is_probing or now < self._retry_at):
             seconds = max(1, math.ceil(self._retry_at - now)) if now < self._retry_at else int(FIRST_INTERVAL_S)
-            raise NotAsked(f"{self._message}. It is not asked again before {seconds} s have passed", seconds)
+            raise CircuitOpen(f"{self._message}. It is not asked again before {seconds} s have passed", seconds)
 
-    def _note(self, error: ApiError | None, began: float, is_probe: bool) -> None:
+    def _note(self, error: SchedulerError | None, began: float, is_probe: bool) -> None:
         now = self._clock()
         with self._lock:
             if is_probe:
                 self._is_probing = False
-            if error is None or isinstance(error, (NotFound, Refused)):
+            if error is None or isinstance(error, (JobNotFound, Rejected)):
                 self._failures = 0
-                if not isinstance(error, Refused):  # A refusal may come before anybody was asked.
+                if not isinstance(error, Rejected):  # A refusal may come before anybody was asked.
                     self._answered_at = now
             elif (failure := self._failure_in(error)) and began >= self._failed_at:
                 # Commands that failed side by side are one failure.
@@ -92,13 +97,13 @@ class Health:
                 self._retry_at = now + min(LONGEST_INTERVAL_S, interval)
                 self._message = failure.message.rstrip(".")
 
-    def _failure_in(self, error: BaseException | None) -> Unavailable | None:
+    def _failure_in(self, error: BaseException | None) -> SchedulerUnavailable | None:
         """Return the error, or the one that made it, that says that the scheduler does not answer.
 
         What the outer one says is of one submit; others are told what the inner one says.
         """
-        if isinstance(error, (TimedOut, Unanswered, NotStarted)):
-            says_nothing = isinstance(error, (NotRun, NotAsked)) or error.program in self._others
+        if isinstance(error, (CommandTimedOut, Unanswered, NotSent)):
+            says_nothing = isinstance(error, (CommandNotRun, CircuitOpen)) or error.program in self._others
             return None if says_nothing else error
         return None if error is None else self._failure_in(error.__cause__)
 

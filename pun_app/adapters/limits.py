@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 
 from pun_app.adapters.directives import Asked
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest, Queue
-from pun_app.errors import Refused
 
 _QOS = re.compile(r"(?m)^(?:#SBATCH\s(?:.*\s)?)?(?:--qos\b|-q)")
 
 
 def check_limits(request: JobRequest, asked: Asked, queues: list[Queue]) -> None:
-    """Raise Refused where every queue that the job may go to allows less than it asks for.
+    """Raise Rejected where every queue that the job may go to allows less than it asks for.
 
     What is not known is no limit. A QOS of Slurm may lift its partition's limits, so with one nothing is compared.
     """
@@ -33,7 +33,7 @@ def check_limits(request: JobRequest, asked: Asked, queues: list[Queue]) -> None
         limits = [queue.time_limit for queue in chosen]
         if all(limit is not None and asked.wall_time > limit for limit in limits):
             most = max(limit for limit in limits if limit is not None)
-            raise Refused(
+            raise Rejected(
                 f"options.wall_time: the job asks for {asked.wall_time} s, and {where} allows {most} s; ask for less, "
                 "or choose another queue"
             )
@@ -41,7 +41,7 @@ def check_limits(request: JobRequest, asked: Asked, queues: list[Queue]) -> None
         totals = [queue.total_nodes for queue in chosen]
         if all(total is not None and request.nodes > total for total in totals):
             most = max(total for total in totals if total is not None)
-            raise Refused(
+            raise Rejected(
                 f"options.nodes: the job asks for {request.nodes} nodes, and {where} has {most}; ask for fewer, or "
                 "choose another queue"
             )

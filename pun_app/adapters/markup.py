@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from pun_app.errors import Unavailable
+from pun_app.adapters.errors import SchedulerUnavailable
 
 __all__ = ["Element", "document", "text_of"]
 
@@ -15,11 +15,11 @@ _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def document(text: str, product: str) -> Element:
-    """The root of an answer. Raises Unavailable for one that was cut off, or is no XML."""
+    """The root of an answer. Raises SchedulerUnavailable for one that was cut off, or is no XML."""
     try:
         return ElementTree.fromstring(_NO_XML.sub("\ufffd", text))  # noqa: S314 - expat bounds what entities become
     except ElementTree.ParseError as error:
-        raise Unavailable(f"{product}'s answer cannot be read: {error}") from error
+        raise SchedulerUnavailable(f"{product}'s answer cannot be read: {error}") from error
 
 
 def text_of(element: Element, path: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pun_app.errors import Refused
+from pun_app.adapters.errors import Rejected
 
 OTHER_PROGRAM = "it would run something other than script.content"
 NO_JOB = "with it no job is submitted, or its id is not told"
@@ -42,7 +42,7 @@ class Native:
     """The pattern of an operand that replaces nothing."""
 
     def check(self, words: Sequence[str]) -> None:
-        """Raise Refused for a word that replaces the script, or keeps the command from answering."""
+        """Raise Rejected for a word that replaces the script, or keeps the command from answering."""
         for name, value in self.options(words):
             reason = self.refused.get(name)
             pattern, of_value = self.refused_values.get(name, ("", ""))
@@ -53,16 +53,16 @@ class Native:
             if reason is None and self.only_known and name not in self.valued and name not in self.flags:
                 reason = "it is not known here; write options in full"
             if reason is not None:
-                raise Refused(f"options.native: {self.command} cannot have {name[:80]}: {reason}")
+                raise Rejected(f"options.native: {self.command} cannot have {name[:80]}: {reason}")
 
     def options(self, words: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """Each option with its value, "" for none. Raises Refused for an operand, and for the end of the options."""
+        """Each option with its value, "" for none. Raises Rejected for an operand, and for the end of the options."""
         left = list(words)
         while left:
             word = left.pop(0)
             if word in ("-", "--") or not word.startswith("-"):
                 if not re.fullmatch(self.operand, word, re.IGNORECASE):
-                    raise Refused(
+                    raise Rejected(
                         f"options.native: {self.command} would take {word[:80]} for the script; only options and their "
                         "values may be given"
                     )

@@ -24,7 +24,7 @@ ADAPTERS = {
 
 
 def adapter_class(name: str) -> type[Adapter]:
-    """The class for a name; one that Punway does not have answers NotSupported to everything."""
+    """The class for a name; one that Punway does not have answers Unsupported to everything."""
     if name not in ADAPTERS:
         return Adapter
     module, class_name = ADAPTERS[name]

@@ -10,9 +10,9 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillAsked
 from typing import Any, TypeVar
 
+from pun_app.adapters.errors import SchedulerUnavailable
 from pun_app.adapters.model import Job
 from pun_app.deadline import begin, left
-from pun_app.errors import Unavailable
 
 FRESH = 1.0
 """Seconds for which an answer may be used again."""
@@ -26,7 +26,7 @@ JOB, JOBS, PAGE = "job", "jobs", "page"
 T = TypeVar("T")
 
 
-class NoAnswer(Unavailable):
+class NoAnswer(SchedulerUnavailable):
     """The answer was not there in time."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Remembered:
         Without a key the answer is not kept.
 
         Waits for ``patience`` seconds at most, and until the thread's deadline; the question goes on after that, in a
-        thread of its own, for whoever asks the same then. Raises Unavailable.
+        thread of its own, for whoever asks the same then. Raises SchedulerUnavailable.
         """
         now = time.monotonic()
         with self._lock:

@@ -13,14 +13,15 @@ import pwd
 import re
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
 
 from pun_app.adapters.base import Adapter, by_id
-from pun_app.adapters.command import Commands, NotStarted, Output, Unanswered
+from pun_app.adapters.command import Commands, Output
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerError, SchedulerUnavailable, Unanswered
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest
-from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 LOOKING_UP = 10.0
 """Seconds for finding a job by its submit tag: the caller has waited for the submit already."""
@@ -54,6 +55,14 @@ class SchedulerAdapter(Adapter):
     releasing: ClassVar[tuple[str, ...]]
     submit_tag_location: ClassVar[str]
     """Where a person would look for a submit tag."""
+    failures: ClassVar[tuple[tuple[type[SchedulerError], re.Pattern[str]], ...]]
+    """Pairs of an error and the messages of a failed command that mean it. The first match decides; without one it is
+    Rejected. NotSent stands for messages that prove that nothing reached the scheduler, Unanswered for those that leave
+    it open, and JobNotFound for an unknown job."""
+    failure_codes: ClassVar[Mapping[int, type[SchedulerError]]] = MappingProxyType({})
+    """The same by exit status, for commands whose exit status is more precise than their message."""
+    failure_noise: ClassVar[re.Pattern[str] | None] = None
+    """The words that the commands print around their error messages."""
 
     def __init__(
         self, cluster_id: str, job: dict[str, Any], environment: Mapping[str, str], printing: Mapping[str, str]
@@ -68,7 +77,7 @@ class SchedulerAdapter(Adapter):
     # What an adapter says of its scheduler.
 
     def send(self, request: JobRequest) -> Output:
-        """Run the command that submits. Raises Refused for what this scheduler cannot have."""
+        """Run the command that submits. Raises Rejected for what this scheduler cannot have."""
         raise NotImplementedError
 
     def submitted_id(self, output: Output) -> str | None:
@@ -77,10 +86,6 @@ class SchedulerAdapter(Adapter):
 
     def tagged(self, submit_tag: str) -> list[Job]:
         """The user's jobs (an array: its tasks) that carry the submit tag."""
-        raise NotImplementedError
-
-    def failure(self, output: Output) -> ApiError:
-        """What a failed command means: NotFound, Refused, or Unavailable (NotStarted: it reached nobody)."""
         raise NotImplementedError
 
     def is_under_way(self, output: Output) -> bool:
@@ -93,8 +98,19 @@ class SchedulerAdapter(Adapter):
 
     # What follows from it.
 
-    def said(self, output: Output) -> str:
-        """What a failed command said, without its own name before each line, and without its usage."""
+    def failure(self, output: Output) -> SchedulerError:
+        """Return the error that a failed command means, by the tables ``failure_codes`` and ``failures``."""
+        message = self.error_message(output)
+        if self.failure_noise:
+            message = self.failure_noise.sub("", message).strip()
+        matching = (kind for kind, pattern in self.failures if pattern.search(message))
+        kind = self.failure_codes.get(output.code) or next(matching, Rejected)
+        if kind is JobNotFound:
+            return JobNotFound()
+        return kind(f"{self.product} does not answer: {message}" if issubclass(kind, SchedulerUnavailable) else message)
+
+    def error_message(self, output: Output) -> str:
+        """Return the error message of a failed command on one line, without the command's name and its usage."""
         text = re.split(r"(?im)^usage:", output.err.strip() or output.out.strip(), maxsplit=1)[0]
         own = rf"^\[?(\S*/)?(({'|'.join(self.programs)}): *)?((error|fatal|denied): )?|\]$"
         lines = [re.sub(own, "", line.strip()) for line in text.splitlines() if line.strip() != "[exiting]"]
@@ -122,11 +138,11 @@ class SchedulerAdapter(Adapter):
                 raise self.refusal(output)
             if self.repeated and self.repeated.search(output.err):
                 # Each attempt may have been taken.
-                repeated = Unavailable(f"{self.programs[0]} asked more than once")
+                repeated = SchedulerUnavailable(f"{self.programs[0]} asked more than once")
                 return self._taken_after_all(request.submit_tag, repeated)
-        except NotStarted:
+        except NotSent:
             raise
-        except Unavailable as error:
+        except SchedulerUnavailable as error:
             return self._taken_after_all(request.submit_tag, error)
         known = self.requested(request)
         return Job(
@@ -160,9 +176,9 @@ class SchedulerAdapter(Adapter):
             try:
                 self.cancel(job_id)
                 said.append(f"job {job_id} was cancelled")
-            except Refused:
+            except Rejected:
                 said.append(f"job {job_id} has ended")
-            except ApiError as error:
+            except SchedulerError as error:
                 said.append(f"job {job_id} could not be cancelled ({error.message}); cancel it")
         log.warning("one submit made several jobs; job %s is kept: %s", kept, "; ".join(said))
         return f"The scheduler took this submit more than once. Job {kept} is kept: {'; '.join(said)}"
@@ -173,7 +189,7 @@ class SchedulerAdapter(Adapter):
     def hold(self, job_id: str) -> str | None:
         job = self.job(job_id)
         if job.status not in (QUEUED, QUEUED_HELD):
-            raise Refused(f"Job {job_id} is {job.status}; only a queued job can be held")
+            raise Rejected(f"Job {job_id} is {job.status}; only a queued job can be held")
         self.change(self.holding, job)
         return QUEUED_HELD
 
@@ -202,74 +218,78 @@ class SchedulerAdapter(Adapter):
             raise self.reading_failure(output)
         return output.out
 
-    def reading_failure(self, output: Output) -> ApiError:
+    def reading_failure(self, output: Output) -> SchedulerError:
         """A reading command has nothing to refuse: what its failure means, beside a job that is not there."""
         error = self.failure(output)
-        if isinstance(error, Refused):
-            return Unavailable(f"{self.product} does not answer: {error.message}")
-        if isinstance(error, (NotStarted, Unanswered)):
+        if isinstance(error, Rejected):
+            return SchedulerUnavailable(f"{self.product} does not answer: {error.message}")
+        if isinstance(error, (NotSent, Unanswered)):
             # A database that is down is no scheduler that is (health.py).
             error.program = output.program
         return error
 
     def unfinished(self, job_id: str) -> Job:
-        """The job, when it is the user's own. Raises NotFound, and Refused where it has ended."""
+        """The job, when it is the user's own. Raises JobNotFound, and Rejected where it has ended."""
         job = self.job(job_id)
         if job.status == COMPLETED:
-            raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+            raise Rejected(f"Job {job_id} has already completed ({job.outcome})")
         return job
 
-    def refusal(self, output: Output) -> ApiError:
+    def refusal(self, output: Output) -> SchedulerError:
         """Why a submit made no job. A job that is not found there is one that was to be waited for."""
         if not output.code:
             printed = (output.out + output.err).strip().partition("\n")[0][:200] or "it printed nothing"
-            return Refused(f"{self.programs[0]} submitted no job: {printed}")
+            return Rejected(f"{self.programs[0]} submitted no job: {printed}")
         error = self.failure(output)
-        return Refused(self.said(output)) if isinstance(error, NotFound) else error
+        return Rejected(self.error_message(output)) if isinstance(error, JobNotFound) else error
 
     def ids_in(self, text: str) -> list[str]:
-        """The job ids that a command printed, which will be words of another. Raises Unavailable for anything else."""
+        """Return the job ids in a command's output, to be used as words of another command.
+
+        Raises SchedulerUnavailable for any other text.
+        """
         ids = text.split()
         for job_id in ids:
             if not self.is_id(job_id):
-                raise Unavailable(f"{self.product}'s answer cannot be read: {job_id[:40]!r} is no job id")
+                raise SchedulerUnavailable(f"{self.product}'s answer cannot be read: {job_id[:40]!r} is no job id")
         return ids
 
     def change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
         """Run a command that changes a job, or these of its tasks.
 
-        Raises Unavailable that says so where it is not known what became of it: the scheduler may still see to it.
+        Raises SchedulerUnavailable, with a message that says so, if the outcome is unknown: the scheduler may still
+        carry it out.
         """
         try:
             output = self.run([*command, *(tasks or [job.id])])
             if output.code and not self.is_under_way(output):
                 raise self.failure(output)
-        except NotStarted:
+        except NotSent:
             raise
-        except Unavailable as error:
+        except SchedulerUnavailable as error:
             done = {self.cancelling: "cancelled", self.holding: "held", self.releasing: "released"}[command]
-            raise Unavailable(
+            raise SchedulerUnavailable(
                 f"{error.message.rstrip('.')}. It is not known whether job {job.id} was {done}, or will be: look at "
                 "its status before you ask again",
                 30,
             ) from error
 
-    def _taken_after_all(self, submit_tag: str, error: Unavailable) -> Job:
+    def _taken_after_all(self, submit_tag: str, error: SchedulerUnavailable) -> Job:
         """The job of a submit whose answer was lost, found by its submit tag.
 
-        Raises Unavailable that says that it is not known: the scheduler may still have it before it.
+        Raises SchedulerUnavailable that says that it is not known: the scheduler may still have it before it.
         """
         for pause in (0, 1, 3):
             # What hung has just come back, perhaps, and has the submit still before it.
             time.sleep(pause)
             try:
                 found = self.submitted(submit_tag)
-            except ApiError as trouble:
+            except SchedulerError as trouble:
                 log.info("a submit cannot be looked up: %s", trouble.message)
                 break
             if found:
                 return found
-        raise Unavailable(
+        raise SchedulerUnavailable(
             f"{error.message.rstrip('.')}. It is not known whether the job was submitted: before you submit again, "
             f'look for a job with "{submit_tag}" in its {self.submit_tag_location}',
             30,
@@ -279,9 +299,9 @@ class SchedulerAdapter(Adapter):
 def job_environment(request: JobRequest, program: str) -> dict[str, str]:
     """The variables that ``program`` hands on to the job from its own environment.
 
-    Raises Refused for one that would steer the program instead (ld.so(8), and the scheduler's own).
+    Raises Rejected for one that would steer the program instead (ld.so(8), and the scheduler's own).
     """
     for name in request.environment:
         if _STEERING.fullmatch(name):
-            raise Refused(f"options.environment: {name} would steer {program} itself; set it in the script")
+            raise Rejected(f"options.environment: {name} would steer {program} itself; set it in the script")
     return dict(request.environment)

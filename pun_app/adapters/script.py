@@ -6,8 +6,8 @@ import os
 import re
 import shlex
 
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest
-from pun_app.errors import Refused
 
 _SHELLS = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:-S\s+)?)?(?:\S*/)?(?:ba|da|k|z|c|tc|a|fi)?sh(?:\s.*)?")
 
@@ -17,14 +17,14 @@ def in_workdir(request: JobRequest, directory: str, variable: str, product: str)
 
     For schedulers that start every job in the user's home. The line goes behind the directives, before the first
     command, and any shell reads it. A script that names ``variable``, in which the scheduler hands the directory on,
-    looks after it itself. Raises Refused for another script.
+    looks after it itself. Raises Rejected for another script.
     """
     content = request.content
     if os.path.realpath(request.workdir) == os.path.realpath(os.environ["HOME"]) or variable in content:
         return content
     lines = content.splitlines(keepends=True)
     if lines[0].startswith("#!") and not _SHELLS.fullmatch(lines[0].strip()):
-        raise Refused(
+        raise Rejected(
             f"script.workdir: {product} starts every job in the home directory, and this is no shell script; "
             f"let the script change to the directory in its variable {variable}, or leave workdir out"
         )

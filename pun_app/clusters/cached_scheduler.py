@@ -20,9 +20,16 @@ from typing import TypeVar
 
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.cancelled_tasks import CancelledTasks
-from pun_app.adapters.command import NotRun, NotStarted
 from pun_app.adapters.dependencies import Met, settle
-from pun_app.adapters.health import RECORD_PROGRAMS, Health, NotAsked
+from pun_app.adapters.errors import (
+    CircuitOpen,
+    CommandNotRun,
+    JobNotFound,
+    NotSent,
+    SchedulerError,
+    SchedulerUnavailable,
+)
+from pun_app.adapters.health import RECORD_PROGRAMS, Health
 from pun_app.adapters.limits import check_limits
 from pun_app.adapters.model import (
     COMPLETED,
@@ -38,7 +45,6 @@ from pun_app.adapters.model import (
 )
 from pun_app.adapters.remembered import ANEW, JOB, JOBS, PAGE, Key, NoAnswer, Remembered
 from pun_app.deadline import CHANGE_S, READ_S, left, until
-from pun_app.errors import ApiError, NotFound, Unavailable
 
 AT_ONCE = 6
 """Questions and changes of one cluster at once."""
@@ -88,23 +94,23 @@ class CachedScheduler:
                     return job, age
         return self._alone(job_id, fresh)
 
-    def watched(self, job_ids: Set[str]) -> tuple[dict[str, Job | ApiError], float]:
+    def watched(self, job_ids: Set[str]) -> tuple[dict[str, Job | SchedulerError], float]:
         """Return what is known of jobs that requests wait for: each job, or why it cannot be told.
 
         Several jobs are read from one list.
         """
-        told: dict[str, Job | ApiError] = {}
+        told: dict[str, Job | SchedulerError] = {}
         age = 0.0
         try:
             if len(job_ids) > 1:
                 several, age = self.several(list(job_ids))
                 told.update((job_id, job) for job_id, job in several.items() if not _ended_somehow(job))
-        except ApiError as error:
+        except SchedulerError as error:
             return dict.fromkeys(job_ids, error), age
         for job_id in job_ids - told.keys():
             try:
                 told[job_id] = self._alone(job_id, fresh=False)[0]
-            except ApiError as error:
+            except SchedulerError as error:
                 told[job_id] = error
         return told, age
 
@@ -141,13 +147,13 @@ class CachedScheduler:
     def settled(self, request: JobRequest) -> tuple[JobRequest, Met]:
         """The request without the conditions that are met already, and those. Raises what settle() raises.
 
-        Unavailable is NotStarted here: nothing has been submitted.
+        SchedulerUnavailable is NotSent here: nothing has been submitted.
         """
         self.adapter.check_options(request)
         try:
             return settle(request, self._named, self.adapter.cluster_id)
-        except Unavailable as error:
-            raise NotStarted(f"{error.message}; nothing was submitted", error.retry_after) from error
+        except SchedulerUnavailable as error:
+            raise NotSent(f"{error.message}; nothing was submitted", error.retry_after) from error
 
     def _named(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """The jobs as they are now, by the ids as they were asked for: one by itself, several from one list."""
@@ -155,7 +161,7 @@ class CachedScheduler:
             return self.several(job_ids, fresh=True)[0]
         try:
             return {job_ids[0]: self.job(job_ids[0], fresh=True)[0]}
-        except NotFound:
+        except JobNotFound:
             return {}
 
     def submit(self, request: JobRequest) -> Job:
@@ -175,13 +181,13 @@ class CachedScheduler:
         """Return a job at the end of a wait for it, of which this was known, and when it was asked for.
 
         Waits for a scheduler that answers within LAST_LOOK_S, and otherwise makes do with what is known, while that is
-        young enough. Raises Unavailable.
+        young enough. Raises SchedulerUnavailable.
         """
         hurry = self._remembered.is_slow() or self.health.state == "down"
         try:
             with until(time.monotonic() + (0.0 if hurry else LAST_LOOK_S)):
                 return self.job(job_id)
-        except Unavailable:
+        except SchedulerUnavailable:
             if known is None or time.monotonic() - known[1] > KNOWN_S:
                 raise
         job, asked = known
@@ -265,13 +271,13 @@ class CachedScheduler:
 
     def _changing(self, change: Callable[[], T]) -> T:
         if left() < CHANGE_NEEDS_S:
-            raise NotRun("Your other requests took so long that this one was not begun; try again")
+            raise CommandNotRun("Your other requests took so long that this one was not begun; try again")
         if self.health.state == "down":
             # What a scheduler makes of a change that it takes and does not answer, nobody knows: a question goes first.
             try:
                 self.jobs(fresh=True)
-            except Unavailable as error:
-                raise NotAsked(error.message, error.retry_after) from error
+            except SchedulerUnavailable as error:
+                raise CircuitOpen(error.message, error.retry_after) from error
         try:
             return self._operate(change)
         finally:
@@ -284,9 +290,9 @@ class CachedScheduler:
 
     @contextmanager
     def _place(self) -> Iterator[None]:
-        """One of the cluster's places. Raises NotRun where none is free until the thread's deadline."""
+        """One of the cluster's places. Raises CommandNotRun where none is free until the thread's deadline."""
         if not self._places.acquire(timeout=max(0.0, min(left(), CHANGE_S))):
-            raise NotRun("Your other requests to this cluster wait for its scheduler; try again")
+            raise CommandNotRun("Your other requests to this cluster wait for its scheduler; try again")
         try:
             yield
         finally:

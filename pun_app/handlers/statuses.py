@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from pun_app.adapters.errors import SchedulerError
 from pun_app.adapters.model import Job
 from pun_app.deadline import BATCH_S, begin, until
 from pun_app.errors import ApiError, NotFound
 from pun_app.handlers.request import Request
+from pun_app.scheduler_errors import api_error
 from pun_app.schemas import JobNamed, StatusAnswer, StatusBody
 
 STATUSES = "POST /jobs/status"
@@ -39,6 +41,8 @@ def _side_by_side(request: Request, asked: dict[str, list[str]]) -> dict[str, tu
                 return request.clusters.get(cluster_id).scheduler.several(asked[cluster_id], fresh=request.fresh)
         except ApiError as error:
             return error, 0.0
+        except SchedulerError as error:
+            return api_error(error), 0.0
 
     # A thread for each cluster that there is, whatever else is named.
     others = [cluster.id for cluster in request.clusters.listed() if cluster.id in asked][1:]

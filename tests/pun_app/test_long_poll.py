@@ -10,9 +10,10 @@ import pytest
 
 from pun_app import long_poll as module
 from pun_app.adapters.base import Adapter
+from pun_app.adapters.errors import JobNotFound, SchedulerUnavailable
 from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job
 from pun_app.clusters.cached_scheduler import CachedScheduler
-from pun_app.errors import NotFound, Unavailable
+from pun_app.errors import Unavailable
 from pun_app.long_poll import LongPoll, Wait, phase_of
 
 
@@ -120,20 +121,20 @@ def test_a_wait_ends_once(waiting: Waiting) -> None:
 
 
 def test_a_job_that_is_gone_is_not_waited_for(waiting: Waiting) -> None:
-    wait = waiting.wait(CachedScheduler(Told(a=[Q, NotFound("no")])))
-    with pytest.raises(NotFound):
+    wait = waiting.wait(CachedScheduler(Told(a=[Q, JobNotFound("no")])))
+    with pytest.raises(JobNotFound):
         waiting.answer(wait)
 
 
 def test_a_scheduler_that_is_away_for_a_moment_is_asked_again(waiting: Waiting) -> None:
     """But not for ever: the last look says that it is away."""
-    away = Unavailable("away")
+    away = SchedulerUnavailable("away")
     assert waiting.answer(waiting.wait(CachedScheduler(Told(a=[Q, away, away, C])))) == C
     wait = waiting.wait(CachedScheduler(Told(a=[away])))
     assert not waiting.over[wait].wait(0.2)
     wait.deadline = 0
     waiting.long_poll.expire()
-    with pytest.raises(Unavailable):
+    with pytest.raises(SchedulerUnavailable):
         waiting.answer(wait)
 
 

@@ -14,7 +14,14 @@ from typing import Any
 
 import msgspec
 
-from pun_app.adapters.command import NotStarted, Output, Unanswered
+from pun_app.adapters.command import Output
+from pun_app.adapters.errors import (
+    JobNotFound,
+    NotSent,
+    SchedulerUnavailable,
+    Unanswered,
+    Unsupported,
+)
 from pun_app.adapters.htcondor.ads import ATTRIBUTES, Ad, Schedd, Slot, job_of, output_files, past_job, whole
 from pun_app.adapters.htcondor.submit import description, script_file
 from pun_app.adapters.model import (
@@ -31,13 +38,12 @@ from pun_app.adapters.model import (
 )
 from pun_app.adapters.native import CONDOR_SUBMIT
 from pun_app.adapters.scheduler import LATELY, LOOKING_UP, SchedulerAdapter
-from pun_app.errors import ApiError, NotFound, NotSupported, Refused, Unavailable
 
 _NEVER_SENT = re.compile(
     r"can't find address|couldn't find|no such (schedd|file)|failed to connect|cannot locate", re.I
 )
 _UNREACHABLE = re.compile(r"failed to fetch|communication|can't connect|failed to|couldn't contact|timed? ?out", re.I)
-_NO_SUCH_JOB = re.compile(r"couldn't find|not found|no jobs? match", re.I)
+_NO_SUCH_JOB = re.compile("Couldn't find/")
 _SUBMITTED = re.compile(r"^(\d+)\.\d+ - (\d+)\.\d+\s*$", re.M)
 
 
@@ -58,6 +64,8 @@ class HTCondorAdapter(SchedulerAdapter):
     version_pattern = r"CondorVersion: (\S+)"
     cancelling, holding, releasing = ("condor_rm",), ("condor_hold",), ("condor_release",)
     submit_tag_location = "attribute PunwaySubmitTag (condor_q -af ClusterId PunwaySubmitTag)"
+    failures = ((JobNotFound, _NO_SUCH_JOB), (NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE))
+    failure_noise = re.compile("^ERROR: ")
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         super().__init__(cluster_id, job, {}, {})
@@ -65,7 +73,9 @@ class HTCondorAdapter(SchedulerAdapter):
         self._schedd = ["-name", str(job["cluster"])] if job.get("cluster") else []
         more = job.get("additional_attributes") or {}
         if not isinstance(more, dict):
-            raise Unavailable("The cluster's configuration is wrong: job.additional_attributes must be a mapping")
+            raise SchedulerUnavailable(
+                "The cluster's configuration is wrong: job.additional_attributes must be a mapping"
+            )
         site = {"universe": str(job.get("default_universe") or "vanilla")}
         if site["universe"] == "docker":
             site["docker_image"] = str(job.get("default_docker_image") or "ubuntu:latest")
@@ -91,16 +101,6 @@ class HTCondorAdapter(SchedulerAdapter):
         tagged = ["condor_q", "-constraint", f'PunwaySubmitTag == "{submit_tag}"']
         return self._jobs(self._ads(tagged, timeout=LOOKING_UP), [])
 
-    def failure(self, output: Output) -> ApiError:
-        said = re.sub(r"^ERROR: ", "", self.said(output))
-        if _NO_SUCH_JOB.search(said) and "Couldn't find/" in said:
-            return NotFound("Job not found")
-        if _NEVER_SENT.search(said):
-            return NotStarted(f"HTCondor does not answer: {said}")
-        if _UNREACHABLE.search(said):
-            return Unanswered(f"HTCondor does not answer: {said}")
-        return Refused(said)
-
     def array_of(self, job_id: str) -> str:
         return job_id.partition(".")[0]
 
@@ -112,7 +112,7 @@ class HTCondorAdapter(SchedulerAdapter):
         self.check_id(job_id)
         found = self._jobs(self._ads(["condor_q", job_id]), self._ads(["condor_history", job_id]))
         if not found:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         return msgspec.structs.replace(found[0], id=job_id)
 
     def output(self, job_id: str) -> OutputFiles:
@@ -120,7 +120,7 @@ class HTCondorAdapter(SchedulerAdapter):
         found = self._ads(["condor_q", job_id]) or self._ads(["condor_history", job_id])
         ads = [ad for ad in found if ad.owner == self.user]
         if not ads:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         if len(ads) > 1:
             raise self.one_task(job_id, f"{ads[0].cluster}.{ads[0].proc}")
         return output_files(ads[0])
@@ -144,11 +144,11 @@ class HTCondorAdapter(SchedulerAdapter):
     def accounts(self) -> list[Account]:
         """Of the file that user_group_map names, a line for each user: ``* USER GROUP,GROUP``."""
         if not self._group_map:
-            raise NotSupported(f"HTCondor has no list of accounts on cluster {self.cluster_id} (user_group_map)")
+            raise Unsupported(f"HTCondor has no list of accounts on cluster {self.cluster_id} (user_group_map)")
         try:
             text = Path(str(self._group_map)).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            raise Unavailable(f"The cluster's user_group_map cannot be read: {error.strerror}") from error
+            raise SchedulerUnavailable(f"The cluster's user_group_map cannot be read: {error.strerror}") from error
         names: dict[str, None] = {}
         for line in text.splitlines():
             _, user, groups = (*line.split(None, 2), "", "", "")[:3]
@@ -178,11 +178,14 @@ class HTCondorAdapter(SchedulerAdapter):
         return self._ads(["condor_history", self.user, "-since", f"EnteredCurrentStatus < {since}"])
 
     def _read(self, text: str, form: type[Any]) -> list[Any]:
-        """Raises Unavailable for an answer that was cut off, or is none. For no ads HTCondor prints nothing."""
+        """Return the ads of a JSON text. For no ads HTCondor prints nothing.
+
+        Raises SchedulerUnavailable for text that was cut off, or is not JSON.
+        """
         try:
             return msgspec.json.decode(text, type=list[form]) if text.strip() else []  # type: ignore[valid-type]
         except msgspec.DecodeError as error:
-            raise Unavailable(f"HTCondor's answer cannot be read: {error}") from error
+            raise SchedulerUnavailable(f"HTCondor's answer cannot be read: {error}") from error
 
     def _jobs(self, queued: list[Ad], ended: list[Ad]) -> list[Job]:
         """One job for each cluster of the user's."""

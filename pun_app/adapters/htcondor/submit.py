@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pun_app.adapters.arrays import parse_array
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.htcondor.ads import OVER_TIME
 from pun_app.adapters.model import JobRequest
-from pun_app.errors import Refused
 
 TASK = "PUNWAY_ARRAY_INDEX"
 """The variable in which each job of an array finds its index."""
 
 
 def description(request: JobRequest, script: str, site: Mapping[str, str]) -> str:
-    """The submit description; ``site`` is what the site adds to every one. Raises Refused."""
+    """The submit description; ``site`` is what the site adds to every one. Raises Rejected."""
     lines = {
         "executable": script,
         # The file is gone when condor_submit is.
@@ -74,7 +74,7 @@ def script_file(content: str) -> Iterator[str]:
             file.write(content)
             os.fchmod(file.fileno(), 0o700)
     except OSError as error:
-        raise Refused(f"The script cannot be written to {folder}: {error.strerror}") from error
+        raise Rejected(f"The script cannot be written to {folder}: {error.strerror}") from error
     try:
         yield path
     finally:
@@ -88,7 +88,7 @@ def _literal(what: str, value: str) -> str:
     what HTCondor tells of the job.
     """
     if value.endswith("\\") or "$$" in value:
-        raise Refused(f"{what}: HTCondor takes neither $$ nor a backslash at the end")
+        raise Rejected(f"{what}: HTCondor takes neither $$ nor a backslash at the end")
     return value.replace("$", "$(DOLLAR)")
 
 
@@ -97,7 +97,7 @@ def _environment(variables: dict[str, str]) -> str:
     words = []
     for name, value in variables.items():
         if re.search(r"[\n\r]|\$\$", value):
-            raise Refused(
+            raise Rejected(
                 f"options.environment: HTCondor takes neither newlines nor $$ in {name}; set it in the script"
             )
         if name != TASK:

@@ -19,6 +19,7 @@ from typing import Any
 from pun_app.adapters import model
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.command import start_detached
+from pun_app.adapters.errors import JobNotFound, Rejected, SchedulerUnavailable
 from pun_app.adapters.local.queue import DONE, HELD, QUEUED, RUNNING, LocalJob, LocalQueue
 from pun_app.adapters.model import (
     COMPLETED,
@@ -33,7 +34,6 @@ from pun_app.adapters.model import (
     Trial,
 )
 from pun_app.adapters.script import is_one_path
-from pun_app.errors import NotFound, Refused, Unavailable
 from pun_app.expiring_files import folder_of_user
 
 STATUS = {QUEUED: model.QUEUED, HELD: model.QUEUED_HELD, RUNNING: model.RUNNING, DONE: COMPLETED}
@@ -52,7 +52,9 @@ class LocalAdapter(Adapter):
         self._queue = LocalQueue(folder_of_user() / "local" / cluster_id)
         slots = job.get("slots", os.cpu_count() or 1)
         if type(slots) is not int or slots < 1:
-            raise Unavailable(f"The cluster's configuration is wrong: job.slots must be a number, not {slots!r}")
+            raise SchedulerUnavailable(
+                f"The cluster's configuration is wrong: job.slots must be a number, not {slots!r}"
+            )
         self._slots = slots
 
     def validate(self, request: JobRequest) -> Trial:
@@ -63,9 +65,9 @@ class LocalAdapter(Adapter):
     def _check(self, request: JobRequest) -> None:
         self.check_options(request)
         if not request.content.startswith("#!"):
-            raise Refused("This does not look like a batch script: its first line must start with #!")
+            raise Rejected("This does not look like a batch script: its first line must start with #!")
         if request.queue_name not in (None, QUEUE_NAME):
-            raise Refused(f"There is no queue {request.queue_name}; the local scheduler has one, {QUEUE_NAME}")
+            raise Rejected(f"There is no queue {request.queue_name}; the local scheduler has one, {QUEUE_NAME}")
 
     def submit(self, request: JobRequest) -> Job:
         self._check(request)
@@ -114,7 +116,7 @@ class LocalAdapter(Adapter):
         with _disk(), self._queue.locked():
             job = self._find(job_id)
             if job.state == DONE:
-                raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+                raise Rejected(f"Job {job_id} has already completed ({job.outcome})")
             if job.state == RUNNING:
                 self._queue.put(replace(job, end="cancelled"))  # The runner ends it.
             else:
@@ -125,7 +127,7 @@ class LocalAdapter(Adapter):
         with _disk(), self._queue.locked():
             job = self._find(job_id)
             if job.state not in (QUEUED, HELD):
-                raise Refused(f"Job {job_id} is {STATUS[job.state]}; only a queued job can be held")
+                raise Rejected(f"Job {job_id} is {STATUS[job.state]}; only a queued job can be held")
             self._queue.put(replace(job, state=HELD))
         return model.QUEUED_HELD
 
@@ -133,7 +135,7 @@ class LocalAdapter(Adapter):
         with _disk(), self._queue.locked():
             job = self._find(job_id)
             if job.state == DONE:
-                raise Refused(f"Job {job_id} has already completed ({job.outcome})")
+                raise Rejected(f"Job {job_id} has already completed ({job.outcome})")
             if job.state != HELD:
                 return STATUS[job.state]
             self._queue.put(replace(job, state=QUEUED))
@@ -145,7 +147,7 @@ class LocalAdapter(Adapter):
         for job_id in job_ids:
             try:
                 found[job_id] = self.job(job_id)
-            except NotFound:
+            except JobNotFound:
                 continue
         return found
 
@@ -187,7 +189,7 @@ class LocalAdapter(Adapter):
     def _find(self, job_id: str) -> LocalJob:
         job = self._queue.get(int(self.check_id(job_id)))
         if job is None:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         return job
 
     def _see_to_runner(self) -> None:
@@ -228,8 +230,8 @@ def _path(request: JobRequest, given: str, number: int) -> str:
 
 @contextmanager
 def _disk() -> Iterator[None]:
-    """Turn a home's trouble (full, gone, read-only) into Unavailable."""
+    """Turn a home's trouble (full, gone, read-only) into SchedulerUnavailable."""
     try:
         yield
     except OSError as error:
-        raise Unavailable(f"The local queue cannot be used: {error.strerror}") from error
+        raise SchedulerUnavailable(f"The local queue cannot be used: {error.strerror}") from error

@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.arrays import parse_array, ranges_of
-from pun_app.adapters.command import NotStarted, Output, Unanswered
+from pun_app.adapters.command import Output
 from pun_app.adapters.directives import LSF
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerError, SchedulerUnavailable, Unanswered
 from pun_app.adapters.lsf.bsub import submit_command
 from pun_app.adapters.lsf.parse import (
     BY_RUNLIMIT,
@@ -44,7 +45,6 @@ from pun_app.adapters.model import (
 )
 from pun_app.adapters.native import BSUB
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
-from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 FIELDS = (
     "jobid", "jobindex", "stat", "user", "queue", "job_name", "proj_name", "submit_time", "start_time", "finish_time",
@@ -90,6 +90,7 @@ class LsfAdapter(SchedulerAdapter):
     version_argv = ("lsid", "-V")
     cancelling, holding, releasing = ("bkill",), ("bstop",), ("bresume",)
     submit_tag_location = "description (bjobs -l)"
+    failures = ((NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE), (JobNotFound, _NO_SUCH_JOB))
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         keys = ("bindir", "libdir", "envdir", "serverdir")
@@ -123,16 +124,12 @@ class LsfAdapter(SchedulerAdapter):
         text = self._printed(self.run(["bjobs", "-UF", "-l", "-a", "-u", self.user], timeout=LOOKING_UP))
         return [job_of(story) for story in stories(text) if story.description.endswith(submit_tag)]
 
-    def failure(self, output: Output) -> ApiError:
-        said = self.said(output)
-        if _NEVER_SENT.search(said):
-            return NotStarted(f"LSF does not answer: {said}")
-        if _UNREACHABLE.search(said):
-            # bsub says at each error that the job was not submitted; of a daemon that hangs it cannot know.
-            return Unanswered(f"LSF does not answer: {re.sub(r'[.;: ]*Job not submitted[.]*', '', said)}")
-        if _NO_SUCH_JOB.search(said):
-            return NotFound("Job not found")
-        return Refused(said)
+    def failure(self, output: Output) -> SchedulerError:
+        error = super().failure(output)
+        if not isinstance(error, Unanswered):
+            return error
+        # bsub adds to each error that the job was not submitted; of a daemon that hangs it cannot know.
+        return Unanswered(re.sub(r"[.;: ]*Job not submitted[.]*", "", error.message))
 
     def is_under_way(self, output: Output) -> bool:
         # volclava's answer for an array, whose elements it then sees to; and that for tasks of which some had ended.
@@ -200,21 +197,21 @@ class LsfAdapter(SchedulerAdapter):
         ]
 
     def _check_array_size(self, text: str) -> None:
-        """Raise Refused for more tasks than this LSF takes: some make one plain job of them. bparams(1)."""
+        """Raise Rejected for more tasks than this LSF takes: some make one plain job of them. bparams(1)."""
         try:
             found = re.search(r"MAX_JOB_ARRAY_SIZE\s*=\s*(\d+)", self.ask(["bparams", "-l"]))
-        except Unavailable as error:
-            raise NotStarted(error.message) from error
+        except SchedulerUnavailable as error:
+            raise NotSent(error.message) from error
         size = parse_array(text).size
         if found and size > int(found[1]):
-            raise Refused(f"options.array: LSF takes at most {found[1]} tasks in one array here, not {size}")
+            raise Rejected(f"options.array: LSF takes at most {found[1]} tasks in one array here, not {size}")
 
     def output(self, job_id: str) -> OutputFiles:
         mine: list[Story] = []
         for argv in (["bjobs", "-UF", "-l", self.check_id(job_id)], ["bhist", "-l", "-a", "-n", "0", job_id]):
             mine = mine or [story for story in stories(self._printed(self.run(argv))) if story.user == self.user]
         if not mine:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         if len(mine) > 1 or ("[" in mine[0].id and "[" not in job_id):
             raise self.one_task(job_id, mine[0].id)
         return mine[0].output
@@ -245,7 +242,7 @@ class LsfAdapter(SchedulerAdapter):
         return cluster_info(self.ask(["bhosts", "-w"]))
 
     def _listed(self, chosen: list[str]) -> list[Job]:
-        """Jobs, with the fields that this LSF knows. Raises NotFound, where none of the user's is there."""
+        """Jobs, with the fields that this LSF knows. Raises JobNotFound, where none of the user's is there."""
         while self._fields:
             output = self.run(["bjobs", "-json", "-o", " ".join(self._fields), *chosen])
             if output.code == NO_FIELD and (name := _NOT_KNOWN.search(output.err)):
@@ -280,7 +277,7 @@ class LsfAdapter(SchedulerAdapter):
     def _ended_long_ago(self, job_id: str) -> Job:
         job = self.unlisted([job_id]).get(job_id)
         if job is None:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         return job
 
     def _memory_units(self) -> tuple[float, float]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 
 from pun_app.adapters.arrays import parse_array
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest
 from pun_app.adapters.script import is_one_path, last_option
-from pun_app.errors import Refused
 
 _CONDITIONS = {"after": "started", "afterok": "done", "afternotok": "exit", "afterany": "ended"}
 
 
 def submit_command(request: JobRequest, units: tuple[float, float]) -> list[str]:
-    """argv of a submit; the script goes to its standard input. Raises Refused. bsub(1)."""
+    """argv of a submit; the script goes to its standard input. Raises Rejected. bsub(1)."""
     description = last_option(request, "#BSUB", "-Jd")
     argv = ["bsub", "-Jd", f"{description} {request.submit_tag}".strip()]
     if request.job_name is not None and re.search(r"[][]", request.job_name):
-        raise Refused("options.job_name: to LSF brackets are an array; ask for one with options.array")
+        raise Rejected("options.job_name: to LSF brackets are an array; ask for one with options.array")
     name = request.job_name
     if request.array is not None:
         name = f"{name or 'array'}{_elements(request.array)}"
@@ -46,7 +46,7 @@ def submit_command(request: JobRequest, units: tuple[float, float]) -> list[str]
 def _elements(array: str) -> str:
     """``[1-9:2]%5``. Checked here: of a list that it does not like volclava makes a job that is no array."""
     if parse_array(array).ranges[0].start < 1:
-        raise Refused("options.array: LSF takes elements from 1 on, such as 1-9, 1,3,5-9:2 or 1-100%10")
+        raise Rejected("options.array: LSF takes elements from 1 on, such as 1-9, 1,3,5-9:2 or 1-100%10")
     elements, has_limit, limit = array.partition("%")
     return f"[{elements}]{has_limit}{limit}"
 
@@ -68,7 +68,7 @@ def _resources(request: JobRequest, units: tuple[float, float]) -> list[str]:
         argv += ["-n", str(cores)]
     if nodes is not None:
         if cores is None or cores % nodes:
-            raise Refused(f"options.cores: LSF puts as many cores on each node; {cores} do not go into {nodes}")
+            raise Rejected(f"options.cores: LSF puts as many cores on each node; {cores} do not go into {nodes}")
         needs.append("span[hosts=1]" if nodes == 1 else f"span[ptile={cores // nodes}]")
     if request.memory is not None:
         limit, reserved = (max(1, round(request.memory * unit)) for unit in units)

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from pun_app.adapters.errors import SchedulerUnavailable
 from pun_app.adapters.model import (
     COMPLETED,
     QUEUED,
@@ -27,7 +28,6 @@ from pun_app.adapters.model import (
     PastJob,
 )
 from pun_app.adapters.parse import ctime, number, size, utc_time_before
-from pun_app.errors import Unavailable
 
 STATUS = {
     "PEND": QUEUED, "WAIT": QUEUED, "PSUSP": QUEUED_HELD, "PROV": QUEUED, "RUN": RUNNING, "USUSP": SUSPENDED,
@@ -61,7 +61,7 @@ def records(text: str) -> list[Job]:
         found = json.loads(text, strict=False)["RECORDS"]
         return [_job(record) for record in found if "ERROR" not in record]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unavailable(f"LSF's answer cannot be read: {error}") from error
+        raise SchedulerUnavailable(f"LSF's answer cannot be read: {error}") from error
 
 
 def table(text: str) -> list[Job]:

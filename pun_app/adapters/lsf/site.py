@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from pun_app.adapters.errors import SchedulerUnavailable
 from pun_app.adapters.model import ClusterInfo, Queue
 from pun_app.adapters.parse import number
-from pun_app.errors import Unavailable
 
 
 def default_queues(text: str) -> list[str]:
@@ -51,7 +51,7 @@ def cluster_info(text: str) -> ClusterInfo:
     try:
         most, jobs = head.index("MAX"), head.index("NJOBS")
     except ValueError as error:
-        raise Unavailable("LSF's answer cannot be read: bhosts has no columns MAX and NJOBS") from error
+        raise SchedulerUnavailable("LSF's answer cannot be read: bhosts has no columns MAX and NJOBS") from error
     hosts = [line for line in lines[1:] if len(line) > max(most, jobs)]
     used = [number(host[jobs]) or 0 for host in hosts]
     slots = [number(host[most]) for host in hosts]

@@ -10,10 +10,12 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
-from pun_app.adapters.command import NotStarted, Output, Unanswered
+from pun_app.adapters.command import Output
 from pun_app.adapters.directives import PBS
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, Unanswered, Unsupported
 from pun_app.adapters.model import (
     OPTIONS,
     ClusterInfo,
@@ -42,7 +44,6 @@ from pun_app.adapters.pbs.pbspro_parse import (
 from pun_app.adapters.pbs.qsub import common_options, dependencies, environment, output_files
 from pun_app.adapters.scheduler import LATELY, LOOKING_UP, SchedulerAdapter
 from pun_app.adapters.script import in_workdir
-from pun_app.errors import ApiError, NotFound, NotSupported, Refused
 
 UNKNOWN_JOB, FINISHED = 153, 35
 """Exit statuses of the commands: PBS's error number modulo 256."""
@@ -72,6 +73,8 @@ class PbsProAdapter(SchedulerAdapter):
     # One id a command: with a good and an unknown one, OpenPBS 23.06's server crashes.
     cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
     submit_tag_location = "PBS_O_MAIL (qstat -f)"
+    failures = ((NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE))
+    failure_codes = MappingProxyType({UNKNOWN_JOB: JobNotFound})
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         server = {"PBS_DEFAULT": str(job["host"]), "PBS_SERVER": str(job["host"])} if job.get("host") else {}
@@ -99,26 +102,16 @@ class PbsProAdapter(SchedulerAdapter):
     def change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
         array = re.sub(r"\[\d+\]", "[]", job.id)
         if command != self.cancelling and array != job.id:
-            raise Refused(
+            raise Rejected(
                 f"Job {job.id} is a task of an array, which PBS holds and releases only as a whole: ask for {array}"
             )
         super().change(command, job, *tasks)
-
-    def failure(self, output: Output) -> ApiError:
-        said = self.said(output)
-        if output.code == UNKNOWN_JOB:
-            return NotFound("Job not found")
-        if _NEVER_SENT.search(said):
-            return NotStarted(f"PBS does not answer: {said}")
-        if _UNREACHABLE.search(said):
-            return Unanswered(f"PBS does not answer: {said}")
-        return Refused(said)
 
     def jobs(self) -> list[Job]:
         ids = self._select("-u", self.user)
         try:
             ids += self._ended(int(time.time()) - LATELY)
-        except NotSupported:
+        except Unsupported:
             pass  # Without a history only what has not ended is there.
         return [job_of(job_id, job) for job_id, job in self._jobs(ids).items()]
 
@@ -126,7 +119,7 @@ class PbsProAdapter(SchedulerAdapter):
         for found, job in self._jobs([self.check_id(job_id)]).items():
             if user_of(job) == self.user:
                 return job_of(found, job)
-        raise NotFound("Job not found")
+        raise JobNotFound()
 
     def output(self, job_id: str) -> OutputFiles:
         for found, job in self._jobs([self.check_id(job_id)]).items():
@@ -134,7 +127,7 @@ class PbsProAdapter(SchedulerAdapter):
                 if "[]" in found:
                     raise self.one_task(job_id, found.replace("[]", "[1]").partition(".")[0])
                 return output_files(found, str(job.output), str(job.error), str(job.joined), str(job.kept))
-        raise NotFound("Job not found")
+        raise JobNotFound()
 
     def same_id(self, job_id: str) -> str:
         return job_id.partition(".")[0]
@@ -161,17 +154,17 @@ class PbsProAdapter(SchedulerAdapter):
         return self.ids_in(self.ask(["qselect", *options], **settings))
 
     def _ended(self, since: int) -> list[str]:
-        """Ids of the user's jobs that have ended, and changed since then. Raises NotSupported."""
+        """Ids of the user's jobs that have ended, and changed since then. Raises Unsupported."""
         when = time.strftime("%Y%m%d%H%M.%S", time.gmtime(since))
         output = self.run(["qselect", "-H", "-u", self.user, f"-tm.ge.{when}"])
         if _HISTORY_OFF in output.err:
-            raise NotSupported(f"PBS keeps no history of jobs on cluster {self.cluster_id} (job_history_enable)")
+            raise Unsupported(f"PBS keeps no history of jobs on cluster {self.cluster_id} (job_history_enable)")
         if output.code:
             raise self.reading_failure(output)
         return self.ids_in(output.out)
 
     def _jobs(self, ids: Sequence[str], **settings: Any) -> dict[str, JobAnswer]:
-        """Those of the jobs that are there, by id. Raises Unavailable.
+        """Those of the jobs that are there, by id. Raises SchedulerUnavailable.
 
         With ``-E`` they are one question to the server; without it, OpenPBS 23.06 prints the first of several alone.
         """
@@ -190,14 +183,14 @@ class PbsProAdapter(SchedulerAdapter):
 
 
 def submit_command(request: JobRequest) -> list[str]:
-    """argv of a submit; the script goes to its standard input. Raises Refused.
+    """argv of a submit; the script goes to its standard input. Raises Rejected.
 
     ``-f``: otherwise qsub leaves a process behind, in whose words everybody can read what was submitted.
     """
     argv = ["qsub", "-f", *common_options(request)]
     if request.reservation is not None:
         if request.queue_name is not None:
-            raise Refused("options.reservation: a reservation of PBS is a queue of its own; leave queue_name out")
+            raise Rejected("options.reservation: a reservation of PBS is a queue of its own; leave queue_name out")
         argv += ["-q", request.reservation]
     if request.array is not None:
         argv += ["-J", _array_range(request.array)]
@@ -208,7 +201,7 @@ def _array_range(given: str) -> str:
     """What -J takes: one range of two numbers or more."""
     match = _RANGE.fullmatch(given)
     if not match:
-        raise Refused("options.array: PBS takes one range, such as 0-9, 0-9:2 or 1-100%10")
+        raise Rejected("options.array: PBS takes one range, such as 0-9, 0-9:2 or 1-100%10")
     first, last, step, at_once = match.groups()
     if last is None or int(last) == int(first):
         # A single task is the one of two that a step of two leaves.
@@ -227,7 +220,7 @@ def _chunks(request: JobRequest) -> list[str]:
     if cores is None:
         select = f"{nodes}:ncpus=1{each}"
     elif cores < nodes:
-        raise Refused(f"options.cores: {cores} cores cannot be on {nodes} nodes")
+        raise Rejected(f"options.cores: {cores} cores cannot be on {nodes} nodes")
     else:
         # Where they do not come out even, some of the nodes have one more.
         few, more = divmod(cores, nodes)

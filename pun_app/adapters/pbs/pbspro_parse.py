@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from pun_app.adapters.errors import SchedulerUnavailable
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, ClusterInfo, Job, PastJob, Queue
 from pun_app.adapters.parse import ctime, duration, number, size
-from pun_app.errors import Unavailable
 
 STATUS = {
     "Q": QUEUED, "W": QUEUED, "T": QUEUED, "H": QUEUED_HELD, "R": RUNNING, "E": RUNNING, "S": SUSPENDED, "U": SUSPENDED,
@@ -102,11 +102,11 @@ class Nodes(Struct):
 
 
 def read(text: str, form: type[T]) -> T:
-    """Raises Unavailable for an answer that was cut off, or is none."""
+    """Raises SchedulerUnavailable for an answer that was cut off, or is none."""
     try:
         return msgspec.json.decode(text, type=form)
     except msgspec.DecodeError as error:
-        raise Unavailable(f"PBS's answer cannot be read: {error}") from error
+        raise SchedulerUnavailable(f"PBS's answer cannot be read: {error}") from error
 
 
 def user_of(job: JobAnswer) -> str:

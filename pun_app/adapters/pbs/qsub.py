@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import DEPENDENCIES, JobRequest, OutputFiles
 from pun_app.adapters.scheduler import job_environment
 from pun_app.adapters.script import is_one_path
-from pun_app.errors import Refused
 
 _LETTERS = {"job_name": "-N", "queue_name": "-q", "accounting_id": "-A"}
 _OWN_STREAMS = re.compile(r"^#PBS\s(?:.*\s)?-[ej]", re.MULTILINE)
@@ -16,7 +16,7 @@ _MANGLED = re.compile(r"[\\\"']")
 
 
 def common_options(request: JobRequest) -> list[str]:
-    """What is said in the same words to each of them, the native options not among it. Raises Refused."""
+    """What is said in the same words to each of them, the native options not among it. Raises Rejected."""
     argv = []
     for field, option in _LETTERS.items():
         value = getattr(request, field)
@@ -49,16 +49,16 @@ def dependencies(request: JobRequest) -> list[str]:
 
 
 def environment(request: JobRequest) -> dict[str, str]:
-    """What qsub takes from its own environment. Raises Refused for what it would not hand on as it is.
+    """What qsub takes from its own environment. Raises Rejected for what it would not hand on as it is.
 
     The submit tag goes with the job as PBS_O_MAIL, the submitter's mailbox: the one variable of qsub's own that a job
     hardly reads, and that takes no option of the user's (a ``-v`` of ours would undo those of the script). qsub(1B).
     """
     for name, value in request.environment.items():
         if name in ("MAIL", "PWD"):
-            raise Refused(f"options.environment: {name} is qsub's own here; set it in the script")
+            raise Rejected(f"options.environment: {name} is qsub's own here; set it in the script")
         if _MANGLED.search(value):
-            raise Refused(f"options.environment: qsub would change the quotes in {name}; set it in the script")
+            raise Rejected(f"options.environment: qsub would change the quotes in {name}; set it in the script")
     return {**job_environment(request, "qsub"), "MAIL": request.submit_tag, "PWD": request.workdir}
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from pun_app.adapters.arrays import parse_array
-from pun_app.adapters.command import NotStarted, Output, Unanswered
+from pun_app.adapters.command import Output
 from pun_app.adapters.directives import PBS
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, Unanswered
 from pun_app.adapters.markup import Element, document, text_of
 from pun_app.adapters.model import (
     COMPLETED,
@@ -34,7 +36,6 @@ from pun_app.adapters.native import TORQUE_QSUB
 from pun_app.adapters.parse import clock, number
 from pun_app.adapters.pbs.qsub import common_options, dependencies, environment, output_files
 from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter
-from pun_app.errors import ApiError, NotFound, Refused
 
 STATUS = {
     "Q": QUEUED, "W": QUEUED, "T": QUEUED, "H": QUEUED_HELD, "R": RUNNING, "E": RUNNING, "S": SUSPENDED, "C": COMPLETED,
@@ -66,6 +67,8 @@ class TorqueAdapter(SchedulerAdapter):
     version_pattern = r"[Vv]ersion:? (\S+)"
     cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
     submit_tag_location = "PBS_O_MAIL (qstat -f)"
+    failures = ((NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE))
+    failure_codes = MappingProxyType({UNKNOWN_JOB: JobNotFound})
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         # What OOD's factory calls bin_overrides for this adapter.
@@ -85,16 +88,6 @@ class TorqueAdapter(SchedulerAdapter):
         jobs = self._jobs(self._select(timeout=LOOKING_UP), timeout=LOOKING_UP)
         return [job_of(job) for job in jobs if f"PBS_O_MAIL={submit_tag}" in text_of(job, "Variable_List")]
 
-    def failure(self, output: Output) -> ApiError:
-        said = self.said(output)
-        if output.code == UNKNOWN_JOB:
-            return NotFound("Job not found")
-        if _NEVER_SENT.search(said):
-            return NotStarted(f"Torque does not answer: {said}")
-        if _UNREACHABLE.search(said):
-            return Unanswered(f"Torque does not answer: {said}")
-        return Refused(said)
-
     def array_of(self, job_id: str) -> str:
         return re.sub(r"\[\d+\]", "[]", job_id)
 
@@ -106,7 +99,7 @@ class TorqueAdapter(SchedulerAdapter):
         found = [job_of(job) for job in self._jobs([self.check_id(job_id)], tasks="[]" in job_id)]
         mine = [job for job in found if job.owner == self.user]
         if not mine:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         return self.in_one(job_id, mine)
 
     def in_one(self, job_id: str, jobs: list[Job]) -> Job:
@@ -121,7 +114,7 @@ class TorqueAdapter(SchedulerAdapter):
             if job_of(job).owner == self.user:
                 paths = (text_of(job, name) for name in ("Output_Path", "Error_Path", "Join_Path", "Keep_Files"))
                 return output_files(text_of(job, "Job_Id"), *paths)
-        raise NotFound("Job not found")
+        raise JobNotFound()
 
     def same_id(self, job_id: str) -> str:
         return job_id.partition(".")[0]
@@ -143,7 +136,7 @@ class TorqueAdapter(SchedulerAdapter):
         return self.ids_in(self.ask(["qselect", "-u", self.user], **settings))
 
     def _jobs(self, ids: Sequence[str], *, tasks: bool = False, **settings: Any) -> list[Element]:
-        """Those of the jobs that are there. Raises Unavailable."""
+        """Those of the jobs that are there. Raises SchedulerUnavailable."""
         jobs: list[Element] = []
         for start in range(0, len(ids), _IN_ONE_COMMAND):
             argv = ["qstat", "-x", *(["-t"] if tasks else []), *ids[start : start + _IN_ONE_COMMAND]]
@@ -158,7 +151,7 @@ class TorqueAdapter(SchedulerAdapter):
 
 
 def submit_command(request: JobRequest) -> list[str]:
-    """argv of a submit; the script goes to its standard input. Raises Refused. qsub(1B) of Torque."""
+    """argv of a submit; the script goes to its standard input. Raises Rejected. qsub(1B) of Torque."""
     check_own_arrays(request)
     argv = ["qsub", "-d", request.workdir, *common_options(request)]
     if request.reservation is not None:
@@ -179,7 +172,7 @@ def _tasks(array: str) -> str:
 
 
 def check_own_arrays(request: JobRequest) -> None:
-    """Raise Refused for an array of the native options or of the script that would make Torque's server crash."""
+    """Raise Rejected for an array of the native options or of the script that would make Torque's server crash."""
     for option, value in TORQUE_QSUB.options(request.native):
         if option == "-t":
             parse_array(value, "options.native: -t")
@@ -193,7 +186,7 @@ def _nodes(request: JobRequest) -> list[str]:
     nodes, cores = request.nodes or 1, request.cores
     if request.nodes is not None or cores is not None or request.gpus is not None:
         if cores is not None and cores % nodes:
-            raise Refused(f"options.cores: Torque puts as many cores on each node; {cores} do not go into {nodes}")
+            raise Rejected(f"options.cores: Torque puts as many cores on each node; {cores} do not go into {nodes}")
         each = f":ppn={cores // nodes}" if cores is not None else ""
         argv += ["-l", f"nodes={nodes}{each}{f':gpus={request.gpus}' if request.gpus is not None else ''}"]
     if request.memory is not None:

@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from pun_app.adapters.command import NotStarted, Output, Unanswered
+from pun_app.adapters.command import Output
 from pun_app.adapters.directives import GRID_ENGINE
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerError, SchedulerUnavailable, Unanswered
 from pun_app.adapters.groups import group_names
 from pun_app.adapters.model import (
     OPTIONS,
@@ -38,7 +39,6 @@ from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environ
 from pun_app.adapters.sge.output import KnownStreams, Streams
 from pun_app.adapters.sge.parse import cluster_info, details, has_submit_tag, objects, past_jobs, queues_of, rows
 from pun_app.adapters.sge.qsub import shell_options, stream_options, task_options
-from pun_app.errors import ApiError, NotFound, Refused, Unavailable
 
 log = logging.getLogger("punway.pun")
 
@@ -72,6 +72,8 @@ class SgeAdapter(SchedulerAdapter):
     version_argv = ("qstat", "-help")
     cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
     submit_tag_location = "context (qstat -j ID)"
+    failures = ((NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE), (JobNotFound, _NO_SUCH_JOB))
+    failure_noise = re.compile(r"^Unable to run job: |(; )?Exiting\.$")
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         root = job.get("sge_root") or os.environ.get("SGE_ROOT")
@@ -107,16 +109,6 @@ class SgeAdapter(SchedulerAdapter):
             if has_submit_tag(self.ask(["qstat", "-xml", "-j", number], timeout=LOOKING_UP), submit_tag)
         ]
 
-    def failure(self, output: Output) -> ApiError:
-        said = re.sub(r"^Unable to run job: |(; )?Exiting\.$", "", self.said(output)).strip()
-        if _NEVER_SENT.search(said):
-            return NotStarted(f"Grid Engine does not answer: {said}")
-        if _UNREACHABLE.search(said):
-            return Unanswered(f"Grid Engine does not answer: {said}")
-        if _NO_SUCH_JOB.search(said):
-            return NotFound("Job not found")
-        return Refused(said)
-
     def jobs(self) -> list[Job]:
         return [whole_job(number, tasks) for number, tasks in rows(self.ask(self._listing("prsz"))).items()]
 
@@ -135,7 +127,7 @@ class SgeAdapter(SchedulerAdapter):
             if seen and time.monotonic() - seen[0] < _ON_ITS_WAY:
                 # It has left qstat, and is on its way to the accounting file: it is as it was.
                 return seen[1]
-            raise NotFound("Job not found")
+            raise JobNotFound()
         # Until it stands in the accounting file it is known that it has ended, not how.
         job = msgspec.structs.replace(whole_job(job_id, ended or listed), id=job_id)
         return msgspec.structs.replace(job, outcome="cancelled") if not ended and job_id in self._never_ran else job
@@ -144,7 +136,7 @@ class SgeAdapter(SchedulerAdapter):
         job = super().submit(request)
         try:
             self._streams_of(job.id)
-        except ApiError as trouble:
+        except SchedulerError as trouble:
             # The job is there, whatever becomes of this.
             log.info("where the output of job %s goes is not known: %s", job.id, trouble.message)
         return job
@@ -153,11 +145,11 @@ class SgeAdapter(SchedulerAdapter):
         number, _, task = self.check_id(job_id).partition(".")
         streams = self._streams_of(number)
         if streams is None:
-            raise NotFound(
+            raise JobNotFound(
                 f"Where the output of job {job_id} went is not known: Grid Engine tells it until it has ended"
             )
         if streams.owner != self.user:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         if streams.array and not task:
             raise self.one_task(job_id, f"{number}.1")
         return streams.files(number, task)
@@ -165,7 +157,7 @@ class SgeAdapter(SchedulerAdapter):
     def _streams_of(self, number: str) -> Streams | None:
         output = self.run(["qstat", "-xml", "-j", number])
         streams = self._known.of(number, None if output.code else output.out, self.user)
-        if streams is None and output.code and not isinstance(error := self.reading_failure(output), NotFound):
+        if streams is None and output.code and not isinstance(error := self.reading_failure(output), JobNotFound):
             raise error
         return streams
 
@@ -234,7 +226,9 @@ class SgeAdapter(SchedulerAdapter):
         """What qconf shows of one project, access list or parallel environment."""
         found = objects(self.ask(["qconf", option, name]))[0] if re.fullmatch("[!-~]+", name) else {}
         if name not in found.values():
-            raise Unavailable(f"Grid Engine's answer cannot be read: qconf {option} tells nothing of {name[:40]!r}")
+            raise SchedulerUnavailable(
+                f"Grid Engine's answer cannot be read: qconf {option} tells nothing of {name[:40]!r}"
+            )
         return found
 
     def _lets_in(self, project: dict[str, str]) -> bool:
@@ -252,11 +246,13 @@ class SgeAdapter(SchedulerAdapter):
         return False
 
     def _submit_command(self, request: JobRequest) -> list[str]:
-        """argv of a submit; the script goes to its standard input. Raises Refused."""
+        """argv of a submit; the script goes to its standard input. Raises Rejected."""
         argv = ["qsub", "-terse", "-ac", f"PUNWAY={request.submit_tag}", "-wd", request.workdir]
         if request.job_name is not None:
             if not _NAME.fullmatch(request.job_name):
-                raise Refused("options.job_name: Grid Engine takes ASCII characters without blanks, the first no digit")
+                raise Rejected(
+                    "options.job_name: Grid Engine takes ASCII characters without blanks, the first no digit"
+                )
             argv += ["-N", request.job_name]
         for option, value in (("-q", request.queue_name), ("-P", request.accounting_id), ("-ar", request.reservation)):
             if value is not None:
@@ -289,7 +285,7 @@ class SgeAdapter(SchedulerAdapter):
                     self._one_host = name
                     break
             else:
-                raise Refused(
+                raise Rejected(
                     "options.cores: this Grid Engine has no parallel environment that keeps a job on one host "
                     '(allocation_rule $pe_slots); name one in options.native: ["-pe", NAME, CORES]'
                 )

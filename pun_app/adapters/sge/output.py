@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from pun_app.adapters.errors import SchedulerUnavailable
 from pun_app.adapters.markup import document, text_of
 from pun_app.adapters.model import OutputFiles
 from pun_app.adapters.parse import number
@@ -72,7 +73,7 @@ class KnownStreams:
     """Of one cluster's jobs of the user, by their numbers."""
 
     def __init__(self, cluster_id: str) -> None:
-        self._kept = ExpiringFiles(folder_of_user() / "streams" / cluster_id, KEPT)
+        self._kept = ExpiringFiles(folder_of_user() / "streams" / cluster_id, KEPT, SchedulerUnavailable)
 
     def of(self, job: str, told: str | None, user: str) -> Streams | None:
         """By what ``qstat -xml -j`` told, which is remembered; by what it told before, where it tells nothing now."""

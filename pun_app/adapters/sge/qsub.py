@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from pun_app.adapters.arrays import parse_array
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest
 from pun_app.adapters.script import interpreter, is_one_path, last_option
-from pun_app.errors import Refused
 
 
 def stream_options(request: JobRequest) -> list[str]:
@@ -18,7 +18,7 @@ def stream_options(request: JobRequest) -> list[str]:
         path = getattr(request, field)
         if path is not None and not (in_one and option == "-e"):
             if re.search("[:,]", path):
-                raise Refused(f"options.{field}: Grid Engine takes no path with a colon or a comma in it")
+                raise Rejected(f"options.{field}: Grid Engine takes no path with a colon or a comma in it")
             argv += [option, path]
     own = last_option(request, "#$", "-e") or last_option(request, "#$", "-j")
     if in_one or (request.error_path is None and not own and not {"-e", "-j"} & set(request.native)):
@@ -27,12 +27,12 @@ def stream_options(request: JobRequest) -> list[str]:
 
 
 def task_options(request: JobRequest) -> list[str]:
-    """Return the array's tasks. Raises Refused for one that Grid Engine has no form for."""
+    """Return the array's tasks. Raises Rejected for one that Grid Engine has no form for."""
     if request.array is None:
         return []
     array = parse_array(request.array)
     if len(array.ranges) > 1 or array.ranges[0].start < 1:
-        raise Refused("options.array: Grid Engine takes one range, from 1 or more, such as 1-9, 1-9:2 or 1-100%10")
+        raise Rejected("options.array: Grid Engine takes one range, from 1 or more, such as 1-9, 1-9:2 or 1-100%10")
     tasks = request.array.partition("%")[0]
     return ["-t", tasks, *(["-tc", str(array.at_once)] if array.at_once else [])]
 

@@ -16,6 +16,7 @@ import msgspec
 from pun_app.adapters.base import by_id
 from pun_app.adapters.command import Output
 from pun_app.adapters.directives import SLURM
+from pun_app.adapters.errors import JobNotFound, NotSent, Unanswered, Unsupported
 from pun_app.adapters.model import (
     COMPLETED,
     OPTIONS,
@@ -54,8 +55,10 @@ from pun_app.adapters.slurm.site import (
     shares_command,
 )
 from pun_app.adapters.slurm.squeue import (
+    NEVER_SENT,
+    NO_SUCH_JOB,
     QUEUE_FIELDS,
-    failure,
+    UNREACHABLE,
     history_command,
     new_delimiter,
     parse_history,
@@ -66,7 +69,6 @@ from pun_app.adapters.slurm.squeue import (
     submit_command,
     trial_command,
 )
-from pun_app.errors import ApiError, NotFound, NotSupported
 
 log = logging.getLogger("punway.pun")
 
@@ -87,6 +89,7 @@ class SlurmAdapter(SchedulerAdapter):
     # scancel says nothing of a job that is not there, and ends with 0; it is never asked for one.
     cancelling, holding, releasing = ("scancel",), ("scontrol", "hold"), ("scontrol", "release")
     submit_tag_location = "comment (squeue --me --Format=JobID,Comment:80)"
+    failures = ((NotSent, NEVER_SENT), (Unanswered, UNREACHABLE), (JobNotFound, NO_SUCH_JOB))
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         conf = {"SLURM_CONF": str(job["conf"])} if job.get("conf") else {}
@@ -119,9 +122,6 @@ class SlurmAdapter(SchedulerAdapter):
     def array_of(self, job_id: str) -> str:
         # 123_4 is a task, and 123+1 a part of a heterogeneous job.
         return re.split("[_+]", job_id)[0]
-
-    def failure(self, output: Output) -> ApiError:
-        return failure(self.said(output))
 
     def jobs(self) -> list[Job]:
         return self._queue(lambda _uid, _comment, job: job, user=self.user)
@@ -177,7 +177,7 @@ class SlurmAdapter(SchedulerAdapter):
 
         try:
             mine = self._queue(keep, job_id=job_id)
-        except NotFound:
+        except JobNotFound:
             mine = []
         if mine and _may_lack_tasks(job_id, mine):
             mine = _with_earlier(mine, self._accounted([job_id]))
@@ -186,14 +186,14 @@ class SlurmAdapter(SchedulerAdapter):
             # Slurm starts again at FirstJobId (slurm.conf(5)), and accounting may hold a job of ours that had it.
             mine = list(self.unlisted([job_id]).values())
         if not mine:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         return self.in_one(job_id, mine)
 
     def output(self, job_id: str) -> OutputFiles:
         delimiter = new_delimiter()
         try:
             printed = self.ask(output_command(delimiter, self.check_id(job_id)))
-        except NotFound:
+        except JobNotFound:
             printed = ""
         rows = self._mine(printed, delimiter, OUTPUT_FIELDS)
         made: Callable[..., OutputFiles] = output_files
@@ -201,7 +201,7 @@ class SlurmAdapter(SchedulerAdapter):
             rows = self._mine(self.ask(past_output_command(delimiter, job_id)), delimiter, PAST_OUTPUT_FIELDS)
             made = past_output_files
         if not rows:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         # An array that waits is one row, of its first task.
         if len(rows) > 1 or (rows[0][0] != job_id and rows[0][0].startswith(f"{job_id}_")):
             raise self.one_task(job_id, rows[0][0])
@@ -247,7 +247,7 @@ class SlurmAdapter(SchedulerAdapter):
         output = self.scheduler.run(accounts_command(self.user, self._cluster or self._local()))
         if output.code:
             if "accounting_storage" in output.err:
-                raise NotSupported(f"Slurm keeps no accounts on cluster {self.cluster_id}")
+                raise Unsupported(f"Slurm keeps no accounts on cluster {self.cluster_id}")
             raise self.reading_failure(output)
         accounts = parse_accounts(output.out)
         if not accounts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 
-from pun_app.adapters.command import NotStarted, Unanswered
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import (
     COMPLETED,
     DEPENDENCIES,
@@ -24,7 +24,6 @@ from pun_app.adapters.model import (
 from pun_app.adapters.parse import duration, number, records, word
 from pun_app.adapters.script import last_option
 from pun_app.adapters.slurm.reasons import never_starts
-from pun_app.errors import NotFound, Refused, Unavailable
 
 STATUS: dict[str, tuple[str, str | None]] = {
     "PENDING": (QUEUED, None),
@@ -82,13 +81,13 @@ HISTORY_FIELDS = (
     "Start", "End", "ElapsedRaw", "TimelimitRaw", "NodeList", "JobName",
 )  # fmt: skip
 
-_UNREACHABLE = re.compile(
+UNREACHABLE = re.compile(
     r"Unable to contact slurm|Socket timed out|Connection (refused|reset|timed out)|Zero Bytes were transmitted"
     r"|authentication|Could not establish a configuration|communication|Transport endpoint|Unexpected message",
     re.IGNORECASE,
 )
-_NEVER_SENT = re.compile(r"connect failure|Connection refused|Could not establish a configuration", re.IGNORECASE)
-_NO_SUCH_JOB = re.compile(r"Invalid job id", re.IGNORECASE)
+NEVER_SENT = re.compile(r"connect failure|Connection refused|Could not establish a configuration", re.IGNORECASE)
+NO_SUCH_JOB = re.compile(r"Invalid job id", re.IGNORECASE)
 _TRIAL = re.compile(r"Job \S+ to start at (\d{1,12}) ([^\n]*)")
 _SUBMITTED = re.compile(r"(\d+)(?:;(\S+))?")
 
@@ -145,11 +144,11 @@ def parse_trial(text: str) -> Trial:
 def parse_submit(text: str, cluster: str | None = None) -> str | None:
     """The job id that ``sbatch --parsable`` printed (sbatch(1): id, and ";cluster" with -M); None where it is none.
 
-    Raises Refused where the job is not on this cluster.
+    Raises Rejected where the job is not on this cluster.
     """
     match = _SUBMITTED.fullmatch(text.strip())
     if match and match[2] and match[2] != cluster:
-        raise Refused(
+        raise Rejected(
             f"The native options sent this job to the cluster {match[2]}, where it is job {match[1]}; "
             "choose a cluster by the request's cluster"
         )
@@ -255,17 +254,6 @@ def _has_started(status: str | None, nodes: str) -> bool:
 def _exit_code(outcome: str | None, code: int | None) -> int | None:
     """A job that Slurm ended has none of its own; squeue and sacct print other numbers for it."""
     return code if outcome in ("succeeded", "failed") else None
-
-
-def failure(said: str) -> NotFound | Refused | Unavailable:
-    """What a failed command means, by Slurm's own words."""
-    if _NEVER_SENT.search(said):
-        return NotStarted(f"Slurm does not answer: {said}")
-    if _UNREACHABLE.search(said):
-        return Unanswered(f"Slurm does not answer: {said}")
-    if _NO_SUCH_JOB.search(said):
-        return NotFound("Job not found")
-    return Refused(said)
 
 
 def new_delimiter() -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pun_app.adapters.arrays import parse_array, ranges_of
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest
 from pun_app.adapters.registry import ADAPTERS, adapter_for
-from pun_app.errors import Refused
 
 PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")
 WRONG = [
@@ -21,7 +21,7 @@ WRONG = [
 
 @pytest.mark.parametrize("text", WRONG)
 def test_what_is_no_array(text: str) -> None:
-    with pytest.raises(Refused, match=r"options\.array: .*such as 0-9, 1,3,5-9:2 or 1-100%10"):
+    with pytest.raises(Rejected, match=r"options\.array: .*such as 0-9, 1,3,5-9:2 or 1-100%10"):
         parse_array(text)
 
 
@@ -40,7 +40,7 @@ def test_what_an_array_is(text: str, indices: list[int], at_once: int | None) ->
 def test_a_large_array_costs_nothing_until_it_is_written_out() -> None:
     array = parse_array("1-1000000")
     assert array.size == 1_000_000
-    with pytest.raises(Refused, match="100,000"):
+    with pytest.raises(Rejected, match="100,000"):
         array.indices()
 
 
@@ -48,7 +48,7 @@ def test_a_large_array_costs_nothing_until_it_is_written_out() -> None:
 @pytest.mark.parametrize("text", ["3-1", "1-4:0", "1-2000000", "1-3%0"])
 def test_no_scheduler_sees_a_wrong_one(name: str, text: str) -> None:
     adapter = adapter_for("c", name, {"adapter": name, "bin": "/nonexistent"})
-    with pytest.raises(Refused, match=r"options\.array"):
+    with pytest.raises(Rejected, match=r"options\.array"):
         adapter.submit(replace(PLAIN, array=text))
 
 
@@ -58,7 +58,7 @@ def test_no_scheduler_sees_a_wrong_one(name: str, text: str) -> None:
 def test_no_name_and_no_path_begins_or_ends_with_a_blank(name: str, option: str, value: str) -> None:
     adapter = adapter_for("c", name, {"adapter": name, "bin": "/nonexistent"})
     given: dict[str, Any] = {option: value}
-    with pytest.raises(Refused, match=rf"options\.{option}: .* begins or ends with a blank"):
+    with pytest.raises(Rejected, match=rf"options\.{option}: .* begins or ends with a blank"):
         adapter.submit(replace(PLAIN, **given))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pun_app.adapters.base import Adapter
+from pun_app.adapters.errors import JobNotFound
 from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job
 from pun_app.clusters.cached_scheduler import CachedScheduler
-from pun_app.errors import NotFound
 
 
 class Arrays(Adapter):
@@ -27,7 +27,7 @@ class Arrays(Adapter):
 
     def job(self, job_id: str) -> Job:
         if job_id not in self.found:
-            raise NotFound("Job not found")
+            raise JobNotFound()
         return self.found[job_id]
 
     def jobs(self) -> list[Job]:
@@ -60,7 +60,7 @@ def test_it_is_told_as_cancelled(adapter: Arrays) -> None:
         None,
     )
     assert scheduler.several(["7_2", "7_3", "7_4"])[0] == {"7_2": task, "7_3": adapter.found["7_3"]}
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         scheduler.job("7_4")
 
 
@@ -68,10 +68,10 @@ def test_it_goes_with_its_array(adapter: Arrays) -> None:
     """Also where another array has the number by now."""
     CachedScheduler(adapter).cancel("7_2")
     adapter.found["7"] = Job("7", status=QUEUED, submitted_at=200)
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         CachedScheduler(adapter).job("7_2")
     adapter.found.pop("7")
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         CachedScheduler(adapter).job("7_2")
 
 
@@ -92,9 +92,9 @@ def test_nothing_else_is_kept(adapter: Arrays, tmp_path: Path) -> None:
     """A running task and a job that is no task: their scheduler tells of them."""
     for job_id in ("7_3", "8"):
         CachedScheduler(adapter).cancel(job_id)
-        with pytest.raises(NotFound):
+        with pytest.raises(JobNotFound):
             CachedScheduler(adapter).job(job_id)
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         CachedScheduler(adapter).cancel("7_9")
 
 

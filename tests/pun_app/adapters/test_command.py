@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pun_app.adapters import command as module
-from pun_app.adapters.command import CommandFailed, Commands, NotStarted
-from pun_app.errors import Unavailable
+from pun_app.adapters.command import Commands
+from pun_app.adapters.errors import CommandFailed, NotSent, SchedulerUnavailable
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_what_cannot_be_started_did_nothing(bin_folder: Path, kind: str) -> None
         (bin_folder / "tool").chmod(0o644)
     elif kind == "directory":
         (bin_folder / "tool").mkdir()
-    with pytest.raises(NotStarted, match="tool"):
+    with pytest.raises(NotSent, match="tool"):
         Commands(bin=str(bin_folder)).run(["tool"])
 
 
@@ -113,7 +113,7 @@ def test_where_a_command_is_found(bin_folder: Path) -> None:
     assert commands.run(["tool"]).out == "bin\n"
     assert override.run(["tool"]).out == "override\n"
     assert Commands().path("sh") in ("/bin/sh", "/usr/bin/sh")
-    with pytest.raises(NotStarted, match="not found"):
+    with pytest.raises(NotSent, match="not found"):
         Commands().path("no-such-command-here")
 
 
@@ -125,7 +125,7 @@ def test_only_so_many_at_once(bin_folder: Path, monkeypatch: pytest.MonkeyPatch)
     thread.start()
     while not (bin_folder / "started").exists():
         time.sleep(0.01)
-    with pytest.raises(NotStarted, match="under way"):
+    with pytest.raises(NotSent, match="under way"):
         commands.run(["tool"], timeout=0.2)
     thread.join()
     assert commands.run(["tool"]).code == 0
@@ -155,7 +155,7 @@ def test_a_submit_host_gets_each_word_quoted(bin_folder: Path) -> None:
         asked = (bin_folder / "asked").read_text()
         (bin_folder / "a dir").mkdir()
         assert commands.run(["pwd"], cwd=f"{bin_folder}/a dir").out == f"{bin_folder}/a dir\n"
-        with pytest.raises(NotStarted, match="cannot be run on login"):
+        with pytest.raises(NotSent, match="cannot be run on login"):
             commands.run(["pwd"], cwd="/nonexistent; touch x")
     finally:
         monkey.undo()
@@ -167,5 +167,5 @@ def test_a_submit_host_gets_each_word_quoted(bin_folder: Path) -> None:
 
 @pytest.mark.parametrize("job", [{"bin": 5}, {"submit_host": ["x"]}, {"bin_overrides": "x"}])
 def test_a_key_of_another_type_is_named(job: dict[str, object]) -> None:
-    with pytest.raises(Unavailable, match=next(iter(job))):
+    with pytest.raises(SchedulerUnavailable, match=next(iter(job))):
         Commands.from_config(job, {})

@@ -6,9 +6,19 @@ from contextlib import suppress
 
 import pytest
 
-from pun_app.adapters.command import CommandFailed, NotRun, NotStarted, TimedOut, Unanswered
-from pun_app.adapters.health import RECORD_PROGRAMS, Health, NotAsked
-from pun_app.errors import ApiError, NotFound, NotSupported, Refused, Unavailable
+from pun_app.adapters.errors import (
+    CommandFailed,
+    CommandNotRun,
+    CommandTimedOut,
+    JobNotFound,
+    NotSent,
+    Rejected,
+    SchedulerError,
+    SchedulerUnavailable,
+    Unanswered,
+    Unsupported,
+)
+from pun_app.adapters.health import RECORD_PROGRAMS, CircuitOpen, Health
 
 
 class Clock:
@@ -43,30 +53,30 @@ def fail(health: Health, error: BaseException) -> None:
 def test_intervals_grow_to_a_minute_and_begin_anew_with_an_answer(health: Health, clock: Clock) -> None:
     """Retry-After is the time until the next probe."""
     for interval in (2, 4, 8, 16, 32, 60, 60):
-        fail(health, TimedOut("squeue", 20))
-        with pytest.raises(NotAsked, match="squeue did not answer") as refused:
+        fail(health, CommandTimedOut("squeue", 20))
+        with pytest.raises(CircuitOpen, match="squeue did not answer") as refused:
             ask(health)
         assert refused.value.retry_after == interval
         clock.now += interval - 0.5
-        with pytest.raises(NotAsked) as refused:
+        with pytest.raises(CircuitOpen) as refused:
             ask(health)
         assert (refused.value.retry_after, health.state) == (1, "down")
         clock.now += 0.5
     ask(health)
     assert health.state == "up"
-    fail(health, NotStarted("Slurm does not answer"))
-    with pytest.raises(NotAsked) as refused:
+    fail(health, NotSent("Slurm does not answer"))
+    with pytest.raises(CircuitOpen) as refused:
         health.check()
     assert refused.value.retry_after == 2
 
 
 def test_one_probe_at_a_time(health: Health, clock: Clock) -> None:
     """Also after one that ended with an error of our own."""
-    fail(health, TimedOut("squeue", 20))
+    fail(health, CommandTimedOut("squeue", 20))
     clock.now += 2
-    with health.asking(), pytest.raises(NotAsked):
+    with health.asking(), pytest.raises(CircuitOpen):
         ask(health)
-    fail(health, TimedOut("squeue", 20))
+    fail(health, CommandTimedOut("squeue", 20))
     clock.now += 2
     fail(health, ZeroDivisionError())
     ask(health)
@@ -74,25 +84,25 @@ def test_one_probe_at_a_time(health: Health, clock: Clock) -> None:
 
 
 def test_what_fails_side_by_side_is_one_failure(health: Health, clock: Clock) -> None:
-    with suppress(TimedOut), health.asking():
-        with suppress(TimedOut), health.asking():
+    with suppress(CommandTimedOut), health.asking():
+        with suppress(CommandTimedOut), health.asking():
             clock.now += 20
-            raise TimedOut("squeue", 20)
+            raise CommandTimedOut("squeue", 20)
         clock.now += 0.1
-        raise TimedOut("squeue", 20)
-    with pytest.raises(NotAsked) as refused:
+        raise CommandTimedOut("squeue", 20)
+    with pytest.raises(CircuitOpen) as refused:
         health.check()
     assert refused.value.retry_after == 2
 
 
-def of_program(error: NotStarted | Unanswered, program: str) -> NotStarted | Unanswered:
+def of_program(error: NotSent | Unanswered, program: str) -> NotSent | Unanswered:
     error.program = program
     return error
 
 
 @pytest.mark.parametrize("program", ["squeue", "sacct"])
-@pytest.mark.parametrize("kind", [Unanswered, NotStarted])
-def test_a_command_that_had_no_answer(health: Health, kind: type[NotStarted | Unanswered], program: str) -> None:
+@pytest.mark.parametrize("kind", [Unanswered, NotSent])
+def test_a_command_that_had_no_answer(health: Health, kind: type[NotSent | Unanswered], program: str) -> None:
     """It is the scheduler that is down, unless the command asks a database."""
     fail(health, of_program(kind("Slurm does not answer: Socket timed out"), program))
     assert health.state == ("down" if program == "squeue" else None)
@@ -100,24 +110,24 @@ def test_a_command_that_had_no_answer(health: Health, kind: type[NotStarted | Un
 
 @pytest.mark.parametrize(
     "error",
-    [NotFound("no such job"), Refused("no such queue"), NotSupported("x"), NotRun("no sbatch here"), Unavailable("x"),
-     CommandFailed("sbatch was ended by signal 9"), TimedOut("sacct", 20), NotAsked("x")],
+    [JobNotFound("no such job"), Rejected("no such queue"), Unsupported("x"), CommandNotRun("no sbatch here"), SchedulerUnavailable("x"),
+     CommandFailed("sbatch was ended by signal 9"), CommandTimedOut("sacct", 20), CircuitOpen("x")],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
-def test_what_says_nothing_of_the_scheduler(health: Health, error: ApiError) -> None:
+def test_what_says_nothing_of_the_scheduler(health: Health, error: SchedulerError) -> None:
     """A refusal, a job that is not there, a host without the command, a database that takes long."""
     fail(health, error)
     health.check()
-    assert health.state == ("up" if isinstance(error, NotFound) else None)
+    assert health.state == ("up" if isinstance(error, JobNotFound) else None)
 
 
 def test_a_submit_whose_outcome_is_not_known_is_a_failure(health: Health) -> None:
-    unknown = Unavailable("It is not known whether the job was submitted")
-    unknown.__cause__ = TimedOut("sbatch", 25)
+    unknown = SchedulerUnavailable("It is not known whether the job was submitted")
+    unknown.__cause__ = CommandTimedOut("sbatch", 25)
     fail(health, unknown)
     assert health.state == "down"
     # What is not known is known of that submit alone.
-    with pytest.raises(NotAsked, match="^sbatch did not answer within 25 s. It is not asked again"):
+    with pytest.raises(CircuitOpen, match="^sbatch did not answer within 25 s. It is not asked again"):
         health.check()
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.directives import SLURM
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import OPTIONS, JobRequest, Queue, Trial
 from pun_app.clusters.cached_scheduler import CachedScheduler
-from pun_app.errors import Refused
 
 PLAIN = JobRequest("#!/bin/sh\n", "/")
 BATCH = Queue("batch", default=True, time_limit=7200, total_nodes=10)
@@ -57,7 +57,7 @@ def validated(request: JobRequest, *queues: Queue) -> Trial:
 )
 def test_more_than_its_queue_allows_is_refused(more: dict[str, object], wrong: str) -> None:
     """By the option, what was asked for, the queue, and its limit."""
-    with pytest.raises(Refused, match=wrong):
+    with pytest.raises(Rejected, match=wrong):
         validated(replace(PLAIN, **more), BATCH, SHORT, OPEN)  # type: ignore[arg-type]
 
 
@@ -80,6 +80,6 @@ def test_without_a_default_any_queue_may_take_it() -> None:
     request = replace(PLAIN, wall_time=3600)
     long = Queue("long", time_limit=7200)
     assert validated(request, SHORT, long).message == "fine"
-    with pytest.raises(Refused, match="allows 1800 s"):
+    with pytest.raises(Rejected, match="allows 1800 s"):
         validated(request, SHORT)
     assert validated(request).message == "fine"

@@ -13,10 +13,10 @@ import pytest
 
 from pun_app.adapters import command
 from pun_app.adapters.command import AT_ONCE, Commands
+from pun_app.adapters.errors import JobNotFound, Rejected, SchedulerUnavailable
 from pun_app.adapters.model import JobRequest, Period
 from pun_app.adapters.registry import ADAPTERS, adapter_class
 from pun_app.adapters.scheduler import SchedulerAdapter
-from pun_app.errors import NotFound, Refused, Unavailable
 
 SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), SchedulerAdapter)]
 
@@ -87,18 +87,18 @@ def test_a_command_that_is_missing_or_cannot_run(tmp_path: Path, name: str, oper
     """Nothing was sent, so nothing is in doubt."""
     for program in (None, "true"):
         adapter = adapter_with(name, tmp_path, program, 0o644)
-        with pytest.raises(Unavailable, match="cannot be run") as raised:
+        with pytest.raises(SchedulerUnavailable, match="cannot be run") as raised:
             OPERATIONS[operation](adapter)
         assert "not known" not in raised.value.message
-        assert int(raised.value.headers()["Retry-After"]) > 0
+        assert raised.value.retry_after > 0
 
 
 @pytest.mark.parametrize("worst", WORST)
 @pytest.mark.parametrize(("name", "operation"), CASES, ids=str)
 def test_a_command_at_its_worst(tmp_path: Path, name: str, operation: str, worst: str) -> None:
-    """Unavailable, with when to try again; of a submit it is said that it may have been taken."""
+    """SchedulerUnavailable, with when to try again; of a submit it is said that it may have been taken."""
     adapter = adapter_with(name, tmp_path, WORST[worst])
-    with pytest.raises(Unavailable) as raised:
+    with pytest.raises(SchedulerUnavailable) as raised:
         OPERATIONS[operation](adapter)
     assert ("not known whether" in raised.value.message) == (operation == "submit")
 
@@ -112,7 +112,9 @@ def test_a_command_at_its_worst(tmp_path: Path, name: str, operation: str, worst
 def test_an_answer_that_is_none(tmp_path: Path, name: str, operation: str, said: str, code: int) -> None:
     """Half a line, bytes that are no text, nothing at all: an error of ours by name, or nothing found; never a job."""
     adapter = adapter_with(name, tmp_path, f"printf '{said}'\nexit {code}")
-    allowed = (Unavailable, NotFound, Refused) if operation == "submit" else (Unavailable, NotFound)
+    allowed = (
+        (SchedulerUnavailable, JobNotFound, Rejected) if operation == "submit" else (SchedulerUnavailable, JobNotFound)
+    )
     try:
         found = OPERATIONS[operation](adapter)
     except allowed:
@@ -128,6 +130,6 @@ def test_an_answer_that_is_none(tmp_path: Path, name: str, operation: str, said:
 def test_what_is_no_id_gets_near_no_command(tmp_path: Path, name: str, job_id: str) -> None:
     adapter = adapter_with(name, tmp_path, f"touch {tmp_path}/ran")
     for operation in (adapter.job, adapter.cancel, adapter.hold, adapter.release):
-        with pytest.raises(NotFound):
+        with pytest.raises(JobNotFound):
             operation(job_id)
     assert not (tmp_path / "ran").exists()

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest
 from pun_app.adapters.pbs.torque import check_own_arrays, submit_command
 from pun_app.adapters.registry import adapter_for
-from pun_app.errors import Refused
 
 PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")
 SCRIPT = "/home/alice/other.sh"
@@ -56,7 +56,7 @@ def check(name: str, words: list[str]) -> None:
 
 @pytest.mark.parametrize(("name", "words"), [(name, words) for name, cases in REFUSED.items() for words in cases])
 def test_what_replaces_the_script_is_refused(name: str, words: list[str]) -> None:
-    with pytest.raises(Refused, match=r"options\.native"):
+    with pytest.raises(Rejected, match=r"options\.native"):
         check(name, words)
 
 
@@ -66,12 +66,12 @@ def test_other_options_are_taken(name: str, words: list[str]) -> None:
 
 
 def test_the_message_names_the_option_and_why() -> None:
-    with pytest.raises(Refused, match=r"sbatch cannot have --wrap: it would run something other than script\.content"):
+    with pytest.raises(Rejected, match=r"sbatch cannot have --wrap: it would run something other than script\.content"):
         check("slurm", ["--wra=id"])
 
 
 @pytest.mark.parametrize("line", ["#PBS -t 3-1", "#PBS -l nodes=1 -t 3-1", "#PBS -t3-1"])
 def test_torques_server_is_not_crashed_by_a_directive(line: str) -> None:
-    with pytest.raises(Refused, match="does not ascend"):
+    with pytest.raises(Rejected, match="does not ascend"):
         submit_command(replace(PLAIN, content=f"#!/bin/sh\n{line}\ntrue\n"))
     assert submit_command(replace(PLAIN, content="#!/bin/sh\n#PBS -N not-t -t 1-3\n# -t 3-1\n"))

@@ -10,10 +10,10 @@ import pytest
 
 from pun_app.adapters.base import OPERATIONS, Adapter
 from pun_app.adapters.command import Commands, Output
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import OPTIONS, JobRequest
 from pun_app.adapters.registry import ADAPTERS, adapter_class, adapter_for
 from pun_app.adapters.scheduler import SchedulerAdapter
-from pun_app.errors import Refused
 
 SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), SchedulerAdapter)]
 
@@ -86,7 +86,7 @@ def test_any_value_stays_one_word(
     try:
         given: dict[str, Any] = {field: value}
         words, lines = sent(name, replace(plain, **given), monkeypatch)
-    except Refused:
+    except Rejected:
         return
     given = {field: "usual"}
     usual, usual_lines = sent(name, replace(plain, **given), monkeypatch)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest
 from pun_app.adapters.script import in_workdir, interpreter, last_option
-from pun_app.errors import Refused
 
 
 def changed(content: str, workdir: str = "/tmp") -> str:
@@ -61,7 +61,7 @@ def test_what_needs_no_line_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     "first", ["#!/usr/bin/python3", "#!/usr/bin/env python3", "#!/usr/bin/perl -w", "#!/opt/fish/fisher"]
 )
 def test_another_kind_of_script_is_refused(first: str) -> None:
-    with pytest.raises(Refused, match="PBS_O_WORKDIR"):
+    with pytest.raises(Rejected, match="PBS_O_WORKDIR"):
         changed(f"{first}\nprint()\n")
 
 

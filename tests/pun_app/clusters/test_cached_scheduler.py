@@ -11,12 +11,18 @@ import pytest
 
 from pun_app.adapters import health as health_module
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.command import NotRun, NotStarted, TimedOut
+from pun_app.adapters.errors import (
+    CommandNotRun,
+    CommandTimedOut,
+    JobNotFound,
+    NotSent,
+    SchedulerUnavailable,
+    Unsupported,
+)
 from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job, JobRequest
 from pun_app.clusters import cached_scheduler as module
 from pun_app.clusters.cached_scheduler import CachedScheduler
 from pun_app.deadline import until
-from pun_app.errors import NotFound, NotSupported, Unavailable
 
 
 class Counting(Adapter):
@@ -44,7 +50,7 @@ class Counting(Adapter):
     def job(self, job_id: str) -> Job:
         self.asked.append(job_id)
         if job_id == "9":
-            raise NotFound("Job not found")
+            raise JobNotFound()
         return Job(id=job_id, status=self.status, outcome="failed" if self.status == COMPLETED else None)
 
     def submit(self, request: JobRequest) -> Job:
@@ -177,11 +183,11 @@ def test_of_jobs_that_are_waited_for_each_has_its_answer(adapter: Counting, cloc
     scheduler = CachedScheduler(adapter)
     told, age = scheduler.watched({"1", "2", "9"})
     assert (told["1"], told["2"], age) == (Job(id="1", status=QUEUED), Job(id="2", status=QUEUED), 0)
-    assert isinstance(told["9"], NotFound)
+    assert isinstance(told["9"], JobNotFound)
     assert adapter.asked == ["jobs", "9"]
     clock[0] += 2
-    adapter.error = Unavailable("down")
-    assert {type(one) for one in scheduler.watched({"1", "2"})[0].values()} == {Unavailable}
+    adapter.error = SchedulerUnavailable("down")
+    assert {type(one) for one in scheduler.watched({"1", "2"})[0].values()} == {SchedulerUnavailable}
 
 
 class Array(Counting):
@@ -225,9 +231,9 @@ def test_a_list_that_takes_long_does_not_go_back(adapter: Counting, clock: list[
 def test_a_no_is_shared_too(adapter: Counting, clock: list[float]) -> None:
     """A scheduler that is down is asked once a second, not once a client."""
     scheduler = CachedScheduler(adapter)
-    adapter.error = Unavailable("down")
+    adapter.error = SchedulerUnavailable("down")
     for _ in range(3):
-        with pytest.raises(Unavailable, match="down"):
+        with pytest.raises(SchedulerUnavailable, match="down"):
             scheduler.jobs()
     assert adapter.asked == ["jobs"]
     adapter.error = None
@@ -238,13 +244,13 @@ def test_a_no_is_shared_too(adapter: Counting, clock: list[float]) -> None:
 def test_ids_of_another_form_reach_no_adapter(adapter: Counting) -> None:
     scheduler = CachedScheduler(adapter)
     for call in (scheduler.job, scheduler.cancel, scheduler.hold, scheduler.release):
-        with pytest.raises(NotFound):
+        with pytest.raises(JobNotFound):
             call("a b")
     assert adapter.asked == []
 
 
 def test_what_an_adapter_lacks_is_not_supported(adapter: Counting) -> None:
-    with pytest.raises(NotSupported, match="counting"):
+    with pytest.raises(Unsupported, match="counting"):
         CachedScheduler(adapter).hold("1")
 
 
@@ -291,7 +297,7 @@ class Hanging(Counting):
     def jobs(self) -> list[Job]:
         jobs = super().jobs()
         if self.is_down:
-            raise TimedOut("squeue", 20)
+            raise CommandTimedOut("squeue", 20)
         return jobs
 
     def submit(self, request: JobRequest) -> Job:
@@ -304,7 +310,7 @@ def test_a_reader_waits_until_its_own_deadline(adapter: Counting) -> None:
     scheduler = CachedScheduler(adapter)
     adapter.go.clear()
     for _ in range(2):
-        with until(time.monotonic() + 0.1), pytest.raises(Unavailable, match="in time"):
+        with until(time.monotonic() + 0.1), pytest.raises(SchedulerUnavailable, match="in time"):
             scheduler.jobs()
     adapter.go.set()
     assert len(scheduler.jobs()[0]) == 3
@@ -316,12 +322,12 @@ def test_a_scheduler_that_is_down_is_asked_less_and_a_change_not_at_all() -> Non
     adapter = Hanging()
     adapter.is_down = True
     scheduler = CachedScheduler(adapter)
-    with pytest.raises(TimedOut):
+    with pytest.raises(CommandTimedOut):
         scheduler.jobs()
     for _ in range(3):
-        with pytest.raises(NotStarted, match="squeue did not answer"):
+        with pytest.raises(NotSent, match="squeue did not answer"):
             scheduler.job("1", fresh=True)
-        with pytest.raises(NotStarted, match="squeue did not answer"):
+        with pytest.raises(NotSent, match="squeue did not answer"):
             scheduler.submit(JobRequest("#!/bin/sh", "/"))
     assert (adapter.asked, scheduler.health.state) == (["jobs"], "down")
 
@@ -333,9 +339,9 @@ def test_a_change_waits_for_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = Hanging()
     adapter.is_down = True
     scheduler = CachedScheduler(adapter)
-    with pytest.raises(TimedOut):
+    with pytest.raises(CommandTimedOut):
         scheduler.jobs()
-    with pytest.raises(NotStarted):
+    with pytest.raises(NotSent):
         scheduler.submit(JobRequest("#!/bin/sh", "/"))
     adapter.is_down = False
     assert scheduler.submit(JobRequest("#!/bin/sh", "/")).id == "4"
@@ -349,11 +355,11 @@ def test_a_probe_costs_its_client_little(monkeypatch: pytest.MonkeyPatch) -> Non
     adapter = Hanging()
     adapter.is_down = True
     scheduler = CachedScheduler(adapter)
-    with pytest.raises(TimedOut):
+    with pytest.raises(CommandTimedOut):
         scheduler.jobs()
     adapter.go.clear()
     for fresh in (True, False):
-        with pytest.raises(NotStarted, match="squeue did not answer"):
+        with pytest.raises(NotSent, match="squeue did not answer"):
             scheduler.jobs(fresh=fresh)
     adapter.is_down = False
     adapter.go.set()
@@ -365,7 +371,7 @@ def test_a_probe_costs_its_client_little(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_change_does_not_begin_late(adapter: Counting) -> None:
     """It might be cut off before its outcome is known."""
     scheduler = CachedScheduler(adapter)
-    with until(time.monotonic() + 10), pytest.raises(NotStarted, match="not begun"):
+    with until(time.monotonic() + 10), pytest.raises(NotSent, match="not begun"):
         scheduler.submit(JobRequest("#!/bin/sh", "/"))
 
 
@@ -377,7 +383,7 @@ def test_a_cluster_has_so_many_places(adapter: Counting, monkeypatch: pytest.Mon
         answers = [pool.submit(scheduler.page, number + 1, None) for number in range(module.AT_ONCE)]
         while len(adapter.asked) < module.AT_ONCE:
             time.sleep(0.01)
-        with until(time.monotonic() + 0.1), pytest.raises(NotRun, match="other requests"):
+        with until(time.monotonic() + 0.1), pytest.raises(CommandNotRun, match="other requests"):
             scheduler.submitted("tag")
         adapter.go.set()
         assert all(answer.result() for answer in answers)
@@ -390,13 +396,13 @@ def test_a_wait_ends_with_what_is_known(adapter: Counting) -> None:
     known = Job(id="1", status=RUNNING)
     assert scheduler.last_look("1", (known, time.monotonic() - 5))[0].status == QUEUED
     adapter.go.clear()
-    with until(time.monotonic() + 0.05), pytest.raises(Unavailable):
+    with until(time.monotonic() + 0.05), pytest.raises(SchedulerUnavailable):
         scheduler.jobs()
     while not scheduler._remembered.is_slow():
         time.sleep(0.01)
     job, age = scheduler.last_look("2", (Job(id="2", status=RUNNING), time.monotonic() - 5))
     assert job.status == RUNNING and age >= 5
     for old in (None, (known, time.monotonic() - 60)):
-        with pytest.raises(Unavailable):
+        with pytest.raises(SchedulerUnavailable):
             scheduler.last_look("3", old)
     adapter.go.set()

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from pun_app.adapters.command import NotStarted, Output, Unanswered
+from pun_app.adapters.command import Output
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerUnavailable, Unanswered, Unsupported
 from pun_app.adapters.htcondor.adapter import HTCondorAdapter
 from pun_app.adapters.htcondor.submit import description
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
-from pun_app.errors import NotFound, NotSupported, Refused, Unavailable
 from tests.pun_app.adapters.recordings import answers
 
 PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp", submit_tag="tag")
@@ -92,7 +92,7 @@ def test_a_job_of_another_user_is_not_there(adapter: HTCondorAdapter) -> None:
         (ads(), ads()),
     ):
         answers(adapter, queue, history)
-        with pytest.raises(NotFound):
+        with pytest.raises(JobNotFound):
             adapter.job("12")
 
 
@@ -108,17 +108,17 @@ def test_history(adapter: HTCondorAdapter) -> None:
 @pytest.mark.parametrize("text", ["[{", '{"ClusterId": 1', "Error: x", '[{"ClusterId": "x"}]'])
 def test_half_an_answer_is_none(adapter: HTCondorAdapter, text: str) -> None:
     answers(adapter, Output(0, text, ""))
-    with pytest.raises(Unavailable, match="cannot be read"):
+    with pytest.raises(SchedulerUnavailable, match="cannot be read"):
         adapter.jobs()
 
 
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
-        ("Couldn't find/remove all jobs in cluster 99", NotFound), ("Couldn't find/hold all jobs in cluster 99", NotFound),
-        ("ERROR: Can't find address of local schedd", NotStarted), ("Error: Couldn't contact the condor_collector on x.", Unanswered),
+        ("Couldn't find/remove all jobs in cluster 99", JobNotFound), ("Couldn't find/hold all jobs in cluster 99", JobNotFound),
+        ("ERROR: Can't find address of local schedd", NotSent), ("Error: Couldn't contact the condor_collector on x.", Unanswered),
         ("-- Failed to fetch ads from: <127.0.0.1:9618> : x", Unanswered),
-        ('ERROR: on Line 3 of submit file: invalid request_memory "x"', Refused),
+        ('ERROR: on Line 3 of submit file: invalid request_memory "x"', Rejected),
     ],
     ids=range(6),
 )  # fmt: skip
@@ -161,7 +161,7 @@ def test_every_option_is_in_a_submit_or_refused(adapter: HTCondorAdapter) -> Non
     for name in OPTIONS:
         request = replace(PLAIN, **{name: values[name]})
         if name not in adapter.options:
-            with pytest.raises(Refused, match=f"options.{name}"):
+            with pytest.raises(Rejected, match=f"options.{name}"):
                 adapter.submit(request)
         elif name not in ("queue_name", "native"):
             assert described(request) != described(PLAIN), name
@@ -175,7 +175,7 @@ def test_every_option_is_in_a_submit_or_refused(adapter: HTCondorAdapter) -> Non
 )  # fmt: skip
 def test_what_htcondor_cannot_have_is_refused(wrong: dict[str, Any]) -> None:
     """A last backslash would take in the next line of the description; $$ is filled in where the job runs."""
-    with pytest.raises(Refused, match="options|workdir"):
+    with pytest.raises(Rejected, match="options|workdir"):
         described(replace(PLAIN, **wrong))
 
 
@@ -208,9 +208,9 @@ def test_accounts_are_in_the_sites_map(tmp_path: Path) -> None:
     adapter.user = "alice"
     assert [(account.name, account.default) for account in adapter.accounts()] == [("physics", True), ("chem", False)]
     groups.unlink()
-    with pytest.raises(Unavailable, match="user_group_map"):
+    with pytest.raises(SchedulerUnavailable, match="user_group_map"):
         adapter.accounts()
-    with pytest.raises(NotSupported):
+    with pytest.raises(Unsupported):
         HTCondorAdapter("c", {"adapter": "htcondor"}).accounts()
 
 
@@ -232,5 +232,5 @@ def test_the_sites_own_attributes_are_in_each_description() -> None:
         "c", {"adapter": "htcondor", "default_universe": "docker", "default_docker_image": "rocky", "additional_attributes": {"+X": 1}}
     )  # fmt: skip
     assert adapter._site == {"universe": "docker", "docker_image": "rocky", "+X": "1"}
-    with pytest.raises(Unavailable, match="additional_attributes"):
+    with pytest.raises(SchedulerUnavailable, match="additional_attributes"):
         HTCondorAdapter("c", {"adapter": "htcondor", "additional_attributes": ["x"]})

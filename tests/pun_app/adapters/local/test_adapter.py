@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pun_app.adapters.errors import JobNotFound, Rejected, SchedulerUnavailable
 from pun_app.adapters.local.adapter import LocalAdapter
 from pun_app.adapters.local.queue import LocalQueue
 from pun_app.adapters.model import Job, JobRequest
-from pun_app.errors import NotFound, Refused, Unavailable
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_cancel_queued_held_and_running(adapter: LocalAdapter, home: Path) -> No
     adapter.cancel(running.id)
     gone = ended(adapter, running)
     assert (gone.outcome, gone.exit_code) == ("cancelled", None)
-    with pytest.raises(Refused, match="already completed"):
+    with pytest.raises(Rejected, match="already completed"):
         adapter.cancel(running.id)
 
 
@@ -106,9 +106,9 @@ def test_only_so_many_run_and_in_order(adapter: LocalAdapter, home: Path) -> Non
     assert adapter.release(third.id) == "queued"
     assert ended(adapter, third).outcome == "succeeded"
     for call in (adapter.hold, adapter.release):
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             call(third.id)
-    with pytest.raises(Refused, match="running"):
+    with pytest.raises(Rejected, match="running"):
         adapter.hold(second.id)
 
 
@@ -156,7 +156,7 @@ def test_one_runner_for_many_submits(adapter: LocalAdapter, home: Path) -> None:
 )
 def test_what_it_does_not_have_is_refused(adapter: LocalAdapter, request_: JobRequest, said: str) -> None:
     """An option is never silently dropped."""
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Rejected, match=said):
         adapter.submit(request_)
     assert adapter.jobs() == []
 
@@ -170,7 +170,7 @@ def test_output_that_cannot_be_written(adapter: LocalAdapter, home: Path) -> Non
 @pytest.mark.parametrize("job_id", ["0", "-1", "1_2", "x", "", "01", "99999999999", "1\n"])
 def test_an_id_of_another_form(adapter: LocalAdapter, job_id: str) -> None:
     for call in (adapter.job, adapter.cancel, adapter.hold, adapter.release):
-        with pytest.raises(NotFound):
+        with pytest.raises(JobNotFound):
             call(job_id)
 
 
@@ -184,20 +184,20 @@ def test_an_ended_job_goes_after_a_week(adapter: LocalAdapter, home: Path, monke
     monkeypatch.undo()
     monkeypatch.setenv("HOME", str(home))
     assert int(new.id) == int(old.id) + 1
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         adapter.job(old.id)
 
 
 def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    with pytest.raises(Unavailable, match="local queue"):
+    with pytest.raises(SchedulerUnavailable, match="local queue"):
         LocalAdapter("box", {"adapter": "local"}).submit(JobRequest("#!/bin/sh", "/"))
 
 
 @pytest.mark.parametrize("slots", [0, -1, "2", True])
 def test_slots_that_are_none(slots: object) -> None:
-    with pytest.raises(Unavailable, match=r"job\.slots"):
+    with pytest.raises(SchedulerUnavailable, match=r"job\.slots"):
         LocalAdapter("box", {"adapter": "local", "slots": slots})
 
 

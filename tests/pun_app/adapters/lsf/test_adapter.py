@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pun_app.adapters.command import NotStarted, Output, Unanswered
+from pun_app.adapters.command import Output
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerUnavailable, Unanswered
 from pun_app.adapters.lsf.adapter import FIELDS, LsfAdapter, job_of
 from pun_app.adapters.lsf.bsub import submit_command
 from pun_app.adapters.lsf.parse import Story, past_job, records, stories, table, told, when
 from pun_app.adapters.lsf.site import cluster_info, queues_of
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, Period
-from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import Recordings, answers, options_of
 
 SAID = Recordings("lsf-volclava")
@@ -182,7 +182,7 @@ def test_a_version_without_json_has_the_wide_table(adapter: LsfAdapter) -> None:
 def test_a_job_that_is_not_there(adapter: LsfAdapter, name: str) -> None:
     """Neither among those that LSF still has, nor in its history."""
     answers(adapter, SAID.output(name), SAID.output("bhist-unknown"))
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         adapter.job("99999")
 
 
@@ -192,7 +192,7 @@ def test_lsf_that_is_down_is_no_list_without_jobs(adapter: LsfAdapter) -> None:
     assert down.out.split() == SAID.output("bjobs-o-json-none").out.split()
     for ask in (adapter.jobs, lambda: adapter.job("1")):
         answers(adapter, down)
-        with pytest.raises(Unavailable, match="LIM is down"):
+        with pytest.raises(SchedulerUnavailable, match="LIM is down"):
             ask()
     answers(adapter, SAID.output("bjobs-o-json-none"))
     assert adapter.jobs() == []
@@ -202,13 +202,13 @@ def test_lsf_that_is_down_is_no_list_without_jobs(adapter: LsfAdapter) -> None:
     ]  # fmt: skip
     for other, name in others:
         answers(adapter, SAID.output(name))
-        with pytest.raises(Unavailable, match="LIM is down"):
+        with pytest.raises(SchedulerUnavailable, match="LIM is down"):
             other()
     adapter._fields = None
     rows = SAID.output("bjobs-W-a-final").out
     for said in (SAID.output("lim-down-bjobs-W"), Output(255, rows, SAID.output("lim-down-bjobs-W").err)):
         answers(adapter, said)
-        with pytest.raises(Unavailable, match="LIM is down"):
+        with pytest.raises(SchedulerUnavailable, match="LIM is down"):
             adapter.jobs()
 
 
@@ -247,8 +247,8 @@ def test_a_large_array_is_cancelled_by_what_runs_and_as_a_whole(adapter: LsfAdap
 def test_tasks_that_could_not_be_cancelled_are_no_success(adapter: LsfAdapter) -> None:
     ended = "Job <7[1]>: Job has already finished\n"
     for said, kind in (
-        (Output(255, "", ended), Refused), (Output(255, "Job <7[2]> is being terminated\n", f"{ended}Job <7[3]>: User permission denied\n"), Refused),
-        (Output(255, "Job <7[2]> is being terminated\n", "Job <7[3]>: Failed in an LSF library call: Communication time out\n"), Unavailable),
+        (Output(255, "", ended), Rejected), (Output(255, "Job <7[2]> is being terminated\n", f"{ended}Job <7[3]>: User permission denied\n"), Rejected),
+        (Output(255, "Job <7[2]> is being terminated\n", "Job <7[3]>: Failed in an LSF library call: Communication time out\n"), SchedulerUnavailable),
     ):  # fmt: skip
         answers(adapter, tasks(7, t1="RUN", t2="RUN"), tasks(7, t1="RUN", t2="RUN"), said)
         with pytest.raises(kind):
@@ -284,7 +284,7 @@ def test_a_submit_to_a_daemon_that_hangs_claims_nothing(adapter: LsfAdapter, mon
     monkeypatch.setattr(adapter, "send", lambda *_: SAID.output("mbatchd-hangs-bsub"))
     monkeypatch.setattr(adapter, "submitted", lambda *_: None)
     monkeypatch.setattr("time.sleep", lambda _: None)
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(SchedulerUnavailable) as caught:
         adapter.submit(PLAIN)
     said = caught.value.message
     assert said.startswith(
@@ -296,7 +296,7 @@ def test_a_submit_to_a_daemon_that_hangs_claims_nothing(adapter: LsfAdapter, mon
 def test_another_users_job_is_not_there(adapter: LsfAdapter) -> None:
     adapter.user = "pbsb"
     answers(adapter, SAID.output("bjobs-o-json-known"), SAID.output("bhist-l-full"))
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         adapter.job("2")
 
 
@@ -309,7 +309,7 @@ def test_every_recorded_answer_to_a_change(adapter: LsfAdapter, name: str) -> No
         return
     error = adapter.failure(output)
     gone = "No matching job found" in output.err or "Illegal job ID" in output.err or "not found" in output.err
-    kind = Unanswered if "Communication time out" in output.err else NotFound if gone else Refused
+    kind = Unanswered if "Communication time out" in output.err else JobNotFound if gone else Rejected
     assert type(error) is kind, error.message
     assert "Usage" not in error.message
     assert adapter.submitted_id(output) is None
@@ -318,18 +318,18 @@ def test_every_recorded_answer_to_a_change(adapter: LsfAdapter, name: str) -> No
 def test_a_job_to_wait_for_that_is_not_there_is_a_refusal(adapter: LsfAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a 404: what was asked for is a submit."""
     monkeypatch.setattr(adapter, "send", lambda *_: SAID.output("bsub-bad-depend"))
-    with pytest.raises(Refused, match="99999: No matching job found"):
+    with pytest.raises(Rejected, match="99999: No matching job found"):
         adapter.submit(replace(PLAIN, afterok=("99999",)))
 
 
 def test_a_daemon_that_is_down(adapter: LsfAdapter) -> None:
     output = Output(255, "", "batch system daemon not responding ... still trying\n")
-    assert isinstance(adapter.failure(output), Unavailable)
+    assert isinstance(adapter.failure(output), SchedulerUnavailable)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 300, -4])
 def test_half_an_answer_is_none(cut: int) -> None:
-    with pytest.raises(Unavailable, match="cannot be read"):
+    with pytest.raises(SchedulerUnavailable, match="cannot be read"):
         records(SAID.output("bjobs-o-json-known").out[:cut])
 
 
@@ -382,7 +382,7 @@ def test_queues() -> None:
 def test_how_much_is_in_use() -> None:
     info = cluster_info(SAID.output("bhosts-w").out)
     assert (info.active_nodes, info.total_nodes, info.active_processors, info.total_processors) == (1, 1, 2, 2)
-    with pytest.raises(Unavailable):
+    with pytest.raises(SchedulerUnavailable):
         cluster_info("nothing of the kind")
 
 
@@ -420,7 +420,7 @@ def test_every_option_is_in_a_submit_or_refused(adapter: LsfAdapter) -> None:
     for name in OPTIONS:
         request = replace(PLAIN, **{name: {"qos": "high", "native": ("-r",)}.get(name, getattr(FULL, name))})
         if name not in adapter.options:
-            with pytest.raises(Refused, match=f"options.{name}"):
+            with pytest.raises(Rejected, match=f"options.{name}"):
                 adapter.submit(request)
         elif name != "environment":
             assert submit_command(request, UNITS) != plain, name
@@ -431,7 +431,7 @@ def test_every_option_is_in_a_submit_or_refused(adapter: LsfAdapter) -> None:
 )
 def test_what_lsf_cannot_have_is_refused(wrong: dict[str, object]) -> None:
     """Of "arr[0-3]" volclava makes one job, and says on the side that the list was bad."""
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         submit_command(replace(PLAIN, **wrong), UNITS)  # type: ignore[arg-type]
 
 
@@ -538,10 +538,10 @@ def test_more_tasks_than_this_lsf_takes_are_refused(adapter: LsfAdapter, monkeyp
     """Of such an array volclava makes one plain job. Where the limit cannot be asked for, nothing was submitted."""
     monkeypatch.setattr(type(adapter.submitting), "run", lambda *_, **__: pytest.fail("it was submitted"))
     answers(adapter, Output(0, "    MAX_JOB_ARRAY_SIZE = 1000\n", ""))
-    with pytest.raises(Refused, match="at most 1000 tasks"):
+    with pytest.raises(Rejected, match="at most 1000 tasks"):
         adapter.submit(replace(PLAIN, array="1-1001"))
     answers(adapter, Output(255, "", "lsid: LSF is down\n"))
-    with pytest.raises(NotStarted):
+    with pytest.raises(NotSent):
         adapter.submit(replace(PLAIN, array="1-10"))
 
 

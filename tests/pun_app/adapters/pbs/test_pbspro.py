@@ -8,11 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from pun_app.adapters.command import NotRun, NotStarted, Output, TimedOut
+from pun_app.adapters.command import Output
+from pun_app.adapters.errors import (
+    CommandNotRun,
+    CommandTimedOut,
+    JobNotFound,
+    NotSent,
+    Rejected,
+    SchedulerUnavailable,
+    Unsupported,
+)
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, JobRequest, Period
 from pun_app.adapters.pbs.pbspro import PbsProAdapter, submit_command
 from pun_app.adapters.pbs.pbspro_parse import Jobs, job_of, read
-from pun_app.errors import NotFound, NotSupported, Refused, Unavailable
 from tests.pun_app.adapters.recordings import Recordings, answers, follows
 
 SAID = Recordings("openpbs")
@@ -122,7 +130,7 @@ def test_one_task_is_neither_held_nor_released(adapter: PbsProAdapter) -> None:
     task = Output(0, json.dumps({"Jobs": {"289[2].vm": said["Jobs"]["289[2].vm"]}}), "")
     for change in (adapter.hold, adapter.release):
         ran = answers(adapter, task)
-        with pytest.raises(Refused, match=re.escape("ask for 289[].vm")):
+        with pytest.raises(Rejected, match=re.escape("ask for 289[].vm")):
             change("289[2]")
         assert len(ran) == 1
     ran = answers(adapter, task, Output(0, "", ""))
@@ -145,17 +153,17 @@ def test_a_change_that_was_cut_off_claims_nothing(adapter: PbsProAdapter) -> Non
         (adapter.holding, "held"),
         (adapter.releasing, "released"),
     ):
-        fails(TimedOut(command[0], 25))
+        fails(CommandTimedOut(command[0], 25))
         with pytest.raises(
-            Unavailable, match=f"is not known whether job 1.vm was {done}, or will be: look at its status"
+            SchedulerUnavailable, match=f"is not known whether job 1.vm was {done}, or will be: look at its status"
         ):
             adapter.change(command, job)
-    fails(NotRun("No time is left to run qdel"))
-    with pytest.raises(NotRun) as caught:
+    fails(CommandNotRun("No time is left to run qdel"))
+    with pytest.raises(CommandNotRun) as caught:
         adapter.change(adapter.cancelling, job)
     assert "not known" not in caught.value.message
     answers(adapter, Output(1, "", "qdel: End of File\n"))
-    with pytest.raises(Unavailable, match="not known whether job 1.vm was cancelled"):
+    with pytest.raises(SchedulerUnavailable, match="not known whether job 1.vm was cancelled"):
         adapter.change(adapter.cancelling, job)
 
 
@@ -192,7 +200,7 @@ def test_a_state_that_is_not_known_is_null() -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 50, 400, -3])
 def test_half_an_answer_is_none(cut: int) -> None:
-    with pytest.raises(Unavailable, match="cannot be read"):
+    with pytest.raises(SchedulerUnavailable, match="cannot be read"):
         read(SAID.output("qstat-json-full").out[:cut], Jobs)
 
 
@@ -203,7 +211,7 @@ def test_every_recorded_failure_means_something(adapter: PbsProAdapter, name: st
     if output.code == 0 or "-W-block" in name:
         return
     error = adapter.failure(output)
-    kind = {153: NotFound, 162: NotStarted, 255: NotStarted}.get(output.code, Refused)
+    kind = {153: JobNotFound, 162: NotSent, 255: NotSent}.get(output.code, Rejected)
     assert type(error) is kind, error.message
     assert error.message
     assert "usage" not in error.message
@@ -223,7 +231,7 @@ def test_a_job_that_is_not_there(adapter: PbsProAdapter) -> None:
     """Unknown, another user's, or hidden (query_other_jobs is off): all the same."""
     for name in ("qstat-json-unknown", "qstat-json-other-users-job", "qstat-json-other-hidden"):
         answers(adapter, SAID.output(name))
-        with pytest.raises(NotFound):
+        with pytest.raises(JobNotFound):
             adapter.job("13.vm")
 
 
@@ -231,10 +239,10 @@ def test_a_server_that_is_down_is_not_a_queue_without_jobs(adapter: PbsProAdapte
     """Its answer has the form of an empty list, and the server's name; its status says what it is."""
     for name in ("one/qstat-server-down", "wrong-port-qstat", "no-conf-qstat"):
         answers(adapter, SAID.output(name))
-        with pytest.raises(Unavailable):
+        with pytest.raises(SchedulerUnavailable):
             adapter.job("1.vm")
     answers(adapter, SAID.output("server-down-qselect"))
-    with pytest.raises(Unavailable):
+    with pytest.raises(SchedulerUnavailable):
         adapter.jobs()
 
 
@@ -253,7 +261,7 @@ def test_a_list_is_of_ids_and_one_question(adapter: PbsProAdapter) -> None:
 def test_a_server_without_history_says_so(adapter: PbsProAdapter) -> None:
     off = Output(0, "", "qselect: PBS is not configured to maintain job history\n")
     answers(adapter, off)
-    with pytest.raises(NotSupported, match="job_history_enable"):
+    with pytest.raises(Unsupported, match="job_history_enable"):
         adapter.history(Period(0, 1))
     ran = answers(adapter, SAID.output("qstat-json-x-history-off"), SAID.output("qstat-json-full"))
     assert adapter.job("1.vm").status == RUNNING
@@ -315,7 +323,7 @@ def test_every_option_is_in_a_submit_or_refused(adapter: PbsProAdapter) -> None:
         if name in adapter.options:
             assert submit_command(request) != submit_command(PLAIN), name
         else:
-            with pytest.raises(Refused, match=f"options.{name}"):
+            with pytest.raises(Rejected, match=f"options.{name}"):
                 adapter.submit(request)
 
 
@@ -331,21 +339,21 @@ def test_arrays(given: str, argument: str) -> None:
     "wrong", [{"array": "1,3"}, {"nodes": 3, "cores": 2}, {"reservation": "R1", "queue_name": "workq"}], ids=range(3)
 )
 def test_what_pbs_cannot_have_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         submit_command(replace(PLAIN, **wrong))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["MAIL", "PWD", "PBS_DEFAULT", "LD_PRELOAD", "PATH"])
 def test_a_variable_that_is_qsubs_own_is_refused(adapter: PbsProAdapter, name: str) -> None:
     """Neither dropped nor let steer the command."""
-    with pytest.raises(Refused, match=f"options.environment: {name}"):
+    with pytest.raises(Rejected, match=f"options.environment: {name}"):
         adapter.submit(replace(PLAIN, environment={name: "x"}))
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\\b", "it's"])
 def test_a_value_that_qsub_would_change_is_refused(adapter: PbsProAdapter, value: str) -> None:
     """Seen with 23.06: quotes are lost, and backslashes doubled."""
-    with pytest.raises(Refused, match="options.environment"):
+    with pytest.raises(Rejected, match="options.environment"):
         adapter.submit(replace(PLAIN, environment={"A": value}))
 
 

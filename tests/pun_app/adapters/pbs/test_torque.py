@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pun_app.adapters.command import NotStarted, Output
+from pun_app.adapters.command import Output
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerUnavailable
 from pun_app.adapters.markup import document
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, JobRequest
 from pun_app.adapters.pbs.torque import TorqueAdapter, cluster_info, job_of, queues_of, submit_command
-from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import Recordings, answers, follows
 
 SAID = Recordings("torque")
@@ -68,14 +68,14 @@ def test_an_array_is_asked_for_by_its_tasks(adapter: TorqueAdapter) -> None:
 @pytest.mark.parametrize("name", ["qstat-x-unknown", "qstat-x-other"])
 def test_a_job_that_is_not_there(adapter: TorqueAdapter, name: str) -> None:
     answers(adapter, SAID.output(name))
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         adapter.job("99999")
 
 
 def test_another_users_job_is_not_there(adapter: TorqueAdapter) -> None:
     adapter.user = "hpcb"
     answers(adapter, SAID.output("qstat-x-one"))
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         adapter.job("14.vm")
 
 
@@ -87,7 +87,7 @@ def test_every_recorded_answer_to_a_change(adapter: TorqueAdapter, name: str) ->
             assert adapter.submitted_id(output) == output.out.strip()
         return
     error = adapter.failure(output)
-    assert type(error) is (NotFound if output.code == 153 else Refused)
+    assert type(error) is (JobNotFound if output.code == 153 else Rejected)
     assert not re.search("usage|qsub:|exiting|/opt", error.message), error.message
 
 
@@ -97,14 +97,14 @@ def test_a_server_that_is_down(adapter: TorqueAdapter) -> None:
         "socket_connect_unix failed: 15137\nqstat: cannot connect to server vm (errno=15137) could not connect to trqauthd",
         "Unable to communicate with vm(10.98.0.1)\nCannot connect to specified server host 'vm'.\nqstat: cannot connect to server",
     ):
-        assert isinstance(adapter.failure(Output(1, "", said)), NotStarted)
-    assert isinstance(adapter.failure(Output(1, "", "qsub: submit error (Timeout)")), Unavailable)
+        assert isinstance(adapter.failure(Output(1, "", said)), NotSent)
+    assert isinstance(adapter.failure(Output(1, "", "qsub: submit error (Timeout)")), SchedulerUnavailable)
 
 
 @pytest.mark.parametrize("cut", [30, 200, -9])
 def test_half_an_answer_is_none(adapter: TorqueAdapter, cut: int) -> None:
     answers(adapter, Output(0, SAID.output("qstat-x-one").out[:cut], ""))
-    with pytest.raises(Unavailable, match="cannot be read"):
+    with pytest.raises(SchedulerUnavailable, match="cannot be read"):
         adapter.job("14.vm")
 
 
@@ -158,5 +158,5 @@ def test_every_option_is_in_a_submit(adapter: TorqueAdapter) -> None:
 
 @pytest.mark.parametrize("wrong", [{"array": "0-9:0"}, {"array": "9-1:2"}, {"nodes": 2, "cores": 3}], ids=range(3))
 def test_what_torque_cannot_have_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         submit_command(replace(PLAIN, **wrong))  # type: ignore[arg-type]

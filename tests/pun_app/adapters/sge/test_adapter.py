@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pun_app.adapters.command import NotStarted, Output, Unanswered
+from pun_app.adapters.command import Output
+from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerUnavailable, Unanswered
 from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
 from pun_app.adapters.sge.adapter import SgeAdapter
 from pun_app.adapters.sge.output import KnownStreams, streams_of
 from pun_app.adapters.sge.parse import cluster_info, epoch, objects, past_jobs, queues_of, rows, when
-from pun_app.errors import NotFound, Refused, Unavailable
 from tests.pun_app.adapters.recordings import answers, options_of
 
 PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp", submit_tag="tag")
@@ -108,7 +108,7 @@ def test_a_task_is_found_among_an_arrays_rows() -> None:
 
 @pytest.mark.parametrize("cut", [0, 60, -20])
 def test_half_an_answer_is_none(cut: int) -> None:
-    with pytest.raises(Unavailable, match="cannot be read"):
+    with pytest.raises(SchedulerUnavailable, match="cannot be read"):
         rows(listed(row("r"))[:cut])
 
 
@@ -151,18 +151,18 @@ def test_a_job_on_its_way_from_qstat_to_the_accounting_file(adapter: SgeAdapter)
     answers(adapter, Output(0, listed(row("z")), ""), Output(0, record(), ""))
     assert adapter.job("7").outcome == "succeeded"
     answers(adapter, Output(0, listed(), ""), none)
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         adapter.job("8")
 
 
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
-        ('denied: job "9999" does not exist', NotFound), ("error: job id 9999 not found", NotFound),
-        ('Unable to run job: job rejected: the requested project "nope" does not exist\nExiting.', Refused),
-        ("error: commlib error: got select error (Connection refused)\nUnable to run job: unable to send message to qmaster", NotStarted),
+        ('denied: job "9999" does not exist', JobNotFound), ("error: job id 9999 not found", JobNotFound),
+        ('Unable to run job: job rejected: the requested project "nope" does not exist\nExiting.', Rejected),
+        ("error: commlib error: got select error (Connection refused)\nUnable to run job: unable to send message to qmaster", NotSent),
         ("error: commlib error: got read error (closing \"vm/qmaster/1\")", Unanswered),
-        ("Unable to initialize environment because of error: unable to read qmaster name", NotStarted),
+        ("Unable to initialize environment because of error: unable to read qmaster name", NotSent),
     ],
     ids=range(6),
 )  # fmt: skip
@@ -359,7 +359,7 @@ def test_every_option_is_in_a_submit_or_refused(adapter: SgeAdapter) -> None:
         if name in adapter.options:
             assert submitted(adapter, request) != submitted(adapter, PLAIN), name
         else:
-            with pytest.raises(Refused, match=f"options.{name}"):
+            with pytest.raises(Rejected, match=f"options.{name}"):
                 adapter.submit(request)
 
 
@@ -369,7 +369,7 @@ def test_cores_want_a_parallel_environment_on_one_host(adapter: SgeAdapter) -> N
     assert adapter._parallel_environment() == "smp"
     adapter._one_host = None
     answers(adapter, Output(0, "mpi\n", ""), Output(0, spread, ""))
-    with pytest.raises(Refused, match="options.native"):
+    with pytest.raises(Rejected, match="options.native"):
         adapter._parallel_environment()
 
 
@@ -379,7 +379,7 @@ def test_cores_want_a_parallel_environment_on_one_host(adapter: SgeAdapter) -> N
     ids=range(5),
 )
 def test_what_grid_engine_cannot_have_is_refused(adapter: SgeAdapter, wrong: dict[str, Any]) -> None:
-    with pytest.raises(Refused, match="options"):
+    with pytest.raises(Rejected, match="options"):
         submitted(adapter, replace(PLAIN, **wrong))
 
 
@@ -455,8 +455,8 @@ def test_where_streams_went_is_known_after_the_end(tmp_path: Path, monkeypatch: 
 def test_where_streams_go_is_not_unknown_while_grid_engine_is_down(adapter: SgeAdapter) -> None:
     """A 503, and no 404: it may know the job, once it answers."""
     answers(adapter, Output(1, "", "error: commlib error: got select error (Connection refused)\n"))
-    with pytest.raises(Unavailable):
+    with pytest.raises(SchedulerUnavailable):
         adapter.output("4242")
     answers(adapter, Output(1, "", "Following jobs do not exist or permissions are not sufficient: \n4242\n"))
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         adapter.output("4242")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pun_app.adapters.command import Output
+from pun_app.adapters.errors import JobNotFound, Rejected, SchedulerUnavailable
 from pun_app.adapters.model import (
     COMPLETED,
     OPTIONS,
@@ -29,7 +30,6 @@ from pun_app.adapters.slurm.squeue import (
     HISTORY_FIELDS,
     QUEUE_FIELDS,
     STATUS,
-    failure,
     history_command,
     parse_history,
     parse_submit,
@@ -38,7 +38,6 @@ from pun_app.adapters.slurm.squeue import (
     submit_command,
 )
 from pun_app.clusters.cached_scheduler import CachedScheduler
-from pun_app.errors import NotFound, Refused, Unavailable
 
 REQUEST = JobRequest("#!/bin/sh\n", "/home/alice", submit_tag="tag")
 D = "\x1fabc\x1f"
@@ -110,7 +109,7 @@ SAMPLES: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("name", ["SBATCH_ACCOUNT", "SLURM_CONF", "LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "BASH_ENV"])
 def test_a_variable_that_would_steer_sbatch(name: str) -> None:
     """SBATCH_ACCOUNT is an option by another name."""
-    with pytest.raises(Refused, match=name):
+    with pytest.raises(Rejected, match=name):
         job_environment(replace(REQUEST, environment={name: "x"}), "sbatch")
 
 
@@ -151,7 +150,7 @@ def test_what_is_no_submit_has_no_id(out: str) -> None:
 
 
 def test_a_job_on_another_cluster_is_not_this_ones() -> None:
-    with pytest.raises(Refused, match="cluster other"):
+    with pytest.raises(Rejected, match="cluster other"):
         parse_submit("12;other\n", "owens")
 
 
@@ -240,7 +239,7 @@ def test_any_text_is_no_crash(text: str) -> None:
     """Half a line, garbage, nothing: what is no whole row is no job."""
     parse_queue(text, D)
     parse_history(text, D)
-    failure(text)
+    SlurmAdapter("owens", {"adapter": "slurm"}).failure(Output(1, "", text))
 
 
 def test_a_cut_off_row_is_no_row() -> None:
@@ -288,15 +287,15 @@ def test_an_array_is_all_of_its_tasks() -> None:
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
-        ("slurm_load_jobs error: Invalid job id specified", NotFound),
-        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Unavailable),
-        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", Unavailable),
+        ("slurm_load_jobs error: Invalid job id specified", JobNotFound),
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", SchedulerUnavailable),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", SchedulerUnavailable),
         (
             "squeue: error: resolve_ctls_from_dns_srv\nsqueue: fatal: Could not establish a configuration source",
-            Unavailable,
+            SchedulerUnavailable,
         ),
-        ("sbatch: error: Batch job submission failed: Invalid partition name specified", Refused),
-        ("", Refused),
+        ("sbatch: error: Batch job submission failed: Invalid partition name specified", Rejected),
+        ("", Rejected),
     ],
     ids=range(6),
 )
@@ -304,7 +303,7 @@ def test_what_a_failure_means(said: str, kind: type[Exception]) -> None:
     adapter = SlurmAdapter("owens", {"adapter": "slurm"})
     error = adapter.failure(Output(1, "", said))
     assert isinstance(error, kind)
-    assert "error:" not in error.message or kind is not Refused
+    assert "error:" not in error.message or kind is not Rejected
 
 
 def test_ids_are_checked_before_they_are_words() -> None:
@@ -418,7 +417,7 @@ def test_a_cluster_without_accounting_knows_no_more_than_its_queue(asked: Any) -
     disabled = Output(1, "", "Slurm accounting storage is disabled\n")
     adapter, _ = asked(ENDED_TASK, disabled)
     assert adapter.job("7").outcome == "succeeded"
-    with pytest.raises(NotFound):
+    with pytest.raises(JobNotFound):
         asked("", disabled)[0].job("8")
-    with pytest.raises(Unavailable):
+    with pytest.raises(SchedulerUnavailable):
         asked("", Output(1, "", "Unable to contact slurmdbd"))[0].job("8")
