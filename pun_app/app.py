@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from typing import Any
@@ -31,9 +31,9 @@ from pun_app.decode import decode
 from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorized, UnsupportedMedia
 from pun_app.expiring_files import ExpiringFiles, folder_of_user
 from pun_app.gate import Gates
-from pun_app.handlers.request import Request
+from pun_app.handlers.request import Place, Request
 from pun_app.idempotency import KEPT, Submits, checked_key
-from pun_app.long_poll import LongPoll, Parked
+from pun_app.long_poll import LongPoll, Parked, Wait
 from pun_app.match import Table
 from pun_app.pages.auth import Pages
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
@@ -88,7 +88,7 @@ class App:
     def _answer(self, http: HttpRequest) -> Response:
         call: Call | None = http.environ.get(PARKED_CALL)
         caller = call.caller if call else None
-        keeps_turn = False
+        keeps_place = False
         try:
             if call is None:
                 caller = self._access.caller(http.headers.get("X-Pun-Assertion"), http.environ.get(ASSERTION))
@@ -100,8 +100,12 @@ class App:
             with until(began + time_limit(http.method, http.path)):
                 response = _handled(call)
         except Parked as parked:
+            assert call
+            if isinstance(parked.wait, Wait):
+                call = replace(call, request=replace(call.request, wait=parked.wait))
+            else:
+                keeps_place = True
             parked.call = call
-            keeps_turn = call is not None and parked.wait is call.request.turn
             raise
         except ApiError as error:
             response = self._error(error)
@@ -111,8 +115,8 @@ class App:
             log.exception("%s %s failed", http.method, http.path)
             response = self._error(Internal())
         finally:
-            if call is not None and not keeps_turn:
-                call.request.leave()
+            if call is not None and not keeps_place:
+                call.request.place.leave()
         if caller and caller.token_id is not None:
             _tell_token(response, caller.token_id, caller.token_name or "")
         return response
@@ -125,18 +129,17 @@ class App:
             caller=caller,
             clusters=self._clusters,
             long_poll=self.long_poll,
-            notes=self._settings.notes,
+            submits=self._submits,
+            place=Place(self._gates),
+            site_docs=self._settings.notes,
             id=values.get("id", ""),
             query=http.args.to_dict(flat=False),
-            fresh="no-cache" in http.headers.get("Cache-Control", ""),
-            seen=http.if_none_match,
-            key=checked_key(http.headers.get("Idempotency-Key")),
-            submits=self._submits,
+            body=decode_body(http, route, self.body_limit(route.method, route.path)) if route.body else None,
+            no_cache="no-cache" in http.headers.get("Cache-Control", ""),
+            if_none_match=http.if_none_match,
+            idempotency_key=checked_key(http.headers.get("Idempotency-Key")),
             arrived=http.environ.get(ARRIVED) or time.monotonic(),
-            gates=self._gates,
         )
-        if route.body:
-            request.body = decode_body(http, route, self.body_limit(route.method, route.path))
         return Call(caller, route, request)
 
     def _error(self, error: ApiError) -> Response:
@@ -153,20 +156,20 @@ class App:
 def _handled(call: Call) -> Response:
     route, request = call.route, call.request
     answer = route.handler(request)
-    whole = {"data": answer}
-    if request.next_cursor is not None:
-        whole["next_cursor"] = request.next_cursor or None
-    content = _encoded(whole)
-    response = Response(content, request.status or route.status)
-    if request.replayed:
+    members = {"data": answer.data}
+    if answer.next_cursor is not None:
+        members["next_cursor"] = answer.next_cursor or None
+    content = _encoded(members)
+    response = Response(content, answer.status or route.status)
+    if answer.is_replayed:
         response.headers["Idempotency-Replayed"] = "true"
     if route.method == "GET":
-        etag = request.etag or _etag(content)
-        if request.seen.contains_weak(etag):
+        etag = answer.etag or _etag(content)
+        if request.if_none_match.contains_weak(etag):
             # RFC 9110, section 15.4.5: nothing has changed, and there is no body.
             response = Response(status=304)
         response.headers["ETag"] = quote_etag(etag, weak=True)
-        response.headers["Age"] = str(int(request.age))
+        response.headers["Age"] = str(int(answer.age))
     return _finished(response)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from pun_app.adapters.model import ClusterInfo, Queue
 from pun_app.handlers import clusters, context, history, jobs, output, site, statuses, whoami
+from pun_app.handlers.request import Answer, Request
 from pun_app.pages import api_tokens
 from pun_app.pages.auth import PageRoute
 from pun_app.parameters import CLUSTER, KEY, OUTPUT, PAGING, PERIOD, VALIDATE, WAITING, Parameter
@@ -38,7 +39,7 @@ BODY_LIMIT = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One endpoint. ``handler`` takes a Request (handlers/request.py) and returns the response's ``data``.
+    """One endpoint. ``handler`` takes a Request and returns an Answer (handlers/request.py).
 
     ``summary`` and ``description`` are written for clients. ``scope`` is None if any credential will do. ``body`` is
     the type of the request body, ``answer`` the type of ``data``, ``status`` the status of success. ``parameters`` are
@@ -52,7 +53,7 @@ class Route:
     summary: str
     description: str
     scope: str | None
-    handler: Callable[..., Any]
+    handler: Callable[[Request], Answer[Any]]
     answer: Any
     status: int = 200
     body: type[msgspec.Struct] | None = None

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from pun_app.errors import Refused, Unavailable
-from pun_app.handlers.request import Request
+from pun_app.handlers.request import Answer, Request
 from pun_app.schemas import ContextAnswer, SiteNote
 from pun_app.text_file import NoFile, piece
 
@@ -18,12 +18,12 @@ WHOLE_SIZE = 128 * 1024
 log = logging.getLogger("punway.pun")
 
 
-def site_context(request: Request) -> ContextAnswer:
+def site_context(request: Request) -> Answer[ContextAnswer]:
     """What the site tells agents: its notes, in the order of their files' names.
 
     One that cannot be read is left out, and named in the log.
     """
-    folder = Path(request.notes)
+    folder = Path(request.site_docs)
     try:
         paths = sorted(path for path in folder.iterdir() if path.name.endswith(".md") and path.name[0] != ".")
     except (FileNotFoundError, NotADirectoryError):
@@ -41,4 +41,4 @@ def site_context(request: Request) -> ContextAnswer:
         text = read.text if read else ""
         left = max(0, left - len(text.encode()))
         notes.append(SiteNote(source=str(path), content=text, truncated=not read or read.next_offset < read.size))
-    return ContextAnswer(notes=notes)
+    return Answer(ContextAnswer(notes=notes))

@@ -12,7 +12,7 @@ from pun_app.adapters.model import OUTCOMES, PastJob, Period
 from pun_app.errors import BadRequest, Conflict
 from pun_app.handlers.jobs import job_answer
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
-from pun_app.handlers.request import Request
+from pun_app.handlers.request import Answer, Request
 from pun_app.schemas import PastJobAnswer
 
 USUAL_PERIOD = 7 * 86_400
@@ -21,7 +21,7 @@ USUAL_PERIOD = 7 * 86_400
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-def list_historic(request: Request) -> list[PastJobAnswer]:
+def list_historic(request: Request) -> Answer[list[PastJobAnswer]]:
     """The caller's jobs that have ended, the latest first: the page of ``limit`` behind ``cursor`` of those that ended
     from ``from`` until before ``to``.
 
@@ -36,8 +36,7 @@ def list_historic(request: Request) -> list[PastJobAnswer]:
     listed = sorted(jobs, key=_order)
     rest = [past for past in listed if after is None or _order(past) > after]
     page = rest[:limit]
-    request.next_cursor = _cursor(page[-1]) if len(rest) > limit else ""
-    return [
+    data = [
         PastJobAnswer(
             **msgspec.structs.asdict(job_answer(cluster, past.job)),
             cpus=past.cpus,
@@ -49,6 +48,7 @@ def list_historic(request: Request) -> list[PastJobAnswer]:
         )
         for past in page
     ]
+    return Answer(data, next_cursor=_cursor(page[-1]) if len(rest) > limit else "")
 
 
 def _order(past: PastJob) -> tuple[int, str]:

@@ -20,7 +20,7 @@ from pun_app.clusters.load import Cluster
 from pun_app.deadline import until
 from pun_app.errors import BadRequest, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
-from pun_app.handlers.request import Request
+from pun_app.handlers.request import Answer, Request
 from pun_app.long_poll import MAX_WAIT_S, MIN_LOOK_S, Parked
 from pun_app.schemas import (
     JobAction,
@@ -35,7 +35,7 @@ USUAL_WAIT = 60
 """Seconds to wait where it is said what for, and not how long."""
 
 
-def list_jobs(request: Request) -> list[JobAnswer]:
+def list_jobs(request: Request) -> Answer[list[JobAnswer]]:
     """The caller's jobs on one cluster, those that ended lately among them.
 
     All of them; or with ``limit`` or ``cursor`` a page, the latest ids first: a job that is submitted meanwhile
@@ -43,17 +43,17 @@ def list_jobs(request: Request) -> list[JobAnswer]:
     """
     cluster = request.cluster()
     if not request.given("limit") and not request.given("cursor", may_be_blank=True):
-        jobs, request.age = cluster.scheduler.jobs(fresh=request.fresh)
-        return [job_answer(cluster, job) for job in jobs]
+        jobs, age = cluster.scheduler.jobs(fresh=request.no_cache)
+        return Answer([job_answer(cluster, job) for job in jobs], age=age)
     limit, before = page_size(request), entry_before(request)
     if before is not None and not cluster.scheduler.adapter.is_id(before):
         raise no_cursor()
-    jobs, request.age = cluster.scheduler.page(limit + 1, before, fresh=request.fresh)
-    request.next_cursor = cursor_after(jobs[limit - 1].id) if len(jobs) > limit else ""
-    return [job_answer(cluster, job) for job in jobs[:limit]]
+    jobs, age = cluster.scheduler.page(limit + 1, before, fresh=request.no_cache)
+    next_cursor = cursor_after(jobs[limit - 1].id) if len(jobs) > limit else ""
+    return Answer([job_answer(cluster, job) for job in jobs[:limit]], age=age, next_cursor=next_cursor)
 
 
-def get_job(request: Request) -> JobAnswer:
+def get_job(request: Request) -> Answer[JobAnswer]:
     """One job of the caller, alive or ended. NotFound also for a job that is another user's.
 
     With ``wait`` (seconds) it is answered once the job is as far as ``until`` says, the time is up, or it is known that
@@ -61,12 +61,12 @@ def get_job(request: Request) -> JobAnswer:
     """
     cluster = request.cluster()
     if request.wait is not None:  # The second call, after Parked.
-        job, request.age = request.wait.job()
+        job, age = request.wait.job()
     else:
         seconds, goal = _waiting(request)
         # The first look is part of the wait.
         with until(request.arrived + max(seconds, MIN_LOOK_S) if seconds else math.inf):
-            job, request.age = cluster.scheduler.job(request.id, fresh=request.fresh)
+            job, age = cluster.scheduler.job(request.id, fresh=request.no_cache)
         if seconds:
             before = _etag(job)
             is_done: Callable[[Job], bool] = {
@@ -75,12 +75,10 @@ def get_job(request: Request) -> JobAnswer:
                 "change": lambda job: not _is_seen(request, _etag(job), before),
             }[goal]
             if not is_done(job):
-                known = job, time.monotonic() - request.age
+                known = job, time.monotonic() - age
                 deadline = request.arrived + seconds
-                request.wait = request.long_poll.wait_for(cluster.scheduler, request.id, is_done, deadline, known)
-                raise Parked(request.wait)
-    request.etag = _etag(job)
-    return job_answer(cluster, job)
+                raise Parked(request.long_poll.wait_for(cluster.scheduler, request.id, is_done, deadline, known))
+    return Answer(job_answer(cluster, job), age=age, etag=_etag(job))
 
 
 def _waiting(request: Request) -> tuple[int, str]:
@@ -106,11 +104,11 @@ def _etag(job: Job) -> str:
 
 def _is_seen(request: Request, etag: str, before: str) -> bool:
     """Whether an ETag is what ``until=change`` waits past: what If-None-Match names, or what was there ``before``."""
-    names_tags = request.seen and not request.seen.star_tag
-    return request.seen.contains_weak(etag) if names_tags else etag == before
+    names_tags = request.if_none_match and not request.if_none_match.star_tag
+    return request.if_none_match.contains_weak(etag) if names_tags else etag == before
 
 
-def submit_job(request: Request) -> SubmittedJobAnswer | ValidAnswer:
+def submit_job(request: Request) -> Answer[SubmittedJobAnswer] | Answer[ValidAnswer]:
     """Submit a job; the answer is what is known at that moment. With ``validate`` the scheduler is asked, and nothing
     submitted.
     """
@@ -128,8 +126,7 @@ def submit_job(request: Request) -> SubmittedJobAnswer | ValidAnswer:
     if validate == "true":
         asked, met = cluster.scheduler.settled(_job_request(body))
         trial = cluster.scheduler.validate(asked)
-        request.status = 200
-        return ValidAnswer(True, _time(trial.starts_at), trial.message, met)
+        return Answer(ValidAnswer(True, _time(trial.starts_at), trial.message, met), status=200)
 
     def submit(asked: JobRequest) -> SubmittedJobAnswer:
         settled, met = cluster.scheduler.settled(asked)
@@ -139,11 +136,11 @@ def submit_job(request: Request) -> SubmittedJobAnswer | ValidAnswer:
         job = cluster.scheduler.submitted(submit_tag)
         return _submitted_answer(cluster, job, {}) if job else None
 
-    if request.key is None or request.submits is None:
-        return submit(_job_request(body))
-
-    answer, request.replayed = request.submits.once(request.key, body, lambda: _job_request(body), submit, find)
-    return answer
+    if request.idempotency_key is None:
+        return Answer(submit(_job_request(body)))
+    key = request.idempotency_key
+    data, is_replayed = request.submits.once(key, body, lambda: _job_request(body), submit, find)
+    return Answer(data, is_replayed=is_replayed)
 
 
 def _job_request(body: SubmitBody) -> JobRequest:
@@ -176,23 +173,23 @@ def _job_request(body: SubmitBody) -> JobRequest:
     )
 
 
-def cancel_job(request: Request) -> JobAction:
+def cancel_job(request: Request) -> Answer[JobAction]:
     """End a job that waits or runs, for good."""
     cluster = request.cluster()
     cluster.scheduler.cancel(request.id)
-    return JobAction(request.id, "cancelled")
+    return Answer(JobAction(request.id, "cancelled"))
 
 
-def hold_job(request: Request) -> JobAction:
+def hold_job(request: Request) -> Answer[JobAction]:
     """Keep a job that waits from starting."""
     cluster = request.cluster()
-    return JobAction(request.id, cluster.scheduler.hold(request.id))
+    return Answer(JobAction(request.id, cluster.scheduler.hold(request.id)))
 
 
-def release_job(request: Request) -> JobAction:
+def release_job(request: Request) -> Answer[JobAction]:
     """Let a job that is held start when its turn comes."""
     cluster = request.cluster()
-    return JobAction(request.id, cluster.scheduler.release(request.id))
+    return Answer(JobAction(request.id, cluster.scheduler.release(request.id)))
 
 
 def _ids(given: list[str | int] | None) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import re
 
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job
 from pun_app.errors import BadRequest, NotFound, NotSupported
-from pun_app.handlers.request import Request
+from pun_app.handlers.request import Answer, Request
 from pun_app.schemas import OutputAnswer
 from pun_app.text_file import NoFile, last_lines, piece
 
@@ -19,7 +19,7 @@ MOST_BYTES = 1024 * 1024
 STREAMS = ("stdout", "stderr")
 
 
-def job_output(request: Request) -> OutputAnswer:
+def job_output(request: Request) -> Answer[OutputAnswer]:
     """What a job has written: the last lines (``tail``), or ``limit`` bytes from ``offset`` on; with both, the last
     lines of that piece. NotFound, with the path, while there is none.
 
@@ -50,7 +50,7 @@ def job_output(request: Request) -> OutputAnswer:
             read = read if tail is None else read.last(tail)
     except NoFile as error:
         raise NotFound(_missing(job, stream, path, at_end=files.at_end)) from error
-    return OutputAnswer(
+    data = OutputAnswer(
         job_id=job.id,
         cluster=cluster.id,
         stream=stream,
@@ -63,6 +63,7 @@ def job_output(request: Request) -> OutputAnswer:
         lossy=read.lossy,
         truncated=read.truncated,
     )
+    return Answer(data)
 
 
 _BOUNDS = (("tail", 1, MOST_LINES), ("offset", 0, 2**63 - 1), ("limit", 1, MOST_BYTES))

@@ -1,10 +1,10 @@
-"""What a handler is given: no WSGI object, only what the request means."""
+"""Request and Answer: the input and the output of every handler. Neither has a WSGI object in it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from werkzeug.datastructures import ETags
 
@@ -15,39 +15,54 @@ from pun_app.gate import Gates, Turn
 from pun_app.idempotency import Submits
 from pun_app.long_poll import LongPoll, Parked, Wait
 
+T = TypeVar("T")
 
-@dataclass
+
+class Place:
+    """The place of one request among those that ask the same cluster."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+        self._turn: Turn | None = None
+
+    def take(self, gate: str) -> None:
+        """Take a place in a gate, unless this request already has one. Raises Parked while all places are taken."""
+        if self._turn is None:
+            self._turn = self._gates.enter(gate)
+        if not self._turn.has_place:
+            raise Parked(self._turn)
+
+    def leave(self) -> None:
+        """Give the place up, or stop waiting for it."""
+        if self._turn is not None:
+            self._turn.end()
+            self._turn = None
+
+
+@dataclass(frozen=True)
 class Request:
-    """One authorised request, which arrived at a moment of the monotonic clock. ``turn`` is its place among those that
-    ask the same cluster, in one of ``gates``. ``fresh`` is true where the client wants no answer used again.
+    """One authorised request.
 
-    ``notes`` is the folder of the site's notes for agents, ``seen`` the ETags of what the client has seen, ``key``
-    its Idempotency-Key, which ``submits`` knows. ``long_poll`` lets a request wait, and ``wait`` is the wait of a
-    request whose handler is called again. ``age``, ``next_cursor`` and ``etag`` are what a handler sets: how many
-    seconds old the answer is, for a list that is paged where its next page begins ("" after the last), what the answer
-    is told by (its content, unless set), whether it is an earlier one, and its status where that is not the route's.
+    ``id`` is the id in the address. ``body`` is a Struct of schemas.py. ``no_cache`` is true if the client asked for
+    an answer that no cache has (``Cache-Control: no-cache``). ``site_docs`` is the path of the folder with the site's
+    documents for agents. ``wait`` is set when the handler is called again because its wait for a job is over.
+    ``arrived`` is the time at which the request had been read, in seconds of the monotonic clock.
     """
 
     caller: Caller
     clusters: ClusterFolder
     long_poll: LongPoll
-    notes: str = ""
+    submits: Submits
+    place: Place
+    site_docs: str = ""
     id: str = ""
     query: dict[str, list[str]] = field(default_factory=dict)
     body: Any = None
-    fresh: bool = False
-    seen: ETags = field(default_factory=ETags)
-    key: str | None = None
-    submits: Submits | None = None
+    no_cache: bool = False
+    if_none_match: ETags = field(default_factory=ETags)
+    idempotency_key: str | None = None
     wait: Wait | None = None
-    age: float = 0.0
-    etag: str | None = None
-    replayed: bool = False
-    status: int | None = None
-    next_cursor: str | None = None
     arrived: float = field(default_factory=time.monotonic)
-    gates: Gates | None = None
-    turn: Turn | None = None
 
     def given(self, name: str, *, may_be_blank: bool = False) -> str | None:
         """A parameter's one value; None where it is missing, or blank where it may be.
@@ -69,24 +84,30 @@ class Request:
         return self.entered(given[0])
 
     def entered(self, cluster_id: str) -> Cluster:
-        """Return a cluster once this request has a place among those that ask it; call this before anything is changed.
+        """Return a cluster once this request has a place among those that ask it.
 
-        Raises Parked where it has to wait for one, and NotFound.
+        Call this before anything is changed: it raises Parked while the request has no place. Raises NotFound for a
+        cluster that does not exist or is not open to the caller.
         """
         cluster = self.clusters.get(cluster_id)
-        if self.wait is None:  # What has waited for a job knows most of its answer.
-            self.take_turn(cluster.id)
+        if self.wait is None:  # A request that has waited for a job needs no place: it knows most of its answer.
+            self.place.take(cluster.id)
         return cluster
 
-    def take_turn(self, name: str) -> None:
-        """Take a place in a gate. Raises Parked where the request has to wait for one."""
-        if self.turn is None and self.gates is not None:
-            self.turn = self.gates.enter(name)
-        if self.turn is not None and not self.turn.has_place:
-            raise Parked(self.turn)
 
-    def leave(self) -> None:
-        """Give up the place."""
-        if self.turn is not None:
-            self.turn.end()
-            self.turn = None
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """The result of a handler.
+
+    ``data`` is sent as JSON. ``status`` is the HTTP status, if it is not the one that the route has. ``age`` is how
+    many seconds ago the scheduler gave the data. ``etag`` replaces the hash of the content as the ETag.
+    ``next_cursor`` is for lists that are sent in pages: the start of the next page, or "" on the last page.
+    ``is_replayed`` is true if this answer was first given to an earlier request with the same Idempotency-Key.
+    """
+
+    data: T
+    status: int | None = None
+    age: float = 0.0
+    etag: str | None = None
+    next_cursor: str | None = None
+    is_replayed: bool = False

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pun_app.adapters.model import ClusterInfo, Queue
-from pun_app.handlers.request import Request
+from pun_app.handlers.request import Answer, Request
 from pun_app.schemas import AccountAnswer
 
 
-def list_queues(request: Request) -> list[Queue]:
+def list_queues(request: Request) -> Answer[list[Queue]]:
     """The queues that the caller may see, as they may be named in options.queue_name."""
-    queues, request.age = request.cluster().scheduler.queues(fresh=request.fresh)
-    return queues
+    queues, age = request.cluster().scheduler.queues(fresh=request.no_cache)
+    return Answer(queues, age=age)
 
 
-def list_accounts(request: Request) -> list[AccountAnswer]:
+def list_accounts(request: Request) -> Answer[list[AccountAnswer]]:
     """The accounts that the caller may charge, as they may be named in options.accounting_id."""
     cluster = request.cluster()
-    accounts, request.age = cluster.scheduler.accounts(fresh=request.fresh)
-    return [
+    accounts, age = cluster.scheduler.accounts(fresh=request.no_cache)
+    data = [
         AccountAnswer(
             name=account.name,
             cluster=cluster.id,
@@ -30,9 +30,10 @@ def list_accounts(request: Request) -> list[AccountAnswer]:
         )
         for account in accounts
     ]
+    return Answer(data, age=age)
 
 
-def cluster_info(request: Request) -> ClusterInfo:
+def cluster_info(request: Request) -> Answer[ClusterInfo]:
     """Nodes, processors and GPUs: how many are in use, and how many there are."""
-    info, request.age = request.cluster().scheduler.info(fresh=request.fresh)
-    return info
+    info, age = request.cluster().scheduler.info(fresh=request.no_cache)
+    return Answer(info, age=age)

@@ -8,7 +8,7 @@ from pun_app.adapters.errors import SchedulerError
 from pun_app.adapters.model import Job
 from pun_app.deadline import BATCH_S, begin, until
 from pun_app.errors import ApiError, NotFound
-from pun_app.handlers.request import Request
+from pun_app.handlers.request import Answer, Request
 from pun_app.scheduler_errors import api_error
 from pun_app.schemas import JobNamed, StatusAnswer, StatusBody
 
@@ -16,16 +16,16 @@ STATUSES = "POST /jobs/status"
 """The gate of requests that may name several clusters; no cluster's id has a blank."""
 
 
-def job_statuses(request: Request) -> list[StatusAnswer]:
+def job_statuses(request: Request) -> Answer[list[StatusAnswer]]:
     """How many jobs are, of several clusters, in the order asked for; one that is not there among them."""
     body: StatusBody = request.body
     asked: dict[str, list[str]] = {}
     for one in body.jobs:
         asked.setdefault(one.cluster, []).append(one.id)
-    request.take_turn(STATUSES)
+    request.place.take(STATUSES)
     found = _side_by_side(request, asked)
-    request.age = max(age for _, age in found.values())
-    return [_status(one, found[one.cluster][0]) for one in body.jobs]
+    age = max(age for _, age in found.values())
+    return Answer([_status(one, found[one.cluster][0]) for one in body.jobs], age=age)
 
 
 def _side_by_side(request: Request, asked: dict[str, list[str]]) -> dict[str, tuple[dict[str, Job] | ApiError, float]]:
@@ -38,7 +38,7 @@ def _side_by_side(request: Request, asked: dict[str, list[str]]) -> dict[str, tu
     def ask(cluster_id: str) -> tuple[dict[str, Job] | ApiError, float]:
         try:
             with until(deadline):
-                return request.clusters.get(cluster_id).scheduler.several(asked[cluster_id], fresh=request.fresh)
+                return request.clusters.get(cluster_id).scheduler.several(asked[cluster_id], fresh=request.no_cache)
         except ApiError as error:
             return error, 0.0
         except SchedulerError as error:
