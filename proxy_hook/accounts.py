@@ -21,8 +21,8 @@ from pathlib import Path
 import tomli
 
 from proxy_hook.config import Config
-from proxy_hook.denied import Denied, forbidden, unavailable
-from proxy_hook.lru import Lru
+from proxy_hook.errors import HttpError, forbidden, unavailable
+from proxy_hook.lru_cache import LruCache
 from spawner.eligible import Refused, Rules, find_account
 
 REMEMBERED = 60.0
@@ -47,7 +47,7 @@ class UnixAccount:
     name: str
 
     def __post_init__(self) -> None:
-        """Raises Denied (403) for root's."""
+        """Raises HttpError (403) for root's."""
         if self.uid == 0 or self.name == "root":
             raise forbidden("root is not served")
 
@@ -57,12 +57,12 @@ class Accounts:
 
     def __init__(self, user_regex: str) -> None:
         self._name = re.compile(user_regex)
-        self._known: Lru[str, tuple[float, UnixAccount]] = Lru(MAX_CACHED_ACCOUNTS)
+        self._known: LruCache[str, tuple[float, UnixAccount]] = LruCache(MAX_CACHED_ACCOUNTS)
         # Of its own: a directory server that hangs fills these threads, and not those that tokens need.
         self._pool = ThreadPoolExecutor(_THREADS, "accounts")
 
     async def named(self, name: str) -> UnixAccount:
-        """The account of exactly this name. Raises Denied: 403 where there is none, 503 where nobody knows."""
+        """The account of exactly this name. Raises HttpError: 403 where there is none, 503 where nobody knows."""
         known = self._known.get(name)
         if known and known[0] > time.monotonic():
             return known[1]
@@ -106,8 +106,8 @@ class EligibleAccounts:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._without_account: Lru[int, float] = Lru(MAX_CACHED_ACCOUNTS)
-        self._had_account: Lru[int, bool] = Lru(MAX_CACHED_ACCOUNTS)
+        self._without_account: LruCache[int, float] = LruCache(MAX_CACHED_ACCOUNTS)
+        self._had_account: LruCache[int, bool] = LruCache(MAX_CACHED_ACCOUNTS)
         self._lookups: dict[int, asyncio.Future[UnixAccount | None]] = {}
         self._waiting = {False: 0, True: 0}
         self._pools = {
@@ -121,7 +121,7 @@ class EligibleAccounts:
             pool.shutdown()
 
     async def with_uid(self, uid: int) -> UnixAccount:
-        """Return the account. Raises Denied: 403 with the rule, 503 if the name service does not answer."""
+        """Return the account. Raises HttpError: 403 with the rule, 503 if the name service does not answer."""
         lookup = self._lookups.get(uid)
         if (self._without_account.get(uid) or 0.0) > time.monotonic():
             raise _no_account(uid)
@@ -163,7 +163,7 @@ class EligibleAccounts:
             self._had_account.put(uid, True)
 
 
-def _no_account(uid: int) -> Denied:
+def _no_account(uid: int) -> HttpError:
     return forbidden(f"uid {uid} has no account on this host")
 
 
@@ -176,7 +176,7 @@ class UserMap:
         self._read: tuple[int, dict[str, object]] = (0, {})
 
     def name_of(self, claim: object) -> str:
-        """The user's name. Raises Denied: 403 for a claim that leads to nobody, 503 for a table that is broken."""
+        """The user's name. Raises HttpError: 403 for a claim that leads to nobody, 503 for a table that is broken."""
         if isinstance(claim, str):
             if self._path:
                 name = self._table(self._path).get(claim)

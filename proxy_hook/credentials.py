@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy_hook.denied import Denied, unauthorized
+from proxy_hook.errors import HttpError, unauthorized
 from tokens.token import is_secret
 
 JWT_LENGTH = 8192
@@ -41,12 +41,12 @@ class Jwt:
 
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken | Jwt:
-    """The one credential of a request. Raises Denied: 401 for none or one of no known form, 400 for two."""
+    """The one credential of a request. Raises HttpError: 401 for none or one of no known form, 400 for two."""
     given = [value for name, value in headers if name.lower() == b"authorization" and value.strip(_BLANKS)]
     if not given:
         raise unauthorized(f"{_MISSING}: send it as Authorization: Bearer TOKEN")
     if len(given) > 1 or b"," in given[0]:
-        raise Denied(
+        raise HttpError(
             400,
             "bad_request",
             "More than one credential: send exactly one Authorization header",

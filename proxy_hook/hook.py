@@ -17,11 +17,11 @@ from typing import Any
 
 from proxy_hook.browser.sign_in import SignIn, said_no_elsewhere
 from proxy_hook.credentials import BearerToken, credential
-from proxy_hook.denied import NO_CREDENTIAL, Denied, unauthorized, unavailable
+from proxy_hook.errors import NO_CREDENTIAL, HttpError, unauthorized, unavailable
 from proxy_hook.identify import ByJwt, Principal, by_session, by_token
-from proxy_hook.lru import Lru
+from proxy_hook.idp.resource_metadata import METADATA, ResourceMetadata
+from proxy_hook.lru_cache import LruCache
 from proxy_hook.rate_limits import Rates
-from proxy_hook.resource_metadata import METADATA, ResourceMetadata
 from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.token_routes import RouteTable
 from proxy_hook.web import Headers, WebAnswer, WebRequest, request_from
@@ -42,7 +42,7 @@ class Assertions:
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
-        self._signed: Lru[str, tuple[float, Principal, str]] = Lru(MAX_CACHED_ASSERTIONS)
+        self._signed: LruCache[str, tuple[float, Principal, str]] = LruCache(MAX_CACHED_ASSERTIONS)
 
     def note(self, principal: Principal) -> str:
         signed = self._signed.get(principal.key)
@@ -74,7 +74,7 @@ class Hook:
         self._assertions = Assertions(self.signer)
 
     async def admit(self, principal: Principal) -> Headers:
-        """Where the principal's app is, and the note for it. Raises Denied."""
+        """Where the principal's app is, and the note for it. Raises HttpError."""
         socket = await self.spawner.socket_of(principal.account)
         return [
             (b"x-pun-socket", socket.encode()),
@@ -83,7 +83,7 @@ class Hook:
         ]
 
     async def who_calls(self, headers: Headers) -> Principal:
-        """By a token of ours, or one of the identity provider. Raises Denied."""
+        """By a token of ours, or one of the identity provider. Raises HttpError."""
         address = _said(headers, "x-punway-peer")
         try:
             given = credential(headers)
@@ -92,21 +92,21 @@ class Hook:
             if self.by_jwt is None:
                 raise unauthorized("Invalid or missing API token: a token is 64 hex characters", "invalid_token")
             return await self.by_jwt(given)
-        except Denied as denied:
+        except HttpError as denied:
             # Who sent none has guessed none.
             guessed = denied.status == 401 and denied.challenge != NO_CREDENTIAL
             raise self.rates.count_refusal(address, denied) if guessed else denied from denied
 
     async def who_looks(self, headers: Headers) -> Principal:
-        """By a browser's session, and by nothing else. Raises Denied."""
+        """By a browser's session, and by nothing else. Raises HttpError."""
         session = await self.sign_in.session(WebRequest("GET", "", headers))
         if session is None:
             # Without a challenge: to a browser it would mean nothing, and nginx would hand it on.
-            raise Denied(401, "unauthorized", "You are not signed in")
+            raise HttpError(401, "unauthorized", "You are not signed in")
         return by_session(session)
 
     async def health(self) -> dict[str, Any]:
-        """Whether the portal's parts answer, and nothing else. Raises Denied (503)."""
+        """Whether the portal's parts answer, and nothing else. Raises HttpError (503)."""
         if not await self.spawner.alive():
             raise unavailable("The spawner does not answer")
         return {"data": {"status": "ok", "hook": "ok", "spawner": "ok"}}
@@ -134,7 +134,7 @@ class Hook:
                 return 200, _JSON, json.dumps(await self.health()).encode()
             answer = await self._page(path, await request_from(scope, receive))
             return answer.status, answer.head(), answer.body.encode()
-        except Denied as denied:
+        except HttpError as denied:
             no = denied
         except Exception:
             log.exception("a request could not be judged")
@@ -150,7 +150,7 @@ class Hook:
             return self.metadata.answer(path)
         return await self.sign_in.answer(request)
 
-    def _refusal(self, path: str, no: Denied, user: str) -> tuple[int, Headers, bytes]:
+    def _refusal(self, path: str, no: HttpError, user: str) -> tuple[int, Headers, bytes]:
         body = json.dumps({"error": no.error, "message": no.message}).encode()
         if path not in _DOORS:
             return no.status, [*_JSON, (b"retry-after", b"5")] if no.status == 503 else _JSON, body

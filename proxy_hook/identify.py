@@ -10,7 +10,7 @@ from proxy_hook.accounts import Accounts, UnixAccount, UserMap
 from proxy_hook.browser.sessions import Session
 from proxy_hook.config import Idp
 from proxy_hook.credentials import BearerToken, Jwt
-from proxy_hook.denied import unauthorized
+from proxy_hook.errors import unauthorized
 from proxy_hook.idp.provider import IdentityProvider
 from proxy_hook.token_routes import RouteTable
 from tokens import scopes
@@ -38,7 +38,7 @@ async def by_token(routes: RouteTable, policy: Policy, token: BearerToken) -> Pr
     """Return the principal of one of our tokens, through the route table.
 
     The site's policy holds whatever the user's file says: the lifetime is counted from when the hook first saw the
-    token. Raises Denied (401).
+    token. Raises HttpError (401).
     """
     digest = sha256_of(token.secret)
     route = await routes.route_of(digest)
@@ -66,7 +66,7 @@ class ByJwt:
         self._map = UserMap(settings.user_map)
 
     async def __call__(self, credential: Jwt) -> Principal:
-        """Raises Denied: 401, 403 for an identity that is no user here, 503 without the provider's keys."""
+        """Raises HttpError: 401, 403 for an identity that is no user here, 503 without the provider's keys."""
         claims = await self._provider.access_token(credential.token)
         account = await self._accounts.named(self._map.name_of(claims.get(self._settings.user_claim)))
         held = scopes.common(scopes_of(claims.get(self._settings.scope_claim)), self._policy.scopes)

@@ -15,7 +15,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from proxy_hook.config import Limits
-from proxy_hook.denied import Denied
+from proxy_hook.errors import HttpError
 from proxy_hook.identify import Principal
 from proxy_hook.web import Headers
 
@@ -51,7 +51,7 @@ class Rates:
         return self._windows
 
     def spend(self, principal: Principal, *, writes: bool) -> Headers:
-        """Count one request of a caller; what it is told of what is left. Raises Denied (429) when nothing is."""
+        """Count one request of a caller; what it is told of what is left. Raises HttpError (429) when nothing is."""
         told: list[tuple[int, str, int, int]] = []
         for item, whose in zip(
             self._writes if writes else self._reads, (principal.key, principal.account.name), strict=True
@@ -62,7 +62,7 @@ class Rates:
             reset, remaining = self._counts.get_window_stats(item, whose)
             told.append((remaining, item.namespace, item.amount, max(1, math.ceil(reset - time.time()))))
             if not within:
-                raise Denied(
+                raise HttpError(
                     429,
                     "too_many_requests",
                     f"More than {item.amount} requests in a minute ({item.namespace}): wait, and ask for many jobs at "
@@ -72,7 +72,7 @@ class Rates:
                 )
         return _headers(told)
 
-    def count_refusal(self, address: str, no: Denied) -> Denied:
+    def count_refusal(self, address: str, no: HttpError) -> HttpError:
         """The refusal of a credential that was sent from an address; another (429) where it has sent many."""
         if self._refused is None or self._counts.hit(self._refused, _network(address)):
             return no
@@ -80,14 +80,14 @@ class Rates:
         return self._too_many(message, self._refused, _network(address))
 
     def spend_at_registrar(self, uid: int) -> None:
-        """Count one request of an account to the registrar. Raises Denied (429)."""
+        """Count one request of an account to the registrar. Raises HttpError (429)."""
         if not self._counts.hit(self._registrar, str(uid)):
             message = f"More than {REGISTRAR_REQUESTS} requests about tokens in a minute; try again in a minute"
             raise self._too_many(message, self._registrar, str(uid))
 
-    def _too_many(self, message: str, item: RateLimitItemPerMinute, whose: str) -> Denied:
+    def _too_many(self, message: str, item: RateLimitItemPerMinute, whose: str) -> HttpError:
         reset, _ = self._counts.get_window_stats(item, whose)
-        return Denied(429, "too_many_requests", message, retry_after=max(1, math.ceil(reset - time.time())))
+        return HttpError(429, "too_many_requests", message, retry_after=max(1, math.ceil(reset - time.time())))
 
 
 def _items(name: str, amount: int) -> RateLimitItemPerMinute | None:

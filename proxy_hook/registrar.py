@@ -25,7 +25,7 @@ from proxy_hook import audit
 from proxy_hook.accounts import EligibleAccounts, UnixAccount
 from proxy_hook.browser.sessions import Links
 from proxy_hook.browser.sign_in import ONCE
-from proxy_hook.denied import Denied
+from proxy_hook.errors import HttpError
 from proxy_hook.rate_limits import Rates
 from proxy_hook.token_routes import RouteTable
 from tokens.registrar_client import MESSAGE_SIZE, NOTE_KEYS
@@ -140,7 +140,7 @@ class Registrar:
         try:
             account = await self._accounts.with_uid(uid)
             self._rates.spend_at_registrar(uid)
-        except Denied as no:
+        except HttpError as no:
             answer: dict[str, Any] = {"ok": False, "busy": no.status == 503, "message": no.message}
         else:
             line = await _read_line(connection)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy_hook.accounts import UnixAccount
-from proxy_hook.denied import Denied, forbidden, unavailable
+from proxy_hook.errors import HttpError, forbidden, unavailable
 
 _MESSAGE_SIZE = 64 * 1024
 START_DEADLINE_S = 115.0
@@ -45,7 +45,7 @@ class SpawnerClient:
         self._asking: dict[UnixAccount, asyncio.Task[str]] = {}
 
     async def socket_of(self, account: UnixAccount) -> str:
-        """The path of the account's PUN socket. Raises Denied: 403 with the rule, 503 with Retry-After."""
+        """The path of the account's PUN socket. Raises HttpError: 403 with the rule, 503 with Retry-After."""
         fresh = self._sockets.get(account)
         if fresh and fresh[0] > time.monotonic():
             return fresh[1]
@@ -72,7 +72,7 @@ class SpawnerClient:
                 try:
                     await self._ask({"ask": "ping"}, 2.0)
                     alive = True
-                except Denied:
+                except HttpError:
                     alive = False
                 self._alive = time.monotonic() + ALIVE_TTL_S, alive
         return alive
@@ -90,7 +90,7 @@ class SpawnerClient:
         return str(answer["socket"])
 
     async def _ask(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
-        """Send one request and return its answer, both within ``deadline`` seconds. Raises Denied."""
+        """Send one request and return its answer, both within ``deadline`` seconds. Raises HttpError."""
         self._number += 1
         number = self._number
         answer = self._answers[number] = asyncio.get_running_loop().create_future()

@@ -40,8 +40,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from proxy_hook import audit
-from proxy_hook.damaged_file import set_aside_if_damaged
-from proxy_hook.lru import Lru
+from proxy_hook.lru_cache import LruCache
+from proxy_hook.sqlite_recovery import set_aside_if_damaged
 
 ROWS = 200
 """Greatest number of live rows of one uid."""
@@ -253,7 +253,7 @@ class _RouteCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._routes: Lru[str, Route] = Lru(MAX_CACHED_ROUTES)
+        self._routes: LruCache[str, Route] = LruCache(MAX_CACHED_ROUTES)
         self._lookups: dict[str, object] = {}
 
     def get(self, sha256: str) -> Route | None:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from werkzeug.http import dump_cookie, parse_cookie
 
-from proxy_hook.denied import Denied
+from proxy_hook.errors import HttpError
 
 Headers = list[tuple[bytes, bytes]]
 _BODY = 16 * 1024
@@ -29,10 +29,10 @@ class WebRequest:
     fields: list[tuple[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
-        """A header's value; None where it is missing. Raises Denied (400) where it came twice."""
+        """A header's value; None where it is missing. Raises HttpError (400) where it came twice."""
         given = [value for key, value in self.headers if key.lower() == name.lower().encode()]
         if len(given) > 1:
-            raise Denied(400, "bad_request", f"The request has more than one {name} header")
+            raise HttpError(400, "bad_request", f"The request has more than one {name} header")
         return given[0].decode("latin-1") if given else None
 
     def cookie(self, name: str) -> str | None:
@@ -65,7 +65,7 @@ class WebAnswer:
 
 
 async def request_from(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> WebRequest:
-    """The request of an ASGI call. Raises Denied for a form that is too large, or none."""
+    """The request of an ASGI call. Raises HttpError for a form that is too large, or none."""
     request = WebRequest(scope["method"], scope["path"], scope["headers"])
     request.query = _single(scope["query_string"])
     if request.method == "POST":
@@ -74,12 +74,12 @@ async def request_from(scope: dict[str, Any], receive: Callable[[], Awaitable[di
             message = await receive()
             body += message.get("body", b"")
             if len(body) > _BODY:
-                raise Denied(413, "payload_too_large", "The form is larger than the portal takes")
+                raise HttpError(413, "payload_too_large", "The form is larger than the portal takes")
             if not message.get("more_body"):
                 break
         kind = (request.header("content-type") or "").partition(";")[0].strip().lower()
         if body and kind != "application/x-www-form-urlencoded":
-            raise Denied(415, "unsupported_media_type", "The portal takes forms as a browser sends them")
+            raise HttpError(415, "unsupported_media_type", "The portal takes forms as a browser sends them")
         request.fields = _pairs(body)
         request.form = _single(body)
     return request

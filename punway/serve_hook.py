@@ -82,9 +82,9 @@ def _serve(
     from proxy_hook.hook import Hook
     from proxy_hook.identify import ByJwt
     from proxy_hook.idp.provider import IdentityProvider
+    from proxy_hook.idp.resource_metadata import ResourceMetadata
     from proxy_hook.rate_limits import Rates
     from proxy_hook.registrar import Registrar
-    from proxy_hook.resource_metadata import ResourceMetadata
     from proxy_hook.spawner_client import SpawnerClient
     from proxy_hook.supervision import end_on_thread_failure, run_together
     from proxy_hook.token_routes import RouteTable

@@ -19,7 +19,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from itsdangerous import BadSignature, TimestampSigner
 
 from proxy_hook.config import Config
-from proxy_hook.denied import Denied, forbidden, unavailable
+from proxy_hook.errors import HttpError, forbidden, unavailable
 from proxy_hook.idp.provider import TIME, IdentityProvider
 
 STATE_LIFETIME = 600
@@ -47,7 +47,7 @@ class OidcSignIn:
         self._signer = _Signer(self._key, salt="punway oidc", digest_method=hashlib.sha256)
 
     async def begin(self) -> tuple[str, str]:
-        """Where to send the browser, and the state that its cookie is to hold. Raises Denied (503)."""
+        """Where to send the browser, and the state that its cookie is to hold. Raises HttpError (503)."""
         state = secrets.token_urlsafe(32)
         try:
             endpoint = await self._provider.endpoint("authorization_endpoint")
@@ -60,13 +60,13 @@ class OidcSignIn:
         return address, self._signer.sign(state).decode()
 
     async def finish(self, query: dict[str, str], cookie: str | None) -> object:
-        """Who the provider's answer proves: the value of idp.user_claim. Raises Denied: 400, 401, 403 or 503."""
+        """Who the provider's answer proves: the value of idp.user_claim. Raises HttpError: 400, 401, 403 or 503."""
         try:
             state = self._signer.unsign(cookie or "", max_age=STATE_LIFETIME).decode()
         except BadSignature:
             state = ""
         if not state or not hmac.compare_digest(state.encode(), query.get("state", "").encode()):
-            raise Denied(400, "bad_request", "This is no answer to a sign-in of this browser, or it took too long")
+            raise HttpError(400, "bad_request", "This is no answer to a sign-in of this browser, or it took too long")
         # RFC 9207: of two providers, the one that was asked.
         if query.get("iss", self._config.idp.issuer) != self._config.idp.issuer:
             raise forbidden("Another provider answered than was asked")
@@ -119,6 +119,6 @@ class OidcSignIn:
         return hmac.new(self._key, f"{what} {state}".encode(), "sha256").hexdigest()
 
 
-def _unreachable(error: Exception) -> Denied:
+def _unreachable(error: Exception) -> HttpError:
     log.warning("the identity provider could not be asked: %s", error)
     return unavailable("The site's identity provider does not answer as it should; try again")

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from proxy_hook import audit
 from proxy_hook.accounts import Accounts, UnixAccount, UserMap
 from proxy_hook.browser.oidc import CALLBACK, STATE_LIFETIME, OidcSignIn
+from proxy_hook.browser.saved_form import FORM_COOKIE_AGE_S, query_from, saved_form_of
 from proxy_hook.browser.sessions import Links, Session, Sessions
-from proxy_hook.browser.unsent_form import FORM_COOKIE_AGE_S, kept_form, query_from
 from proxy_hook.config import Config
-from proxy_hook.denied import Denied, forbidden
+from proxy_hook.errors import HttpError, forbidden
 from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.web import WebAnswer, WebRequest, cookie, page
 from tokens.csrf import is_csrf_token, is_own_page
@@ -61,7 +61,7 @@ class SignIn:
         return session
 
     async def answer(self, request: WebRequest) -> WebAnswer:
-        """What the browser gets; never raises Denied."""
+        """What the browser gets; never raises HttpError."""
         try:
             if request.method == "POST" and not is_own_page(
                 request.header("origin"), request.header("sec-fetch-site"), self._config.origin
@@ -72,9 +72,13 @@ class SignIn:
             handler = ADDRESSES.get((method, path))
             if handler is None:
                 known = any(path == address for _, address in ADDRESSES)
-                raise Denied(405, "", "This address does not take that") if known else Denied(404, "", "No such page")
+                raise (
+                    HttpError(405, "", "This address does not take that")
+                    if known
+                    else HttpError(404, "", "No such page")
+                )
             return await handler(self, request)
-        except Denied as no:
+        except HttpError as no:
             return said_no(no)
 
     def expired(self, request: WebRequest) -> WebAnswer:
@@ -82,7 +86,7 @@ class SignIn:
         answer = WebAnswer(303, location="/login")
         ours = is_own_page(request.header("origin"), request.header("sec-fetch-site"), self._config.origin)
         if request.method == "POST" and ours:
-            kept = kept_form(request.fields)
+            kept = saved_form_of(request.fields)
             answer.cookies.append(cookie(self._form_cookie, kept, secure=self._config.secure, age=FORM_COOKIE_AGE_S))
         return answer
 
@@ -110,7 +114,7 @@ class SignIn:
 
     async def _to_provider(self, _request: WebRequest) -> WebAnswer:
         if self._oidc is None:
-            raise Denied(404, "not_found", "This portal has no sign-in with an identity provider")
+            raise HttpError(404, "not_found", "This portal has no sign-in with an identity provider")
         address, state = await self._oidc.begin()
         remember = cookie(self._state_cookie, state, secure=self._config.secure, age=STATE_LIFETIME)
         return WebAnswer(303, location=address, cookies=[remember])
@@ -146,12 +150,12 @@ class SignIn:
     async def _enter(
         self, request: WebRequest, via: str, prove: Callable[[WebRequest], Awaitable[UnixAccount]]
     ) -> WebAnswer:
-        """A session for whom a way proves, and the way to the pages. Raises Denied, and has it in the audit log."""
+        """A session for whom a way proves, and the way to the pages. Raises HttpError, and has it in the audit log."""
         account = None
         try:
             account = await prove(request)
             await self._spawner.socket_of(account)
-        except Denied as no:
+        except HttpError as no:
             user = account.name if account else None
             audit.record("sign-in", "refused", user, via=via, reason=no.message, **request.origin)
             raise
@@ -173,7 +177,7 @@ class SignIn:
 
     async def _by_provider(self, request: WebRequest) -> UnixAccount:
         if self._oidc is None:
-            raise Denied(404, "not_found", "This portal has no sign-in with an identity provider")
+            raise HttpError(404, "not_found", "This portal has no sign-in with an identity provider")
         claim = await self._oidc.finish(request.query, request.cookie(self._state_cookie))
         return await self._accounts.named(self._user_map.name_of(claim))
 
@@ -188,7 +192,7 @@ class SignIn:
         return await self._accounts.named(name or "")
 
     async def _named_by_front(self, request: WebRequest) -> str | None:
-        """Whom the trusted header names; None without it. Raises Denied where it comes from elsewhere, or twice."""
+        """Whom the trusted header names; None without it. Raises HttpError where it comes from elsewhere, or twice."""
         login = self._config.login
         name = request.header(login.header) if login.header else None
         if name is None:
@@ -213,8 +217,8 @@ class SignIn:
         return any(peer in ip_network(network) for network in self._config.login.header_peers)
 
 
-def _used() -> Denied:
-    return Denied(410, "gone", "This link was used already, or is older than a minute; run punway login again")
+def _used() -> HttpError:
+    return HttpError(410, "gone", "This link was used already, or is older than a minute; run punway login again")
 
 
 ADDRESSES: dict[tuple[str, str], Callable[[SignIn, WebRequest], Awaitable[WebAnswer]]] = {
@@ -229,7 +233,7 @@ ADDRESSES: dict[tuple[str, str], Callable[[SignIn, WebRequest], Awaitable[WebAns
 """All that a browser without a session can ask of the portal. ONCE stands for every address below it."""
 
 
-def said_no(no: Denied) -> WebAnswer:
+def said_no(no: HttpError) -> WebAnswer:
     """A refusal as a page."""
     return WebAnswer(no.status, page("message.html", title="That did not work", message=no.message, again="Sign in"))
 
@@ -238,6 +242,6 @@ def said_no_elsewhere(request: WebRequest) -> WebAnswer:
     """The same for what the hook refused when nginx asked: nginx hands its answer back to be shown."""
     try:
         status, said = int(request.header("x-punway-status") or ""), json.loads(request.header("x-punway-answer") or "")
-        return said_no(Denied(status, said["error"], said["message"]))
+        return said_no(HttpError(status, said["error"], said["message"]))
     except (ValueError, LookupError, TypeError):
-        return said_no(Denied(503, "service_unavailable", "The portal did not answer in time; try again"))
+        return said_no(HttpError(503, "service_unavailable", "The portal did not answer in time; try again"))

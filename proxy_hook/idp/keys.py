@@ -15,7 +15,7 @@ from typing import Any
 
 import jwt
 
-from proxy_hook.denied import unauthorized, unavailable
+from proxy_hook.errors import unauthorized, unavailable
 
 AGE = 3600.0
 """Seconds after which the keys are fetched anew, beside a request that uses the old ones."""
@@ -47,7 +47,7 @@ class KeySet:
         self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, kid: object) -> Key:
-        """The key of that name. Raises Denied: 401 when there is none, 503 when there are no keys at all."""
+        """The key of that name. Raises HttpError: 401 when there is none, 503 when there are no keys at all."""
         found = self._named(kid)
         now = time.monotonic()
         if found and now < self._got + AGE:

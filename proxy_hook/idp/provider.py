@@ -16,7 +16,7 @@ import jwt
 
 from proxy_hook.config import Idp
 from proxy_hook.config_rules import is_safe_url
-from proxy_hook.denied import Denied, unauthorized
+from proxy_hook.errors import HttpError, unauthorized
 from proxy_hook.idp.keys import KeySet, usable_keys
 
 TIME = 5.0
@@ -41,7 +41,7 @@ class IdentityProvider:
         self._client: httpx2.AsyncClient | None = None
 
     async def access_token(self, token: str) -> dict[str, Any]:
-        """The claims of a bearer token that is for the API. Raises Denied: 401, or 503 without the keys."""
+        """The claims of a bearer token that is for the API. Raises HttpError: 401, or 503 without the keys."""
         header, claims = await self._claims(token, self._settings.audience)
         kind = header.get("typ")
         if kind is not None and str(kind).lower() not in _TYPES:
@@ -153,5 +153,5 @@ class IdentityProvider:
             return document
 
 
-def _bad(why: str) -> Denied:
+def _bad(why: str) -> HttpError:
     return unauthorized(f"Invalid token of the identity provider: {why}", "invalid_token")

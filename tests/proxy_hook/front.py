@@ -22,8 +22,8 @@ from proxy_hook.config import Config, from_data
 from proxy_hook.hook import Hook
 from proxy_hook.identify import ByJwt
 from proxy_hook.idp.provider import IdentityProvider
+from proxy_hook.idp.resource_metadata import ResourceMetadata
 from proxy_hook.rate_limits import Rates
-from proxy_hook.resource_metadata import ResourceMetadata
 from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.token_routes import RouteTable
 from tokens.assertion import Signer, Verifier

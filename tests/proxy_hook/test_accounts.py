@@ -16,7 +16,7 @@ import pytest
 from proxy_hook import accounts as module
 from proxy_hook.accounts import Accounts, EligibleAccounts, UnixAccount, UserMap
 from proxy_hook.config import Idp, Pun
-from proxy_hook.denied import Denied
+from proxy_hook.errors import HttpError
 from spawner.eligible import Rules
 
 DAEMON = pwd.getpwnam("daemon")
@@ -42,14 +42,14 @@ def test_a_name_leads_to_its_account() -> None:
     ids=repr,
 )  # fmt: skip
 def test_a_name_that_leads_nowhere(name: str) -> None:
-    with pytest.raises(Denied) as no:
+    with pytest.raises(HttpError) as no:
         named(name)
     assert no.value.status == 403
 
 
 def test_another_name_of_uid_0_is_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.pwd, "getpwnam", lambda name: SimpleNamespace(pw_name=name, pw_uid=0))
-    with pytest.raises(Denied) as no:
+    with pytest.raises(HttpError) as no:
         named("toor")
     assert "root" in no.value.message
 
@@ -57,7 +57,7 @@ def test_another_name_of_uid_0_is_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_directory_that_spells_the_name_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """sssd and winbind may not tell upper from lower case: one user has one spelling here."""
     monkeypatch.setattr(module.pwd, "getpwnam", lambda _: SimpleNamespace(pw_name="alice", pw_uid=1001))
-    with pytest.raises(Denied) as no:
+    with pytest.raises(HttpError) as no:
         named("ALICE")
     assert no.value.status == 403
 
@@ -79,7 +79,7 @@ def test_a_directory_that_hangs_is_503_and_others_are_answered(monkeypatch: pyte
     async def ask() -> UnixAccount:
         await accounts.named("daemon")
         for _ in range(module._THREADS):
-            with pytest.raises(Denied) as no:
+            with pytest.raises(HttpError) as no:
                 await accounts.named("alice")
             assert no.value.status == 503
         return await accounts.named("daemon")
@@ -106,7 +106,7 @@ def test_a_pattern_gives_its_group(pattern: str, claim: str, name: str) -> None:
     ids=repr,
 )  # fmt: skip
 def test_a_claim_that_the_pattern_does_not_have_whole(claim: object) -> None:
-    with pytest.raises(Denied) as no:
+    with pytest.raises(HttpError) as no:
         UserMap(r"([a-z]+)@example\.org").name_of(claim)
     assert no.value.status == 403
 
@@ -118,7 +118,7 @@ def test_a_table_is_read_and_read_again(tmp_path: Path) -> None:
     users = UserMap(str(table))
     assert users.name_of("alice@example.org") == "alice"
     for claim in ("bob@example.org", "ALICE@example.org", "number", "alice@example.org "):
-        with pytest.raises(Denied) as no:
+        with pytest.raises(HttpError) as no:
             users.name_of(claim)
         assert no.value.status == 403
     table.write_text('"bob@example.org" = "bob"\n')
@@ -126,7 +126,7 @@ def test_a_table_is_read_and_read_again(tmp_path: Path) -> None:
     assert users.name_of("bob@example.org") == "bob"
     table.write_text("not [ toml")
     os.utime(table, ns=(2, 2))
-    with pytest.raises(Denied) as no:
+    with pytest.raises(HttpError) as no:
         users.name_of("bob@example.org")
     assert no.value.status == 503
 
@@ -161,7 +161,7 @@ def test_a_uid_is_looked_up_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch
     assert asked.count(nobodys) == 1
     assert asked.count(DAEMON.pw_uid) == 4, "once here, and once by the rules, two times"
     assert told.count(UnixAccount(DAEMON.pw_uid, "daemon")) == 40
-    assert sum(isinstance(no, Denied) and no.status == 403 for no in told) == 40
+    assert sum(isinstance(no, HttpError) and no.status == 403 for no in told) == 40
 
 
 def test_a_name_service_that_hangs_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,5 +188,5 @@ def test_a_name_service_that_hangs_is_503(monkeypatch: pytest.MonkeyPatch) -> No
 
     told = asyncio.run(ask())
     accounts.close()
-    assert all(isinstance(no, Denied) and no.status == 503 for no in told)
+    assert all(isinstance(no, HttpError) and no.status == 503 for no in told)
     assert sum("many accounts" in str(getattr(no, "message", "")) for no in told) == 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy_hook.credentials import BearerToken, credential
-from proxy_hook.denied import Denied
+from proxy_hook.errors import HttpError
 
 GOOD = "0123456789abcdef" * 4
 
@@ -47,7 +47,7 @@ def test_a_token_in_each_spelling_of_the_scheme(value: str) -> None:
 )
 def test_what_is_not_one_token(headers: list[bytes], status: int, code: str) -> None:
     """401 with the codes of RFC 6750, and 400 for two; never with what was sent."""
-    with pytest.raises(Denied) as denied:
+    with pytest.raises(HttpError) as denied:
         credential([(b"authorization", value) for value in headers])
     assert denied.value.status == status
     assert (f'error="{code}"' in denied.value.challenge) if code else ("error" not in denied.value.challenge)

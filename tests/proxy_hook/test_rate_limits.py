@@ -8,7 +8,7 @@ import pytest
 
 from proxy_hook.accounts import UnixAccount
 from proxy_hook.config import Limits
-from proxy_hook.denied import Denied, unauthorized
+from proxy_hook.errors import HttpError, unauthorized
 from proxy_hook.identify import Principal
 from proxy_hook.rate_limits import REGISTRAR_REQUESTS, Rates, _network
 
@@ -33,7 +33,7 @@ def test_reads_and_writes_of_a_token_apart() -> None:
     for _ in range(2):
         rates.spend(who("a"), writes=True)
     for writes, name in ((False, "token-reads"), (True, "token-writes")):
-        with pytest.raises(Denied, match=name) as no:
+        with pytest.raises(HttpError, match=name) as no:
             rates.spend(who("a"), writes=writes)
         assert no.value.status == 429 and 1 <= no.value.retry_after <= 60
         assert dict(no.value.headers)[b"x-punway-ratelimit"].startswith(f'"{name}";r=0;'.encode())
@@ -43,7 +43,7 @@ def test_a_users_tokens_together() -> None:
     rates = Rates(limits())
     for key in ("a", "a", "b", "b", "c"):
         rates.spend(who(key), writes=False)
-    with pytest.raises(Denied, match="user-reads"):
+    with pytest.raises(HttpError, match="user-reads"):
         rates.spend(who("c"), writes=False)
     rates.spend(who("d", "bob"), writes=False)
 
@@ -68,7 +68,7 @@ def test_requests_to_the_registrar() -> None:
     rates = Rates(limits())
     for _ in range(REGISTRAR_REQUESTS):
         rates.spend_at_registrar(1001)
-    with pytest.raises(Denied, match="in a minute") as no:
+    with pytest.raises(HttpError, match="in a minute") as no:
         rates.spend_at_registrar(1001)
     assert no.value.status == 429 and no.value.retry_after >= 1
     rates.spend_at_registrar(1002)
@@ -84,7 +84,7 @@ def test_a_clock_that_is_set_holds_nobody_for_a_day(monkeypatch: pytest.MonkeyPa
     wall = time.time
     monkeypatch.setattr(time, "time", lambda: wall() + 0.3)
     assert rates.count_refusal("192.0.2.1", NO).status == 429
-    with pytest.raises(Denied):
+    with pytest.raises(HttpError):
         rates.spend(who("a"), writes=False)
     monkeypatch.setattr(time, "time", lambda: wall() + step)
     told = dict(rates.spend(who("a"), writes=False))

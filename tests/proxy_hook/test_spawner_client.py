@@ -15,7 +15,7 @@ import uvloop
 
 from proxy_hook import spawner_client as module
 from proxy_hook.accounts import UnixAccount
-from proxy_hook.denied import Denied
+from proxy_hook.errors import HttpError
 from proxy_hook.spawner_client import SpawnerClient
 
 ACCOUNTS = [UnixAccount(1000 + number, f"user{number}") for number in range(500)]
@@ -109,8 +109,8 @@ def test_the_deadline_covers_the_sending(run: Run, paused: PausedSpawner, monkey
     async def test(client: SpawnerClient) -> None:
         monkeypatch.setattr(module, "START_DEADLINE_S", 0.2)
         refused = await asyncio.gather(*(client.socket_of(a) for a in ACCOUNTS), return_exceptions=True)
-        assert {error.status for error in refused if isinstance(error, Denied)} == {503}
-        assert len(refused) == len([error for error in refused if isinstance(error, Denied)])
+        assert {error.status for error in refused if isinstance(error, HttpError)} == {503}
+        assert len(refused) == len([error for error in refused if isinstance(error, HttpError)])
         assert not client._unsent
         monkeypatch.setattr(module, "START_DEADLINE_S", 60.0)
         paused.go_on.set()

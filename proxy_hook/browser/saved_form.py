@@ -18,7 +18,7 @@ _MOST_FIELDS = 20
 _SECRET = re.compile(r"[0-9a-f]{64}|eyJ[A-Za-z0-9_-]+\.|access_token", re.IGNORECASE)
 
 
-def kept_form(fields: list[tuple[str, str]]) -> str:
+def saved_form_of(fields: list[tuple[str, str]]) -> str:
     """Return the cookie's value for a form that was sent."""
     return _query(fields) or NOTHING_TYPED
 

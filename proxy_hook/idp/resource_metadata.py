@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from proxy_hook.config import Config
-from proxy_hook.denied import Denied
+from proxy_hook.errors import HttpError
 from proxy_hook.web import WebAnswer
 from tokens.scopes import OFFERED
 
@@ -24,10 +24,10 @@ class ResourceMetadata:
         return f', resource_metadata="{url}{resource}"' if (url := self._config.metadata_url) else ""
 
     def answer(self, path: str) -> WebAnswer:
-        """The document of the resource whose path follows the well-known one. Raises Denied (404)."""
+        """The document of the resource whose path follows the well-known one. Raises HttpError (404)."""
         resource = path.removeprefix(METADATA)
         if not self._config.metadata_url or resource not in _RESOURCES:
-            raise Denied(404, "not_found", "This portal takes no tokens of an identity provider")
+            raise HttpError(404, "not_found", "This portal takes no tokens of an identity provider")
         document = {
             "resource": self._config.portal.public_url + resource,
             "resource_name": "Punway",

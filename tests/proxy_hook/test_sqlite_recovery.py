@@ -1,4 +1,4 @@
-"""proxy_hook/damaged_file.py: a damaged route table is set aside, and nothing else is."""
+"""proxy_hook/sqlite_recovery.py: a damaged route table is set aside, and nothing else is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy_hook import audit
-from proxy_hook.damaged_file import set_aside_if_damaged
+from proxy_hook.sqlite_recovery import set_aside_if_damaged
 from proxy_hook.token_routes import RouteTable
 from tokens.token import issue
 

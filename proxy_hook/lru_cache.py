@@ -9,7 +9,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Lru(Generic[K, V]):
+class LruCache(Generic[K, V]):
     """At most ``size`` entries; the least recently used is evicted for a new one. Not for several threads at once."""
 
     def __init__(self, size: int) -> None:

@@ -8,7 +8,7 @@ NO_CREDENTIAL = 'Bearer realm="punway"'
 
 
 @dataclass(eq=False)
-class Denied(Exception):
+class HttpError(Exception):
     """The hook's no. ``challenge`` is for WWW-Authenticate (RFC 6750), ``retry_after`` in seconds; ``headers`` are for
     nginx, besides those of every no.
     """
@@ -21,15 +21,15 @@ class Denied(Exception):
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
-def unauthorized(message: str, error: str = "") -> Denied:
+def unauthorized(message: str, error: str = "") -> HttpError:
     """401. Without credentials a challenge carries no error code (RFC 6750, section 3.1)."""
     challenge = f'Bearer realm="punway", error="{error}"' if error else NO_CREDENTIAL
-    return Denied(401, "unauthorized", message, challenge)
+    return HttpError(401, "unauthorized", message, challenge)
 
 
-def forbidden(message: str) -> Denied:
-    return Denied(403, "forbidden", message)
+def forbidden(message: str) -> HttpError:
+    return HttpError(403, "forbidden", message)
 
 
-def unavailable(message: str, retry_after: int = 5) -> Denied:
-    return Denied(503, "service_unavailable", message, retry_after=retry_after)
+def unavailable(message: str, retry_after: int = 5) -> HttpError:
+    return HttpError(503, "service_unavailable", message, retry_after=retry_after)
