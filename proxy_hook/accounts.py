@@ -25,7 +25,7 @@ from proxy_hook.errors import HttpError, forbidden, unavailable
 from proxy_hook.lru_cache import LruCache
 from spawner.eligible import Refused, Rules, find_account
 
-REMEMBERED = 60.0
+ACCOUNT_TTL_S = 60.0
 """Seconds for which a name's uid is remembered."""
 NO_ACCOUNT_TTL_S = 10.0
 """How long it is cached that a uid has no account."""
@@ -33,10 +33,10 @@ MAX_CACHED_ACCOUNTS = 10_000
 """Accounts in memory by name, and as many uids without one."""
 UID_LOOKUP_TIME_S = 3.0
 """How long the registrar waits for the name service: less than one of its conversations may take."""
-MAX_LOOKUPS = 64
+MAX_PENDING_LOOKUPS = 64
 """Look-ups of uids that wait for the name service at once: of uids that had an account, and of others."""
-_PATIENCE = 5.0
-_THREADS = 4
+NAME_LOOKUP_TIME_S = 5.0
+LOOKUP_THREADS = 4
 
 log = logging.getLogger("punway.hook")
 
@@ -59,7 +59,7 @@ class Accounts:
         self._name = re.compile(user_regex)
         self._known: LruCache[str, tuple[float, UnixAccount]] = LruCache(MAX_CACHED_ACCOUNTS)
         # Of its own: a directory server that hangs fills these threads, and not those that tokens need.
-        self._pool = ThreadPoolExecutor(_THREADS, "accounts")
+        self._pool = ThreadPoolExecutor(LOOKUP_THREADS, "accounts")
 
     async def named(self, name: str) -> UnixAccount:
         """The account of exactly this name. Raises HttpError: 403 where there is none, 503 where nobody knows."""
@@ -70,7 +70,7 @@ class Accounts:
             raise forbidden("This identity leads to no user's name that the portal serves")
         loop = asyncio.get_running_loop()
         try:
-            entry = await asyncio.wait_for(loop.run_in_executor(self._pool, pwd.getpwnam, name), _PATIENCE)
+            entry = await asyncio.wait_for(loop.run_in_executor(self._pool, pwd.getpwnam, name), NAME_LOOKUP_TIME_S)
         except KeyError:
             raise forbidden(f"This identity leads to {name}, who has no account on this host") from None
         except asyncio.TimeoutError:
@@ -79,7 +79,7 @@ class Accounts:
             # A directory that does not tell upper from lower case, say: one user has one spelling.
             raise forbidden(f"This identity leads to {name}, which the name service spells otherwise")
         account = UnixAccount(entry.pw_uid, name)
-        self._known.put(name, (time.monotonic() + REMEMBERED, account))
+        self._known.put(name, (time.monotonic() + ACCOUNT_TTL_S, account))
         return account
 
 
@@ -111,8 +111,8 @@ class EligibleAccounts:
         self._lookups: dict[int, asyncio.Future[UnixAccount | None]] = {}
         self._waiting = {False: 0, True: 0}
         self._pools = {
-            False: ThreadPoolExecutor(_THREADS, "new-accounts"),
-            True: ThreadPoolExecutor(_THREADS, "known-accounts"),
+            False: ThreadPoolExecutor(LOOKUP_THREADS, "new-accounts"),
+            True: ThreadPoolExecutor(LOOKUP_THREADS, "known-accounts"),
         }
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class EligibleAccounts:
             raise _no_account(uid)
         if lookup is None:
             known = bool(self._had_account.get(uid))
-            if self._waiting[known] >= MAX_LOOKUPS:
+            if self._waiting[known] >= MAX_PENDING_LOOKUPS:
                 raise unavailable("The portal looks up many accounts just now; try again")
             lookup = asyncio.get_running_loop().run_in_executor(self._pools[known], self._find, uid)
             self._lookups[uid] = lookup

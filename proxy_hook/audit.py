@@ -1,7 +1,7 @@
 """The hook's part of the audit log: one line of JSON for each sign-in, and each token made, found or revoked.
 
 What is asked of the API is nginx's part, with the same keys (nginx/portal.conf.j2). No line has a secret. One user
-(or one address, where no user is known) writes at most LINES_A_MINUTE; a further line counts what was left out.
+(or one address, where no user is known) writes at most MAX_LINES_PER_MINUTE; a further line counts what was left out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 _log = logging.getLogger("punway.audit")
-_LENGTH = 300
-LINES_A_MINUTE = 120
+MAX_VALUE_LENGTH = 300
+MAX_LINES_PER_MINUTE = 120
 """Lines of one user. It is well above what people and programs do in earnest."""
 _WINDOW_S = 60.0
 _CLOSE_INTERVAL_S = 5.0
@@ -61,7 +61,7 @@ class _Windows:
             key = user if user is not None else f" {address}"
             window = self._windows.setdefault(key, _Window(time.monotonic() + _WINDOW_S, user))
             window.written += 1
-            if window.written <= LINES_A_MINUTE:
+            if window.written <= MAX_LINES_PER_MINUTE:
                 return True
             window.omitted += 1
             return False
@@ -107,4 +107,6 @@ def _write(action: str, outcome: str, user: str | None, **more: str | int | None
         "request_id": None,
         **more,
     }
-    _log.info(json.dumps({key: value[:_LENGTH] if isinstance(value, str) else value for key, value in line.items()}))
+    _log.info(
+        json.dumps({key: value[:MAX_VALUE_LENGTH] if isinstance(value, str) else value for key, value in line.items()})
+    )

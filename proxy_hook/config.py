@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import tomli
 
-from proxy_hook.config_rules import size_of, wrong_with
+from proxy_hook.config_rules import problems_of, size_of
 from tokens import scopes
 from tokens.lifetime import Policy, lifetime_from
 
@@ -85,7 +85,7 @@ class Pun:
     max_lifetime: int = _key(43_200, "Seconds after which a PUN leaves, once what is in flight is done.")
     threads: int = _key(8, "Requests that one user's PUN serves at once.")
     environment: dict[str, str] = _key(
-        {}, "Variables that every PUN has besides HOME, USER, LOGNAME, SHELL, PATH, LANG."
+        {}, "Variables that every PUN has besides TOKENS_PAGE, USER, LOGNAME, SHELL, PATH, LANG."
     )
     no_new_privs: bool = _key(False, "Forbid setuid helpers. PBS, LSF and host-based ssh authenticate by such helpers.")
 
@@ -281,7 +281,7 @@ def from_data(data: dict[str, Any], source: Path) -> Config:
             raise ConfigError(f"{source}: {name} must be a table, [{name}]")
         tables[name] = _table(name, values, source)
     config = Config(**tables, source=source)
-    for key, what in wrong_with(config):
+    for key, what in problems_of(config):
         raise ConfigError(f"{source}: {key} {what}")
     return config
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 SPAWN_WAYS = ("fork", "exec")
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures with a key that is public: with HMAC, who can check a token could make one."""
-RULES_LENGTH = 30_000
+MAX_RULES_LENGTH = 30_000
 """Characters in the lists of [pun] together: they go to the preloader in one message for each PUN."""
 
 MAX_CONNECTIONS = 65_535
 """nginx counts the connections of an address in 16 bits."""
 
-Wrong = Iterator[tuple[str, str]]
+Problems = Iterator[tuple[str, str]]
 
 _SIZE = re.compile(r"(\d{1,6})([kMG]?)")
 _SIZES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
-_SOCKET_PATH = 107
+MAX_SOCKET_PATH_BYTES = 107
 _USER = re.compile(r"[a-z_][a-z0-9_-]*")
 _PATH = re.compile(r"/[^\s;{}$\"'\\]+")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
@@ -39,7 +39,7 @@ _TAKEN_HEADER = re.compile(r"(?i)authorization|cookie|host|connection|content-.*
 _ADDRESS_HEADER = re.compile(r"(?i)x-forwarded-for|forwarded|x-real-ip")
 
 
-def wrong_with(config: Config) -> Wrong:
+def problems_of(config: Config) -> Problems:
     """Each key with a value that will not do, and what it must be."""
     yield from _portal(config.portal)
     if not Path(config.clusters.path).is_absolute():
@@ -62,7 +62,7 @@ def wrong_with(config: Config) -> Wrong:
             yield f"limits.{key}", f"must be from 0 to {most}, not {value}"
 
 
-def _portal(portal: Portal) -> Wrong:
+def _portal(portal: Portal) -> Problems:
     host = "127.0.0.1"
     try:
         host, _port = listen_address(portal.listen)
@@ -82,7 +82,7 @@ def _portal(portal: Portal) -> Wrong:
         value = getattr(portal, key)
         if (value or key.endswith("_dir")) and not _PATH.fullmatch(value):
             yield f"portal.{key}", f"must be an absolute path without blanks or quotes, not {value!r}"
-    if len(f"{portal.run_dir}/puns/{'n' * 32}/pun.sock".encode()) > _SOCKET_PATH:
+    if len(f"{portal.run_dir}/puns/{'n' * 32}/pun.sock".encode()) > MAX_SOCKET_PATH_BYTES:
         yield "portal.run_dir", "is too long: a socket below it has at most 107 bytes of path"
     for key in ("hook_user", "nginx_user"):
         if not _USER.fullmatch(getattr(portal, key)):
@@ -96,7 +96,7 @@ def _portal(portal: Portal) -> Wrong:
         yield "portal.max_body", f"must be a size like 50M, not {portal.max_body!r}"
 
 
-def _pun(pun: Pun) -> Wrong:
+def _pun(pun: Pun) -> Problems:
     try:
         re.compile(pun.user_regex)
     except re.error as error:
@@ -112,14 +112,17 @@ def _pun(pun: Pun) -> Wrong:
         if not least <= getattr(pun, key) <= most:
             yield f"pun.{key}", f"must be from {least} to {most}, not {getattr(pun, key)}"
     lists = (*pun.deny_users, *pun.allow_groups, *pun.disabled_shells, *pun.environment.values())
-    if sum(map(len, lists)) > RULES_LENGTH:
-        yield "pun.deny_users", f"and the other lists of [pun] have over {RULES_LENGTH} characters; use allow_groups"
+    if sum(map(len, lists)) > MAX_RULES_LENGTH:
+        yield (
+            "pun.deny_users",
+            f"and the other lists of [pun] have over {MAX_RULES_LENGTH} characters; use allow_groups",
+        )
     for name, value in pun.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
             yield f"pun.environment.{name}", "is no variable's name, or has a NUL in it"
 
 
-def _idp(idp: Idp) -> Wrong:
+def _idp(idp: Idp) -> Problems:
     for key in ("issuer", "jwks_url"):
         value = getattr(idp, key)
         if value and not is_safe_url(value):
@@ -142,7 +145,7 @@ def _idp(idp: Idp) -> Wrong:
                 yield "idp.user_map", f"must have one group, the user's name, not {groups}"
 
 
-def _login(login: Login, idp: Idp) -> Wrong:
+def _login(login: Login, idp: Idp) -> Problems:
     if not 60 <= login.session_lifetime <= 30 * 86_400:
         yield "login.session_lifetime", f"must be from 60 to {30 * 86_400}, not {login.session_lifetime}"
     if login.oidc and not (idp.issuer and login.client_id):
@@ -165,7 +168,7 @@ def _login(login: Login, idp: Idp) -> Wrong:
         yield "login.header_secret_file", "is needed with login.header: a peer's address alone proves nothing"
 
 
-def _networks(key: str, given: tuple[str, ...]) -> Wrong:
+def _networks(key: str, given: tuple[str, ...]) -> Problems:
     for network in given:
         try:
             ip_network(network)
@@ -176,7 +179,7 @@ def _networks(key: str, given: tuple[str, ...]) -> Wrong:
                 yield key, f"must be addresses or networks without a zone, not {network!r}"
 
 
-def _mcp(mcp: Mcp, portal: Portal) -> Wrong:
+def _mcp(mcp: Mcp, portal: Portal) -> Problems:
     if not _USER.fullmatch(mcp.user):
         yield "mcp.user", f"is no user's name: {mcp.user!r}"
     if mcp.user in (portal.hook_user, portal.nginx_user):

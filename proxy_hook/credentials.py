@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from proxy_hook.errors import HttpError, unauthorized
 from tokens.token import is_secret
 
-JWT_LENGTH = 8192
+MAX_JWT_LENGTH = 8192
 """A JWT's greatest length, in characters."""
 
 _BLANKS = b" \t"
@@ -58,6 +58,6 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken | Jwt:
         raise unauthorized(f"{_MISSING}: the scheme must be Bearer, as in Authorization: Bearer TOKEN")
     if is_secret(value):
         return BearerToken(value)
-    if len(value) <= JWT_LENGTH and _JWT.fullmatch(value):
+    if len(value) <= MAX_JWT_LENGTH and _JWT.fullmatch(value):
         return Jwt(value)
     raise unauthorized(f"{_MISSING}: a token is 64 hex characters", "invalid_token")

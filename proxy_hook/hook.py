@@ -21,11 +21,11 @@ from proxy_hook.errors import NO_CREDENTIAL, HttpError, unauthorized, unavailabl
 from proxy_hook.identify import ByJwt, Principal, by_session, by_token
 from proxy_hook.idp.resource_metadata import METADATA, ResourceMetadata
 from proxy_hook.lru_cache import LruCache
-from proxy_hook.rate_limits import Rates
+from proxy_hook.rate_limits import RateLimits
 from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.token_routes import RouteTable
 from proxy_hook.web import Headers, WebAnswer, WebRequest, request_from
-from tokens.assertion import LIFETIME, Signer
+from tokens.assertion import LIFETIME_S, Signer
 from tokens.lifetime import Policy
 
 MAX_CACHED_ASSERTIONS = 10_000
@@ -47,7 +47,7 @@ class Assertions:
     def note(self, principal: Principal) -> str:
         signed = self._signed.get(principal.key)
         now = time.time()
-        if signed and 0 <= now - signed[0] < LIFETIME / 2 and signed[1] == principal:
+        if signed and 0 <= now - signed[0] < LIFETIME_S / 2 and signed[1] == principal:
             return signed[2]
         account = principal.account
         note = self._signer.sign(
@@ -67,7 +67,7 @@ class Hook:
     by_jwt: ByJwt | None
     sign_in: SignIn
     metadata: ResourceMetadata
-    rates: Rates
+    rates: RateLimits
     policy: Policy
 
     def __post_init__(self) -> None:

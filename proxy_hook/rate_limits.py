@@ -19,14 +19,14 @@ from proxy_hook.errors import HttpError
 from proxy_hook.identify import Principal
 from proxy_hook.web import Headers
 
-REGISTRAR_REQUESTS = 240
+MAX_REGISTRAR_REQUESTS_PER_MINUTE = 240
 """Requests a minute that one account may send to the registrar."""
 
-CLOCK_STEP_S = 1.0
+MIN_CLOCK_STEP_S = 1.0
 """Seconds by which the wall clock has been set, and did not only drift."""
 
 
-class Rates:
+class RateLimits:
     """The counts of one portal. A key of 0 in [limits] is no limit."""
 
     def __init__(self, limits: Limits) -> None:
@@ -36,7 +36,7 @@ class Rates:
         self._reads = _items("token-reads", limits.token_reads), _items("user-reads", limits.user_reads)
         self._writes = _items("token-writes", limits.token_writes), _items("user-writes", limits.user_writes)
         self._refused = RateLimitItemPerMinute(limits.refused) if limits.refused else None
-        self._registrar = RateLimitItemPerMinute(REGISTRAR_REQUESTS, namespace="registrar")
+        self._registrar = RateLimitItemPerMinute(MAX_REGISTRAR_REQUESTS_PER_MINUTE, namespace="registrar")
 
     @property
     def _counts(self) -> FixedWindowRateLimiter:
@@ -45,7 +45,7 @@ class Rates:
         A clock that is set back by a day would have them last a day more.
         """
         offset = time.time() - time.monotonic()
-        if abs(offset - self._clock_offset) > CLOCK_STEP_S:
+        if abs(offset - self._clock_offset) > MIN_CLOCK_STEP_S:
             self._storage.reset()
         self._clock_offset = offset
         return self._windows
@@ -82,7 +82,8 @@ class Rates:
     def spend_at_registrar(self, uid: int) -> None:
         """Count one request of an account to the registrar. Raises HttpError (429)."""
         if not self._counts.hit(self._registrar, str(uid)):
-            message = f"More than {REGISTRAR_REQUESTS} requests about tokens in a minute; try again in a minute"
+            limit = MAX_REGISTRAR_REQUESTS_PER_MINUTE
+            message = f"More than {limit} requests about tokens in a minute; try again in a minute"
             raise self._too_many(message, self._registrar, str(uid))
 
     def _too_many(self, message: str, item: RateLimitItemPerMinute, whose: str) -> HttpError:

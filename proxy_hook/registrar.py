@@ -24,23 +24,23 @@ from typing import Any
 from proxy_hook import audit
 from proxy_hook.accounts import EligibleAccounts, UnixAccount
 from proxy_hook.browser.sessions import Links
-from proxy_hook.browser.sign_in import ONCE
+from proxy_hook.browser.sign_in import LINK_PATH
 from proxy_hook.errors import HttpError
-from proxy_hook.rate_limits import Rates
+from proxy_hook.rate_limits import RateLimits
 from proxy_hook.token_routes import RouteTable
-from tokens.registrar_client import MESSAGE_SIZE, NOTE_KEYS
+from tokens.registrar_client import AUDIT_INFO_KEYS, MAX_MESSAGE_BYTES
 from tokens.token import is_sha256
 
 DEADLINE_S = 5.0
 """How long a conversation may take, from the accepted connection to the sent answer."""
-CONNECTIONS, CONNECTIONS_PER_UID = 256, 2
+MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID = 256, 2
 """Conversations at once: of all uids together, and of one."""
 ACCEPTS_PER_ROUND, ROUND_PAUSE_S = 50, 0.01
 """Accepted connections before the event loop turns to nginx's questions for a moment. A local user who connects in a
 loop costs the hook a fraction of its time, and others their turn within a fraction of a second."""
 ACCEPT_RETRY_S = 0.1
 
-NOTE_LENGTH = 400
+MAX_AUDIT_VALUE_LENGTH = 400
 """Greatest length of each text in a note, in characters."""
 
 _BUSY = b'{"ok": false, "busy": true, "message": "too many requests at once; try again"}\n'
@@ -57,7 +57,7 @@ class Request:
     note: dict[str, str] | None
 
 
-class Malformed(Exception):
+class BadRequest(Exception):
     """A request that is not of the form. The message is for the caller."""
 
 
@@ -65,7 +65,7 @@ class Registrar:
     """Answers on a listening socket. Without ``links`` there are no one-time links."""
 
     def __init__(
-        self, routes: RouteTable, accounts: EligibleAccounts, rates: Rates, links: Links | None = None
+        self, routes: RouteTable, accounts: EligibleAccounts, rates: RateLimits, links: Links | None = None
     ) -> None:
         self._routes = routes
         self._accounts = accounts
@@ -73,7 +73,8 @@ class Registrar:
         self._links = links
         self._conversations: set[asyncio.Task[None]] = set()
         self._of_uid: Counter[int] = Counter()
-        # One thread: SQLite has one writer at a time, and each account has at most CONNECTIONS_PER_UID requests in it.
+        # One thread is enough: SQLite has one writer at a time.
+        # Each account has at most MAX_CONNECTIONS_PER_UID requests queued here.
         self._writer = ThreadPoolExecutor(1, "registrar")
 
     async def serve(self, listener: socket.socket) -> None:
@@ -112,7 +113,7 @@ class Registrar:
         """Begin a conversation, or refuse it at once if its uid or all together have their share already."""
         connection.setblocking(False)
         uid = _peer_uid(connection)
-        if len(self._conversations) >= CONNECTIONS or self._of_uid[uid] >= CONNECTIONS_PER_UID:
+        if len(self._conversations) >= MAX_CONNECTIONS or self._of_uid[uid] >= MAX_CONNECTIONS_PER_UID:
             _refuse(connection)
             return
         self._of_uid[uid] += 1
@@ -150,8 +151,8 @@ class Registrar:
     def _answer(self, account: UnixAccount, line: bytes) -> dict[str, Any]:
         try:
             request = _request(line)
-            return {"ok": True, **DO[request.do](self, account, request)}
-        except Malformed as error:
+            return {"ok": True, **ACTIONS[request.do](self, account, request)}
+        except BadRequest as error:
             return {"ok": False, "message": str(error)}
         except Exception:
             log.exception("the registrar could not answer uid %d", account.uid)
@@ -184,11 +185,11 @@ class Registrar:
 
     def _login(self, account: UnixAccount, _request: Request) -> dict[str, Any]:
         if self._links is None:
-            raise Malformed("this portal does not sign in by links; open its address in a browser")
-        return {"path": ONCE + self._links.make(account)}
+            raise BadRequest("this portal does not sign in by links; open its address in a browser")
+        return {"path": LINK_PATH + self._links.make(account)}
 
 
-DO: dict[str, Callable[[Registrar, UnixAccount, Request], dict[str, Any]]] = {
+ACTIONS: dict[str, Callable[[Registrar, UnixAccount, Request], dict[str, Any]]] = {
     "add": Registrar._add,
     "drop": Registrar._drop,
     "keep": Registrar._keep,
@@ -201,29 +202,30 @@ def _request(line: bytes) -> Request:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
-        raise Malformed("a request is one line of JSON") from None
-    if not isinstance(request, dict) or not isinstance(request.get("do"), str) or request["do"] not in DO:
-        raise Malformed(f"a request does one of {', '.join(DO)}")
+        raise BadRequest("a request is one line of JSON") from None
+    if not isinstance(request, dict) or not isinstance(request.get("do"), str) or request["do"] not in ACTIONS:
+        raise BadRequest(f"a request does one of {', '.join(ACTIONS)}")
     hashes, note = request.get("hashes"), request.get("note")
     if not isinstance(hashes, list) or len(hashes) > 500 or not all(map(is_sha256, hashes)):
-        raise Malformed("hashes is an array of at most 500 SHA-256 hashes in hex")
+        raise BadRequest("hashes is an array of at most 500 SHA-256 hashes in hex")
     if note is not None and not _is_note(note):
-        raise Malformed(f"a note has short texts for some of {', '.join(NOTE_KEYS)}")
+        raise BadRequest(f"a note has short texts for some of {', '.join(AUDIT_INFO_KEYS)}")
     return Request(request["do"], hashes, note)
 
 
 def _is_note(note: Any) -> bool:
     return isinstance(note, dict) and all(
-        key in NOTE_KEYS and isinstance(value, str) and len(value) <= NOTE_LENGTH for key, value in note.items()
+        key in AUDIT_INFO_KEYS and isinstance(value, str) and len(value) <= MAX_AUDIT_VALUE_LENGTH
+        for key, value in note.items()
     )
 
 
 async def _read_line(connection: socket.socket) -> bytes:
-    """Return what comes until the first newline, MESSAGE_SIZE bytes, or the end."""
+    """Return what comes until the first newline, MAX_MESSAGE_BYTES bytes, or the end."""
     loop = asyncio.get_running_loop()
     received = bytearray()
-    while b"\n" not in received and len(received) < MESSAGE_SIZE:
-        piece = await loop.sock_recv(connection, MESSAGE_SIZE - len(received))
+    while b"\n" not in received and len(received) < MAX_MESSAGE_BYTES:
+        piece = await loop.sock_recv(connection, MAX_MESSAGE_BYTES - len(received))
         if not piece:
             break
         received += piece

@@ -16,10 +16,10 @@ from typing import Any
 from proxy_hook.accounts import UnixAccount
 from proxy_hook.errors import HttpError, forbidden, unavailable
 
-_MESSAGE_SIZE = 64 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024
 START_DEADLINE_S = 115.0
 """For a first request: the spawner gives a PUN 10 s to start once its turn has come, and thousands may be queued."""
-_FRESH = 1.0
+SOCKET_TTL_S = 1.0
 """Seconds for which an answer is used again: longer, and a refused user would be let on for longer."""
 MAX_CACHED_SOCKETS = 10_000
 ALIVE_TTL_S = 1.0
@@ -86,7 +86,7 @@ class SpawnerClient:
         self._sockets.pop(account, None)  # So that the first entry is always the oldest.
         if len(self._sockets) >= MAX_CACHED_SOCKETS:
             del self._sockets[next(iter(self._sockets))]
-        self._sockets[account] = (time.monotonic() + _FRESH, answer["socket"])
+        self._sockets[account] = (time.monotonic() + SOCKET_TTL_S, answer["socket"])
         return str(answer["socket"])
 
     async def _ask(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class SpawnerClient:
         """Take one message of the spawner, or notice its end."""
         assert self._connection is not None
         try:
-            data = self._connection.recv(_MESSAGE_SIZE)
+            data = self._connection.recv(MAX_MESSAGE_BYTES)
         except BlockingIOError:
             return
         except OSError:

@@ -43,14 +43,14 @@ from proxy_hook import audit
 from proxy_hook.lru_cache import LruCache
 from proxy_hook.sqlite_recovery import set_aside_if_damaged
 
-ROWS = 200
+MAX_ROUTES = 200
 """Greatest number of live rows of one uid."""
-ENDED_ROWS = 10_000
+MAX_ENDED_ROUTES = 10_000
 """Revoked and released rows kept for one uid; the oldest are deleted, so that no user can fill the disk."""
 MIN_AGE_TO_RELEASE = timedelta(minutes=1)
 """Age of a route before it is released because no token of its user has it."""
 MAX_CACHED_ROUTES = 10_000
-"""Routes in memory. One user has at most ROWS of them."""
+"""Routes in memory. One user has at most MAX_ROUTES of them."""
 READER_THREADS = 2
 
 log = logging.getLogger("punway.hook")
@@ -154,8 +154,8 @@ class RouteTable:
                     added.refused[sha256] = "this token was revoked"
                 elif row is not None and row.released_at is None:
                     continue
-                elif live >= ROWS:
-                    added.refused[sha256] = f"a user has at most {ROWS} tokens"
+                elif live >= MAX_ROUTES:
+                    added.refused[sha256] = f"a user has at most {MAX_ROUTES} tokens"
                 elif row is not None:
                     connection.execute(update(_routes).where(_routes.c.sha256 == sha256).values(released_at=None))
                     live += 1
@@ -229,7 +229,7 @@ class RouteTable:
         return int(connection.execute(query).scalar_one())
 
     def _delete_oldest_ended(self, connection: Connection, uid: int) -> None:
-        too_many = self._count(connection, uid, _ended) - ENDED_ROWS
+        too_many = self._count(connection, uid, _ended) - MAX_ENDED_ROUTES
         if too_many > 0:
             mine = (_routes.c.uid == uid) & _ended
             # Hashes that were never registered go first: a user could make them up by the thousand.

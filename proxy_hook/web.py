@@ -14,7 +14,7 @@ from werkzeug.http import dump_cookie, parse_cookie
 from proxy_hook.errors import HttpError
 
 Headers = list[tuple[bytes, bytes]]
-_BODY = 16 * 1024
+MAX_FORM_BYTES = 16 * 1024
 
 
 @dataclass
@@ -73,7 +73,7 @@ async def request_from(scope: dict[str, Any], receive: Callable[[], Awaitable[di
         while True:
             message = await receive()
             body += message.get("body", b"")
-            if len(body) > _BODY:
+            if len(body) > MAX_FORM_BYTES:
                 raise HttpError(413, "payload_too_large", "The form is larger than the portal takes")
             if not message.get("more_body"):
                 break

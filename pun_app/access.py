@@ -18,7 +18,7 @@ from pun_app.errors import InsufficientScope, Unauthorized, Unavailable
 from tokens import scopes
 from tokens.assertion import Assertion, InvalidAssertion, Verifier
 from tokens.errors import StoreError, StoreRefused
-from tokens.store import ENTRIES, TokenStore
+from tokens.store import MAX_TOKENS, TokenStore
 from tokens.token import Token, utc_now
 
 ASSERTION = "punway.assertion"
@@ -133,7 +133,7 @@ class UseNotes:
     def __init__(self, store: TokenStore) -> None:
         self._store = TokenStore(store.home)
         self._noted: dict[str, float] = {}
-        self._pending: queue.Queue[tuple[str, datetime]] = queue.Queue(ENTRIES)
+        self._pending: queue.Queue[tuple[str, datetime]] = queue.Queue(MAX_TOKENS)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 

@@ -83,7 +83,7 @@ def _serve(
     from proxy_hook.identify import ByJwt
     from proxy_hook.idp.provider import IdentityProvider
     from proxy_hook.idp.resource_metadata import ResourceMetadata
-    from proxy_hook.rate_limits import Rates
+    from proxy_hook.rate_limits import RateLimits
     from proxy_hook.registrar import Registrar
     from proxy_hook.spawner_client import SpawnerClient
     from proxy_hook.supervision import end_on_thread_failure, run_together
@@ -102,7 +102,7 @@ def _serve(
     routes = RouteTable.in_folder(Path(config.portal.state_dir))
     spawner = SpawnerClient(config.run_dir / "spawner.sock")
     accounts, provider, links = Accounts(config.pun.user_regex), IdentityProvider(config.idp), Links()
-    rates = Rates(config.limits)
+    rates = RateLimits(config.limits)
     oidc = OidcSignIn(config, provider, secrets.client) if config.login.oidc else None
     sessions = Sessions(config.login.session_lifetime)
     hook = Hook(

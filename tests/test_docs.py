@@ -15,7 +15,7 @@ from docs import code_map
 from docs.reference import PAGES as GENERATED
 from mcp_server.portal import Portal
 from mcp_server.server import tools
-from proxy_hook.browser.sign_in import ADDRESSES, ONCE
+from proxy_hook.browser.sign_in import ADDRESSES, LINK_PATH
 from pun_app.adapters.abilities import table
 from pun_app.adapters.registry import ADAPTERS
 from pun_app.routes import PAGES, ROUTES
@@ -80,7 +80,7 @@ def test_every_page_is_named() -> None:
     for page in PAGES:
         assert f"`{page.method} {page.path}`" in read("docs/users/api.md")
     for method, address in ADDRESSES:
-        assert f"`{method} {address}{'CODE' if address == ONCE else ''}`" in read("docs/admins/sign-in.md")
+        assert f"`{method} {address}{'CODE' if address == LINK_PATH else ''}`" in read("docs/admins/sign-in.md")
 
 
 def test_every_tool_is_named_with_its_scope() -> None:

@@ -1,7 +1,7 @@
 """The assertion: the hook's signed note to a PUN, saying whose request this is and how that was proved.
 
 The hook signs with an Ed25519 key that it makes at start; PUNs verify with the public half, which lies in
-the run directory. A note is good for LIFETIME seconds and for one uid.
+the run directory. A note is good for LIFETIME_S seconds and for one uid.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-LIFETIME = 60
+LIFETIME_S = 60
 """How long an assertion is good, in seconds."""
+
+MAX_CACHED_ASSERTIONS = 64
+"""How many verified notes are remembered until they expire: verifying costs as much as a small request."""
 
 _ISSUER = "punway-hook"
 _ALGORITHM = "EdDSA"
@@ -68,16 +71,13 @@ class Signer:
             "scopes": list(scopes),
             "sid": sid,
             "iat": now,
-            "exp": now + LIFETIME,
+            "exp": now + LIFETIME_S,
         }
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
 
 
 class Verifier:
     """A PUN's half: the hook's public key, read again when the hook has made another."""
-
-    REMEMBERED = 64
-    """How many verified notes are remembered until they expire: verifying costs as much as a small request."""
 
     def __init__(self, public_key: Path) -> None:
         self._path = public_key
@@ -90,7 +90,7 @@ class Verifier:
         now = time.time()
         known = self._verified.get(note)
         # Where the clock was set back, a note must not become good for longer.
-        if known and known.uid == uid and now < known.expires <= now + LIFETIME:
+        if known and known.uid == uid and now < known.expires <= now + LIFETIME_S:
             return known
         try:
             claims = self._decode(note, uid)
@@ -105,10 +105,10 @@ class Verifier:
             sid=claims.get("sid"),
             expires=claims["exp"],
         )
-        if len(self._verified) >= self.REMEMBERED:
+        if len(self._verified) >= MAX_CACHED_ASSERTIONS:
             # A new dictionary, not a change in place: other threads read the old one meanwhile.
             self._verified = {n: a for n, a in list(self._verified.items()) if a.expires > now}
-            if len(self._verified) >= self.REMEMBERED:
+            if len(self._verified) >= MAX_CACHED_ASSERTIONS:
                 self._verified = {}
         self._verified[note] = assertion
         return assertion

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokens.errors import StoreRefused, StoreUnavailable
 
-FILE_SIZE = 1024 * 1024
+MAX_FILE_BYTES = 1024 * 1024
 """Greatest size of tokens.json, in bytes; a larger one is refused unread."""
 
 
@@ -43,5 +43,5 @@ def check_file(path: Path, status: os.stat_result) -> None:
         raise StoreRefused(f"{path} is open to others; run: chmod 600 {path}")
     if status.st_nlink != 1:
         raise StoreRefused(f"{path} has a second name (a hard link); remove that one")
-    if status.st_size > FILE_SIZE:
-        raise StoreRefused(f"{path} is larger than {FILE_SIZE} bytes")
+    if status.st_size > MAX_FILE_BYTES:
+        raise StoreRefused(f"{path} is larger than {MAX_FILE_BYTES} bytes")

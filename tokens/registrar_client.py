@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-MESSAGE_SIZE = 64 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024
 """Greatest length of a message, in bytes, on both sides."""
 
-NOTE_KEYS = ("token_id", "token_name", "address", "request_id")
+AUDIT_INFO_KEYS = ("token_id", "token_name", "address", "request_id")
 """What a note may tell the front's audit log of a token that is made or revoked, as texts."""
 
-_TIMEOUT = 10.0
+TIMEOUT_S = 10.0
 
 
 class RegistrarError(Exception):
@@ -75,7 +75,7 @@ class RegistrarClient:
         request: dict[str, Any] = {"do": do, "hashes": hashes}
         if note is not None:
             request["note"] = note
-        deadline = time.monotonic() + _TIMEOUT
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             answer = self._say(json.dumps(request).encode() + b"\n")
             # A user has so many connections at once; two tabs or shells of one user take turns.
@@ -91,16 +91,16 @@ class RegistrarClient:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 # A blocking connect waits for its turn where others connect without end; with a time-out of Python's
                 # it would fail at once (EAGAIN). SO_SNDTIMEO bounds it, socket(7).
-                seconds = struct.pack("@ll", int(_TIMEOUT) or 1, 0)
+                seconds = struct.pack("@ll", int(TIMEOUT_S) or 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
                 connection.connect(str(self._path))
-                connection.settimeout(_TIMEOUT)
+                connection.settimeout(TIMEOUT_S)
                 try:
                     connection.sendall(line)
                 except BrokenPipeError:
                     pass  # It said no before it read, and its answer can be read all the same.
                 with connection.makefile("rb") as answers:
-                    answer: dict[str, Any] = json.loads(answers.readline(MESSAGE_SIZE))
+                    answer: dict[str, Any] = json.loads(answers.readline(MAX_MESSAGE_BYTES))
         except (OSError, ValueError) as error:
             raise RegistrarUnavailable(
                 f"the portal does not answer at {self._path} ({error}); is it running on this host?"

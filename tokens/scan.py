@@ -16,9 +16,9 @@ from typing import BinaryIO
 from tokens.token import sha256_of
 
 # As much as is read at once; a token that a piece's end cuts is read with the next piece.
-_PIECE = 1024 * 1024
+READ_BYTES = 1024 * 1024
 # Not a part of a longer run, such as a SHA-512; but it may follow an encoded blank, as in Bearer%20.
-_FORM = re.compile(rb"(?:(?<![0-9a-f])|(?<=%[0-9A-Fa-f]{2}))[0-9a-f]{64}(?![0-9a-f])")
+TOKEN_PATTERN = re.compile(rb"(?:(?<![0-9a-f])|(?<=%[0-9A-Fa-f]{2}))[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def scan(file: BinaryIO, name: str) -> Iterator[Found]:
     """The same in one open file."""
     line, text, judged = 1, b"", 0
     while True:
-        piece = file.read(_PIECE) or b""
+        piece = file.read(READ_BYTES) or b""
         # Three bytes before what is not judged yet are kept: what a token follows.
         kept = max(judged - 3, 0)
         line += text.count(b"\n", 0, kept)
@@ -59,7 +59,7 @@ def scan(file: BinaryIO, name: str) -> Iterator[Found]:
         judged = max(start, len(text) - 65) if piece else len(text)
         counted = 0
         lines = line
-        for match in _FORM.finditer(text, start):
+        for match in TOKEN_PATTERN.finditer(text, start):
             if match.start() >= judged:
                 break
             lines += text.count(b"\n", counted, match.start())

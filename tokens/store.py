@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from tokens.errors import NoSuchToken, StoreRefused, StoreUnavailable
-from tokens.permissions import FILE_SIZE, check_file, check_way
+from tokens.permissions import MAX_FILE_BYTES, check_file, check_way
 from tokens.token import Token, from_entry, text_of, to_text
 
-ENTRIES = 200
+MAX_TOKENS = 200
 """Greatest number of tokens of one user."""
-ATTEMPTS = 5
+MAX_WRITE_ATTEMPTS = 5
 """How often a change is tried on a file that another program changes without the lock."""
-LOCK_WAIT = 10.0
+LOCK_TIMEOUT_S = 10.0
 """How long a writer waits for another one, in seconds."""
 
 Entry = dict[str, Any]
@@ -57,7 +57,7 @@ class TokenStore:
                 identity = self._identity(os.fstat(file.fileno()))
                 seen, tokens = self._read
                 if seen != identity:
-                    entries = self._parse(file.read(FILE_SIZE + 1))
+                    entries = self._parse(file.read(MAX_FILE_BYTES + 1))
                     tokens = [token for entry in entries if (token := from_entry(entry))]
                     self._read = (identity, tokens)
         except OSError as error:
@@ -74,7 +74,7 @@ class TokenStore:
         return found
 
     def add(self, token: Token) -> None:
-        """Write one more token. Raises StoreRefused when there are ENTRIES already."""
+        """Write one more token. Raises StoreRefused when there are MAX_TOKENS already."""
         self._rewrite(lambda entries: _with(entries, token, self.path))
 
     def remove(self, token_id: str) -> None:
@@ -188,14 +188,14 @@ class TokenStore:
             for directory in (self.directory.parent, self.directory):
                 directory.mkdir(mode=0o700, exist_ok=True)
             with self._lock():
-                for _ in range(ATTEMPTS):
+                for _ in range(MAX_WRITE_ATTEMPTS):
                     descriptor = self._open()
                     entries: list[Entry] = []
                     seen = None
                     if descriptor is not None:
                         with os.fdopen(descriptor, "rb") as file:
                             seen = self._identity(os.fstat(file.fileno()))
-                            entries = self._parse(file.read(FILE_SIZE + 1))
+                            entries = self._parse(file.read(MAX_FILE_BYTES + 1))
                     changed = change(entries)
                     if changed == entries:
                         return
@@ -213,7 +213,7 @@ class TokenStore:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.directory / ".tokens.json.lock", flags, 0o600)
         try:
-            deadline = time.monotonic() + LOCK_WAIT
+            deadline = time.monotonic() + LOCK_TIMEOUT_S
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -272,8 +272,8 @@ class TokenStore:
 
 
 def _with(entries: list[Entry], token: Token, path: Path) -> list[Entry]:
-    if len(entries) >= ENTRIES:
-        raise StoreRefused(f"{path} holds {ENTRIES} tokens; revoke some first")
+    if len(entries) >= MAX_TOKENS:
+        raise StoreRefused(f"{path} holds {MAX_TOKENS} tokens; revoke some first")
     return [*entries, token.entry()]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from tokens import scopes
 from tokens.errors import TokenError
 
-NAME_LENGTH = 100
+MAX_NAME_LENGTH = 100
 """A name's greatest length, in characters."""
 
 # Control characters, halves of surrogate pairs, and what Unicode has to end a line or a paragraph.
@@ -96,8 +96,8 @@ def issue(
     Raises TokenError for a name that is empty, too long, or of more than one line of text.
     """
     name = name.strip()
-    if not 0 < len(name) <= NAME_LENGTH or any(unicodedata.category(character) in _NO_TEXT for character in name):
-        raise TokenError(f"a token's name is one line of 1 to {NAME_LENGTH} characters")
+    if not 0 < len(name) <= MAX_NAME_LENGTH or any(unicodedata.category(character) in _NO_TEXT for character in name):
+        raise TokenError(f"a token's name is one line of 1 to {MAX_NAME_LENGTH} characters")
     secret = secrets.token_hex(32)
     token = Token(
         id=secrets.token_hex(8),

@@ -20,11 +20,11 @@ from itsdangerous import BadSignature, TimestampSigner
 
 from proxy_hook.config import Config
 from proxy_hook.errors import HttpError, forbidden, unavailable
-from proxy_hook.idp.provider import TIME, IdentityProvider
+from proxy_hook.idp.provider import REQUEST_TIMEOUT_S, IdentityProvider
 
-STATE_LIFETIME = 600
+STATE_LIFETIME_S = 600
 """Seconds that a user has for signing in at the provider."""
-CALLBACK = "/login/oidc/callback"
+CALLBACK_PATH = "/login/oidc/callback"
 
 log = logging.getLogger("punway.hook")
 
@@ -62,7 +62,7 @@ class OidcSignIn:
     async def finish(self, query: dict[str, str], cookie: str | None) -> object:
         """Who the provider's answer proves: the value of idp.user_claim. Raises HttpError: 400, 401, 403 or 503."""
         try:
-            state = self._signer.unsign(cookie or "", max_age=STATE_LIFETIME).decode()
+            state = self._signer.unsign(cookie or "", max_age=STATE_LIFETIME_S).decode()
         except BadSignature:
             state = ""
         if not state or not hmac.compare_digest(state.encode(), query.get("state", "").encode()):
@@ -109,9 +109,9 @@ class OidcSignIn:
             client_id=self._config.login.client_id,
             client_secret=self._secret or None,
             scope="openid profile email",
-            redirect_uri=self._config.portal.public_url + CALLBACK,
+            redirect_uri=self._config.portal.public_url + CALLBACK_PATH,
             code_challenge_method="S256",
-            timeout=TIME,
+            timeout=REQUEST_TIMEOUT_S,
             trust_env=False,
         )
 

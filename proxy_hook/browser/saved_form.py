@@ -12,8 +12,8 @@ FORM_COOKIE_AGE_S = 3600
 NOTHING_TYPED = "-"
 """What the cookie holds where the session expired and there is nothing to keep."""
 _FIELDS = ("name", "preset", "scope", "expires", "date")
-_MOST_CHARACTERS = 100
-_MOST_FIELDS = 20
+MAX_FIELD_LENGTH = 100
+MAX_FIELDS = 20
 # What nginx does not take in an address, since it may be a token; whoever typed one as a name must not have it kept.
 _SECRET = re.compile(r"[0-9a-f]{64}|eyJ[A-Za-z0-9_-]+\.|access_token", re.IGNORECASE)
 
@@ -26,11 +26,11 @@ def saved_form_of(fields: list[tuple[str, str]]) -> str:
 def query_from(cookie: str) -> str:
     """Return the query that fills the form in, for the cookie's value: of the form's own fields alone."""
     try:
-        return _query(parse_qsl(cookie, max_num_fields=_MOST_FIELDS))
+        return _query(parse_qsl(cookie, max_num_fields=MAX_FIELDS))
     except ValueError:
         return ""
 
 
 def _query(fields: list[tuple[str, str]]) -> str:
-    kept = [(name, value[:_MOST_CHARACTERS]) for name, value in fields if name in _FIELDS and not _SECRET.search(value)]
-    return urlencode(kept[:_MOST_FIELDS])
+    kept = [(name, value[:MAX_FIELD_LENGTH]) for name, value in fields if name in _FIELDS and not _SECRET.search(value)]
+    return urlencode(kept[:MAX_FIELDS])

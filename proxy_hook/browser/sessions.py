@@ -15,13 +15,13 @@ from itsdangerous import BadSignature, Signer
 
 from proxy_hook.accounts import UnixAccount
 
-SESSIONS = 10_000
+MAX_SESSIONS = 10_000
 """Sessions of all users together; beyond it the oldest goes."""
-EACH = 20
+MAX_SESSIONS_PER_USER = 20
 """Sessions of one user; beyond it that user's oldest goes."""
-LINK_LIFETIME = 60
+LINK_LIFETIME_S = 60
 """Seconds for which a one-time link is good."""
-LINKS_EACH = 5
+MAX_LINKS_PER_USER = 5
 """One-time links of one user at once; beyond it that user's oldest goes."""
 
 
@@ -74,14 +74,14 @@ class Sessions:
         now = time.monotonic()
         self._sessions = {key: session for key, session in self._sessions.items() if session.ends > now}
         own = [key for key, session in self._sessions.items() if session.account.uid == account.uid]
-        for key in own[: len(own) - EACH + 1] if len(own) >= EACH else []:
+        for key in own[: len(own) - MAX_SESSIONS_PER_USER + 1] if len(own) >= MAX_SESSIONS_PER_USER else []:
             del self._sessions[key]
-        while len(self._sessions) >= SESSIONS:
+        while len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
 
 
 class Links:
-    """One-time codes, each good for one sign-in within LINK_LIFETIME. The registrar's threads make them."""
+    """One-time codes, each good for one sign-in within LINK_LIFETIME_S. The registrar's threads make them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -94,9 +94,9 @@ class Links:
             now = time.monotonic()
             self._codes = {key: entry for key, entry in self._codes.items() if entry[1] > now}
             own = [key for key, (whose, _) in self._codes.items() if whose.uid == account.uid]
-            if len(own) >= LINKS_EACH:
+            if len(own) >= MAX_LINKS_PER_USER:
                 del self._codes[own[0]]
-            self._codes[_digest(code)] = (account, now + LINK_LIFETIME)
+            self._codes[_digest(code)] = (account, now + LINK_LIFETIME_S)
         return code
 
     def look(self, code: str) -> UnixAccount | None:

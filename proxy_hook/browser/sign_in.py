@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from proxy_hook import audit
 from proxy_hook.accounts import Accounts, UnixAccount, UserMap
-from proxy_hook.browser.oidc import CALLBACK, STATE_LIFETIME, OidcSignIn
+from proxy_hook.browser.oidc import CALLBACK_PATH, STATE_LIFETIME_S, OidcSignIn
 from proxy_hook.browser.saved_form import FORM_COOKIE_AGE_S, query_from, saved_form_of
 from proxy_hook.browser.sessions import Links, Session, Sessions
 from proxy_hook.config import Config
@@ -22,9 +22,9 @@ from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.web import WebAnswer, WebRequest, cookie, page
 from tokens.csrf import is_csrf_token, is_own_page
 
-HOME = "/settings/api_tokens"
-ONCE = "/login/once/"
-EXPIRY_TOLD_S = 86_400
+TOKENS_PAGE = "/settings/api_tokens"
+LINK_PATH = "/login/once/"
+EXPIRY_NOTICE_S = 86_400
 """Seconds after a session's end in which its browser is told that it has expired."""
 
 
@@ -68,7 +68,7 @@ class SignIn:
             ):
                 raise forbidden(f"This form was not sent from a page of {self._config.origin}; open it there")
             method = "GET" if request.method == "HEAD" else request.method
-            path = ONCE if request.path.startswith(ONCE) else request.path
+            path = LINK_PATH if request.path.startswith(LINK_PATH) else request.path
             handler = ADDRESSES.get((method, path))
             if handler is None:
                 known = any(path == address for _, address in ADDRESSES)
@@ -92,7 +92,7 @@ class SignIn:
 
     async def _ways(self, request: WebRequest) -> WebAnswer:
         if await self.session(request):
-            return WebAnswer(303, location=HOME)
+            return WebAnswer(303, location=TOKENS_PAGE)
         if await self._named_by_front(request) is not None:
             return await self._enter(request, "header", self._by_front)
         login, idp = self._config.login, self._config.idp
@@ -116,7 +116,7 @@ class SignIn:
         if self._oidc is None:
             raise HttpError(404, "not_found", "This portal has no sign-in with an identity provider")
         address, state = await self._oidc.begin()
-        remember = cookie(self._state_cookie, state, secure=self._config.secure, age=STATE_LIFETIME)
+        remember = cookie(self._state_cookie, state, secure=self._config.secure, age=STATE_LIFETIME_S)
         return WebAnswer(303, location=address, cookies=[remember])
 
     async def _from_provider(self, request: WebRequest) -> WebAnswer:
@@ -126,7 +126,7 @@ class SignIn:
 
     async def _ask_once(self, request: WebRequest) -> WebAnswer:
         """Only asks: programs that look at links in mails and chats must not use one up."""
-        account = self._links.look(request.path.removeprefix(ONCE))
+        account = self._links.look(request.path.removeprefix(LINK_PATH))
         if account is None:
             raise _used()
         return WebAnswer(200, page("once.html", user=account.name, path=request.path))
@@ -165,13 +165,13 @@ class SignIn:
         value = self._sessions.begin(account, via)
         audit.record("sign-in", "ok", account.name, via=via, **request.origin)
         # Longer than the session, so that its end can be told from a first visit.
-        age = self._config.login.session_lifetime + EXPIRY_TOLD_S
-        answer = WebAnswer(303, location=HOME)
+        age = self._config.login.session_lifetime + EXPIRY_NOTICE_S
+        answer = WebAnswer(303, location=TOKENS_PAGE)
         answer.cookies.append(cookie(self._cookie, value, secure=self._config.secure, age=age))
         kept = request.cookie(self._form_cookie)
         if kept is not None:
             query = query_from(kept)
-            answer.location = f"{HOME}?{query}" if query else HOME
+            answer.location = f"{TOKENS_PAGE}?{query}" if query else TOKENS_PAGE
             answer.cookies.append(cookie(self._form_cookie, "", secure=self._config.secure, age=0))
         return answer
 
@@ -182,7 +182,7 @@ class SignIn:
         return await self._accounts.named(self._user_map.name_of(claim))
 
     async def _by_link(self, request: WebRequest) -> UnixAccount:
-        account = self._links.use(request.path.removeprefix(ONCE))
+        account = self._links.use(request.path.removeprefix(LINK_PATH))
         if account is None:
             raise _used()
         return account
@@ -224,13 +224,13 @@ def _used() -> HttpError:
 ADDRESSES: dict[tuple[str, str], Callable[[SignIn, WebRequest], Awaitable[WebAnswer]]] = {
     ("GET", "/login"): SignIn._ways,
     ("GET", "/login/oidc"): SignIn._to_provider,
-    ("GET", CALLBACK): SignIn._from_provider,
-    ("GET", ONCE): SignIn._ask_once,
-    ("POST", ONCE): SignIn._once,
+    ("GET", CALLBACK_PATH): SignIn._from_provider,
+    ("GET", LINK_PATH): SignIn._ask_once,
+    ("POST", LINK_PATH): SignIn._once,
     ("GET", "/login/out"): SignIn._signed_out,
     ("POST", "/logout"): SignIn._sign_out,
 }
-"""All that a browser without a session can ask of the portal. ONCE stands for every address below it."""
+"""All that a browser without a session can ask of the portal. LINK_PATH stands for every address below it."""
 
 
 def said_no(no: HttpError) -> WebAnswer:

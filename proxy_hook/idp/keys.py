@@ -17,13 +17,13 @@ import jwt
 
 from proxy_hook.errors import unauthorized, unavailable
 
-AGE = 3600.0
+KEYS_TTL_S = 3600.0
 """Seconds after which the keys are fetched anew, beside a request that uses the old ones."""
-AGAIN = 60.0
+MIN_FETCH_INTERVAL_S = 60.0
 """Seconds between two fetches, so that tokens with made-up names of keys cost the provider nothing."""
-AGAIN_WITHOUT = 5.0
+FIRST_FETCH_RETRY_S = 5.0
 """The same while there are no keys yet."""
-OLDEST = 86_400.0
+MAX_KEYS_AGE_S = 86_400.0
 """Seconds for which keys are good though the provider cannot be reached."""
 
 log = logging.getLogger("punway.hook")
@@ -43,24 +43,24 @@ class KeySet:
     def __init__(self, load: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._load = load
         self._keys: dict[str, Key] = {}
-        self._tried = self._got = self._asked_for_unknown = -OLDEST
+        self._tried = self._got = self._asked_for_unknown = -MAX_KEYS_AGE_S
         self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, kid: object) -> Key:
         """The key of that name. Raises HttpError: 401 when there is none, 503 when there are no keys at all."""
         found = self._named(kid)
         now = time.monotonic()
-        if found and now < self._got + AGE:
+        if found and now < self._got + KEYS_TTL_S:
             return found
         if self._fetching is None and self._is_due(found, now):
             self._tried = now
             self._fetching = asyncio.create_task(self._fetch())
-        if found and now < self._got + OLDEST:
+        if found and now < self._got + MAX_KEYS_AGE_S:
             return found
         if self._fetching:
             # Shielded: whoever hangs up must not end what others wait for.
             await asyncio.shield(self._fetching)
-        if time.monotonic() > self._got + OLDEST:
+        if time.monotonic() > self._got + MAX_KEYS_AGE_S:
             raise unavailable("The site's identity provider cannot be reached; try again, or use a token of the portal")
         found = self._named(kid)
         if found is None:
@@ -69,10 +69,10 @@ class KeySet:
 
     def _is_due(self, found: Key | None, now: float) -> bool:
         if not self._keys:
-            return now > self._tried + AGAIN_WITHOUT
+            return now > self._tried + FIRST_FETCH_RETRY_S
         if found:
-            return now > self._tried + AGAIN
-        due = now > self._asked_for_unknown + AGAIN
+            return now > self._tried + MIN_FETCH_INTERVAL_S
+        due = now > self._asked_for_unknown + MIN_FETCH_INTERVAL_S
         if due:
             self._asked_for_unknown = now
         return due

@@ -19,14 +19,14 @@ from proxy_hook.config_rules import is_safe_url
 from proxy_hook.errors import HttpError, unauthorized
 from proxy_hook.idp.keys import KeySet, usable_keys
 
-TIME = 5.0
+REQUEST_TIMEOUT_S = 5.0
 """Seconds that the provider has for an answer."""
-AGAIN = 3.0
+DISCOVERY_RETRY_S = 3.0
 """Seconds before a provider that did not answer is asked for its discovery document again."""
-_SIZE = 1024 * 1024
+MAX_DOCUMENT_BYTES = 1024 * 1024
 # Seconds that the provider's clock may be ahead of ours; a token's end is taken as it stands.
-_CLOCKS = 30
-_TYPES = ("jwt", "at+jwt", "application/at+jwt")
+CLOCK_SKEW_S = 30
+ACCESS_TOKEN_TYPES = ("jwt", "at+jwt", "application/at+jwt")
 
 
 class IdentityProvider:
@@ -44,7 +44,7 @@ class IdentityProvider:
         """The claims of a bearer token that is for the API. Raises HttpError: 401, or 503 without the keys."""
         header, claims = await self._claims(token, self._settings.audience)
         kind = header.get("typ")
-        if kind is not None and str(kind).lower() not in _TYPES:
+        if kind is not None and str(kind).lower() not in ACCESS_TOKEN_TYPES:
             raise _bad("it is no access token")
         # What has a nonce or a hash of an access token signs a browser in; Keycloak says it in words.
         if {"nonce", "at_hash", "c_hash"} & claims.keys() or claims.get("typ") in ("ID", "Refresh", "Logout"):
@@ -87,15 +87,15 @@ class IdentityProvider:
     async def json(self, address: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
         """A JSON object at an address. Raises OSError."""
         if self._client is None:
-            self._client = httpx2.AsyncClient(timeout=TIME, follow_redirects=False, trust_env=False)
+            self._client = httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, follow_redirects=False, trust_env=False)
         content = b""
         try:
             async with self._client.stream("GET", address, headers=headers) as answer:
                 answer.raise_for_status()
                 async for part in answer.aiter_bytes():
                     content += part
-                    if len(content) > _SIZE:
-                        raise OSError(f"{address} answers with more than {_SIZE} bytes")
+                    if len(content) > MAX_DOCUMENT_BYTES:
+                        raise OSError(f"{address} answers with more than {MAX_DOCUMENT_BYTES} bytes")
             document = json.loads(content)
         except (httpx2.HTTPError, ValueError, RecursionError) as error:
             raise OSError(f"{address}: {error!r}") from error
@@ -119,7 +119,7 @@ class IdentityProvider:
                 algorithms=list(self._settings.algorithms),
                 audience=audience,
                 issuer=self._settings.issuer,
-                leeway=_CLOCKS,
+                leeway=CLOCK_SKEW_S,
                 options={"require": ["iss", "aud", "exp"]},
             )
         except jwt.ExpiredSignatureError as error:
@@ -143,7 +143,7 @@ class IdentityProvider:
                 return self._document
             if time.monotonic() < self._not_before:
                 raise OSError(f"{issuer} did not answer a moment ago")
-            self._not_before = time.monotonic() + AGAIN
+            self._not_before = time.monotonic() + DISCOVERY_RETRY_S
             document = await self.json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
             if document.get("issuer") != issuer:
                 raise OSError(

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 MAX_REQUEST_HEAD_BYTES = 64 * 1024
 READ_BYTES = 128 * 1024
-REQUEST_HEAD_S = 10.0
-IDLE_S = 340.0
+REQUEST_HEAD_TIMEOUT_S = 10.0
+IDLE_TIMEOUT_S = 340.0
 """Seconds without a byte: longer than nginx waits, and than a request may (pun_app/long_poll.py)."""
-RESPONSE_HEAD_S = 30.0
+RESPONSE_HEAD_TIMEOUT_S = 30.0
 """Seconds from the first byte of a response to the end of its head."""
-LINGER_S = 10.0
+LINGER_TIMEOUT_S = 10.0
 """Seconds that nginx has to close its connection after a response. Until then the rest of the request is discarded:
 on a connection that is closed, nginx would fail to write it, and not read the response."""
 
@@ -83,7 +83,7 @@ class Exchange:
         # Bytes of the response that are still to come; None before its head.
         self._left: int | None = None
         self._closed = False
-        self.deadline = time.monotonic() + REQUEST_HEAD_S
+        self.deadline = time.monotonic() + REQUEST_HEAD_TIMEOUT_S
 
     def handle(self, descriptor: int, events: int) -> None:
         """Do what the events of one side allow."""
@@ -142,7 +142,7 @@ class Exchange:
 
     def _send_back(self, back: Side, data: bytes) -> None:
         if not self._head:
-            self.deadline = time.monotonic() + IDLE_S
+            self.deadline = time.monotonic() + IDLE_TIMEOUT_S
         try:
             back.send(data)
         except OSError:
@@ -170,7 +170,7 @@ class Exchange:
         else:
             data = data[: self._left]
             self._left -= len(data)
-            self.deadline = time.monotonic() + IDLE_S
+            self.deadline = time.monotonic() + IDLE_TIMEOUT_S
         if not data:
             return
         try:
@@ -180,12 +180,12 @@ class Exchange:
             return
         if self._left == 0:
             self._end_back(back)
-            self.deadline = time.monotonic() + LINGER_S
+            self.deadline = time.monotonic() + LINGER_TIMEOUT_S
 
     def _read_response_head(self, data: bytes) -> bytes:
         """Return what of a response goes to nginx, once its head is whole."""
         if not self._head:
-            self.deadline = time.monotonic() + RESPONSE_HEAD_S
+            self.deadline = time.monotonic() + RESPONSE_HEAD_TIMEOUT_S
         self._head += data
         end = self._head.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
         if end < 0:
@@ -204,7 +204,7 @@ class Exchange:
         body = self._head[end + 4 : end + 4 + head.body_bytes]
         self._left = head.body_bytes - len(body)
         self._head = b""
-        self.deadline = time.monotonic() + IDLE_S
+        self.deadline = time.monotonic() + IDLE_TIMEOUT_S
         return head.text + body
 
     def fail(self, reason: str) -> None:

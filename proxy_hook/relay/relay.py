@@ -19,12 +19,12 @@ from collections import Counter
 from proxy_hook.relay.exchange import Exchange, Share, Side
 from proxy_hook.relay.response_head import ALLOWED, ALLOWED_OF_MCP_SERVER, BadResponse
 
-MAX_REQUESTS_OF_A_USER = 1000
+MAX_REQUESTS_PER_USER = 1000
 """Requests of one user that one process may have open at once: as many connections as a user's process takes."""
-SWEEP_S = 1.0
-LEAVE_S = 5.0
+SWEEP_INTERVAL_S = 1.0
+SHUTDOWN_GRACE_S = 5.0
 """Seconds for open requests when the relay ends."""
-LOG_EVERY_S = 60.0
+LOG_INTERVAL_S = 60.0
 """Seconds between two log lines about one user's process."""
 
 log = logging.getLogger("punway.relay")
@@ -40,7 +40,7 @@ class Relay:
         self._mcp_socket = f"{run_dir}/mcp.sock"
         self._max_requests = max_requests
         # However small the whole is, a user has a part of it.
-        self._max_of_a_user = min(MAX_REQUESTS_OF_A_USER, max_requests // 4)
+        self._max_of_a_user = min(MAX_REQUESTS_PER_USER, max_requests // 4)
         self._epoll = select.epoll()
         self._epoll.register(listener, select.EPOLLIN)
         self._by_descriptor: dict[int, Exchange] = {}
@@ -52,13 +52,13 @@ class Relay:
 
     def leave(self, *_: object) -> None:
         """End soon; a signal's handler."""
-        self._leave_at = time.monotonic() + LEAVE_S
+        self._leave_at = time.monotonic() + SHUTDOWN_GRACE_S
 
     def run(self) -> None:
         """Serve until ``leave``."""
         swept = 0.0
         while self._leave_at is None or (self._exchanges and time.monotonic() < self._leave_at):
-            for descriptor, events in self._epoll.poll(SWEEP_S):
+            for descriptor, events in self._epoll.poll(SWEEP_INTERVAL_S):
                 if descriptor == self._listener.fileno():
                     self._accept()
                 elif exchange := self._by_descriptor.get(descriptor):
@@ -67,7 +67,7 @@ class Relay:
             for connection in self._closed:
                 connection.close()
             self._closed.clear()
-            if (now := time.monotonic()) > swept + SWEEP_S:
+            if (now := time.monotonic()) > swept + SWEEP_INTERVAL_S:
                 swept = now
                 for exchange in [each for each in self._exchanges if each.deadline < now]:
                     exchange.fail("it took too long")
@@ -137,7 +137,7 @@ class Relay:
     def complain(self, path: str, reason: str) -> None:
         """Log why a request has no response. No user fills the log with it."""
         now = time.monotonic()
-        if now - self._logged.get(path, -LOG_EVERY_S) < LOG_EVERY_S:
+        if now - self._logged.get(path, -LOG_INTERVAL_S) < LOG_INTERVAL_S:
             return
         if len(self._logged) > 10_000:
             self._logged.clear()

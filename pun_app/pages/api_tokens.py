@@ -13,7 +13,7 @@ from tokens.csrf import csrf_token
 from tokens.errors import NoSuchToken, ScopeNotAllowed, StoreError, StoreUnavailable, TokenError
 from tokens.registrar_client import RegistrarError
 from tokens.scopes import UnknownScope
-from tokens.token import NAME_LENGTH, Token, utc_now
+from tokens.token import MAX_NAME_LENGTH, Token, utc_now
 
 log = logging.getLogger("punway.pun")
 
@@ -93,7 +93,7 @@ def make(request: PageRequest) -> Page:
     try:
         token, secret = request.manager.make(form.name, held, expires, request.origin)
     except TokenError:
-        return _wrong(request, form, "name", f"Give the token a name: one line of 1 to {NAME_LENGTH} characters.")
+        return _wrong(request, form, "name", f"Give the token a name: one line of 1 to {MAX_NAME_LENGTH} characters.")
     except (StoreError, RegistrarError) as error:
         return _failed(request, form, f"The token was not made: {error}.", error)
     return _redirect(request, "new", Notice("The token is made.", new=token, secret=secret))
@@ -118,7 +118,7 @@ def _redirect(request: PageRequest, key_name: str, notice: Notice) -> Page:
 
 
 def _wrong(request: PageRequest, form: Form, field: str, reason: str) -> Page:
-    form = replace(form, name=form.name[: NAME_LENGTH * 2], wrong=field, reason=reason)
+    form = replace(form, name=form.name[: MAX_NAME_LENGTH * 2], wrong=field, reason=reason)
     return _page(request, 422, Notice(), form)
 
 
@@ -155,7 +155,7 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
         never=policy.never,
         first_day=now.date().isoformat(),
         last_day=last.isoformat() if (last := policy.last_day(now)) else "",
-        name_length=NAME_LENGTH,
+        name_length=MAX_NAME_LENGTH,
         example=_example(request, notice.new, notice.secret),
     )
     return Page(status, body)

@@ -23,7 +23,7 @@ from proxy_hook.hook import Hook
 from proxy_hook.identify import ByJwt
 from proxy_hook.idp.provider import IdentityProvider
 from proxy_hook.idp.resource_metadata import ResourceMetadata
-from proxy_hook.rate_limits import Rates
+from proxy_hook.rate_limits import RateLimits
 from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.token_routes import RouteTable
 from tokens.assertion import Signer, Verifier
@@ -95,7 +95,7 @@ class World:
             by_jwt=self._by_jwt() if self.config.takes_jwts else None,
             sign_in=SignIn(self.config, self.sessions, self.links, self.accounts, spawner, oidc, front_secret),
             metadata=ResourceMetadata(self.config),
-            rates=Rates(self.config.limits),
+            rates=RateLimits(self.config.limits),
             policy=self.config.token_policy,
         )
         self._loop = asyncio.new_event_loop()

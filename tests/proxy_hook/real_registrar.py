@@ -17,7 +17,7 @@ from proxy_hook import registrar as module
 from proxy_hook.accounts import EligibleAccounts
 from proxy_hook.browser.sessions import Links
 from proxy_hook.config import Limits
-from proxy_hook.rate_limits import Rates
+from proxy_hook.rate_limits import RateLimits
 from proxy_hook.registrar import Registrar
 from proxy_hook.token_routes import RouteTable
 from spawner.eligible import Rules
@@ -42,7 +42,7 @@ def real_registrar(
     listener.bind(str(path))
     listener.listen()
     accounts = EligibleAccounts(rules)
-    registrar = Registrar(routes, accounts, Rates(Limits()), links)
+    registrar = Registrar(routes, accounts, RateLimits(Limits()), links)
     loop = asyncio.new_event_loop()
     served = loop.create_task(registrar.serve(listener))
 

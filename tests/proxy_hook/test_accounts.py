@@ -64,7 +64,7 @@ def test_a_directory_that_spells_the_name_otherwise(monkeypatch: pytest.MonkeyPa
 
 def test_a_directory_that_hangs_is_503_and_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is known is answered from memory meanwhile."""
-    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "NAME_LOOKUP_TIME_S", 0.2)
     release = threading.Event()
     real = pwd.getpwnam
 
@@ -78,7 +78,7 @@ def test_a_directory_that_hangs_is_503_and_others_are_answered(monkeypatch: pyte
 
     async def ask() -> UnixAccount:
         await accounts.named("daemon")
-        for _ in range(module._THREADS):
+        for _ in range(module.LOOKUP_THREADS):
             with pytest.raises(HttpError) as no:
                 await accounts.named("alice")
             assert no.value.status == 503
@@ -175,7 +175,7 @@ def test_a_name_service_that_hangs_is_503(monkeypatch: pytest.MonkeyPatch) -> No
         return real(uid)
 
     monkeypatch.setattr(module, "UID_LOOKUP_TIME_S", 0.1)
-    monkeypatch.setattr(module, "MAX_LOOKUPS", 8)
+    monkeypatch.setattr(module, "MAX_PENDING_LOOKUPS", 8)
     accounts = eligible(monkeypatch, getpwuid)
 
     async def ask() -> Sequence[object]:

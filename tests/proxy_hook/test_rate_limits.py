@@ -10,7 +10,7 @@ from proxy_hook.accounts import UnixAccount
 from proxy_hook.config import Limits
 from proxy_hook.errors import HttpError, unauthorized
 from proxy_hook.identify import Principal
-from proxy_hook.rate_limits import REGISTRAR_REQUESTS, Rates, _network
+from proxy_hook.rate_limits import MAX_REGISTRAR_REQUESTS_PER_MINUTE, RateLimits, _network
 
 NO = unauthorized("x", "invalid_token")
 
@@ -24,7 +24,7 @@ def limits(**more: int) -> Limits:
 
 
 def test_reads_and_writes_of_a_token_apart() -> None:
-    rates = Rates(limits())
+    rates = RateLimits(limits())
     told = [dict(rates.spend(who("a"), writes=False)) for _ in range(3)]
     assert [t[b"x-punway-ratelimit"].split(b";t=")[0] for t in told] == [
         b'"token-reads";r=2', b'"token-reads";r=1', b'"token-reads";r=0'
@@ -40,7 +40,7 @@ def test_reads_and_writes_of_a_token_apart() -> None:
 
 
 def test_a_users_tokens_together() -> None:
-    rates = Rates(limits())
+    rates = RateLimits(limits())
     for key in ("a", "a", "b", "b", "c"):
         rates.spend(who(key), writes=False)
     with pytest.raises(HttpError, match="user-reads"):
@@ -49,14 +49,14 @@ def test_a_users_tokens_together() -> None:
 
 
 def test_no_limit() -> None:
-    rates = Rates(Limits(0, 0, 0, 0, 0))
+    rates = RateLimits(Limits(0, 0, 0, 0, 0))
     assert all(rates.spend(who("a"), writes=True) == [] for _ in range(100))
     assert all(rates.count_refusal("192.0.2.1", NO) is NO for _ in range(100))
 
 
 def test_refusals_of_an_address() -> None:
     """First they are answered as they are, then with 429; another address is not touched."""
-    rates = Rates(limits())
+    rates = RateLimits(limits())
     answers = [rates.count_refusal("192.0.2.1", NO) for _ in range(20)]
     assert [no.status for no in answers] == [401] * 2 + [429] * 18
     assert answers[-1].retry_after >= 1 and not answers[-1].challenge
@@ -65,8 +65,8 @@ def test_refusals_of_an_address() -> None:
 
 def test_requests_to_the_registrar() -> None:
     """A user's share is the user's alone."""
-    rates = Rates(limits())
-    for _ in range(REGISTRAR_REQUESTS):
+    rates = RateLimits(limits())
+    for _ in range(MAX_REGISTRAR_REQUESTS_PER_MINUTE):
         rates.spend_at_registrar(1001)
     with pytest.raises(HttpError, match="in a minute") as no:
         rates.spend_at_registrar(1001)
@@ -77,7 +77,7 @@ def test_requests_to_the_registrar() -> None:
 @pytest.mark.parametrize("step", [-86_400, 86_400])
 def test_a_clock_that_is_set_holds_nobody_for_a_day(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """All windows begin anew; a clock that only drifts changes nothing."""
-    rates = Rates(limits())
+    rates = RateLimits(limits())
     for _ in range(3):
         rates.spend(who("a"), writes=False)
         rates.count_refusal("192.0.2.1", NO)

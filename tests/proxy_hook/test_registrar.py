@@ -19,7 +19,7 @@ import pytest
 from proxy_hook import rate_limits as rates
 from proxy_hook import registrar as module
 from proxy_hook.browser.sessions import Links
-from proxy_hook.registrar import CONNECTIONS_PER_UID
+from proxy_hook.registrar import MAX_CONNECTIONS_PER_UID
 from proxy_hook.token_routes import RouteTable
 from tests.proxy_hook.real_registrar import RULES, USER, as_nobody, real_registrar
 from tokens import registrar_client as client_module
@@ -65,9 +65,9 @@ def test_a_request_of_another_form_is_told_so(path: Path, line: bytes) -> None:
 
 def test_a_uid_has_so_many_connections_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that hang hold up neither others nor, for long, their own user, who waits for a turn."""
-    monkeypatch.setattr(client_module, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(client_module, "TIMEOUT_S", 0.2)
     hanging = []
-    for _ in range(CONNECTIONS_PER_UID):
+    for _ in range(MAX_CONNECTIONS_PER_UID):
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(path))
         hanging.append(connection)
@@ -91,7 +91,7 @@ def answer_to(path: Path) -> dict[str, Any]:
 
 def test_callers_who_hang_up_on_a_refusal_end_nothing(path: Path) -> None:
     """With the share of the uid held, twenty more connect and leave at once; then there are answers as before."""
-    held = [socket.socket(socket.AF_UNIX) for _ in range(CONNECTIONS_PER_UID)]
+    held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CONNECTIONS_PER_UID)]
     for connection in held:
         connection.connect(str(path))
     for _ in range(20):
@@ -119,7 +119,7 @@ def test_a_conversation_has_one_deadline(path: Path, monkeypatch: pytest.MonkeyP
 
 def test_all_uids_together_have_so_many_connections(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is told to try again; when one has left, the next is served."""
-    monkeypatch.setattr(module, "CONNECTIONS", 1)
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 1)
     held = socket.socket(socket.AF_UNIX)
     held.connect(str(path))
     assert answer_to(path)["busy"] is True
@@ -153,7 +153,7 @@ def test_a_uid_without_an_account_is_refused_before_a_line_is_read(path: Path, m
 
 def test_an_account_has_so_many_requests_in_a_minute(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More are refused before a line is read."""
-    monkeypatch.setattr(rates, "REGISTRAR_REQUESTS", 3)
+    monkeypatch.setattr(rates, "MAX_REGISTRAR_REQUESTS_PER_MINUTE", 3)
     routes = RouteTable.in_folder(path.parent)
     with real_registrar(path.with_name("few.sock"), routes):
         client = Client(path.with_name("few.sock"))

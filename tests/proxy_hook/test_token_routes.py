@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy_hook import token_routes as module
-from proxy_hook.token_routes import ROWS, Added, RouteTable
+from proxy_hook.token_routes import MAX_ROUTES, Added, RouteTable
 
 
 @pytest.fixture
@@ -76,16 +76,16 @@ def test_rows_outlive_the_process(tmp_path: Path) -> None:
 
 
 def test_a_user_has_so_many_rows(table: RouteTable) -> None:
-    refused = table.add(1001, "alice", [sha(n) for n in range(ROWS + 3)]).refused
+    refused = table.add(1001, "alice", [sha(n) for n in range(MAX_ROUTES + 3)]).refused
     assert len(refused) == 3
     assert not table.add(1002, "bob", [sha(9999)]).refused
     table.drop(1001, [sha(0)])
-    assert not table.add(1001, "alice", [sha(ROWS + 1)]).refused
+    assert not table.add(1001, "alice", [sha(MAX_ROUTES + 1)]).refused
 
 
 def test_a_user_has_so_many_ended_rows(table: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go, so that nobody fills the disk."""
-    monkeypatch.setattr(module, "ENDED_ROWS", 5)
+    monkeypatch.setattr(module, "MAX_ENDED_ROUTES", 5)
     for number in range(20):
         table.drop(1001, [sha(number)])
     with table._engine.connect() as connection:
@@ -124,7 +124,7 @@ def test_many_threads_of_one_user_at_once(table: RouteTable) -> None:
     """No more rows than one user may have."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: table.add(1001, "alice", [sha(1000 * n + k) for k in range(100)]), range(8)))
-    assert len(table.hashes(1001)) == ROWS
+    assert len(table.hashes(1001)) == MAX_ROUTES
 
 
 def test_the_table_is_the_hooks_alone(tmp_path: Path, table: RouteTable) -> None:
@@ -158,7 +158,7 @@ def test_a_token_does_not_become_young_again(table: RouteTable, monkeypatch: pyt
 def test_made_up_hashes_push_no_real_token_out(table: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """A released row is kept, so that its token stays as old as it is; so is a revoked one."""
     monkeypatch.setattr(module, "MIN_AGE_TO_RELEASE", module.timedelta(seconds=-5))
-    monkeypatch.setattr(module, "ENDED_ROWS", 5)
+    monkeypatch.setattr(module, "MAX_ENDED_ROUTES", 5)
     table.add(1001, "alice", [sha(1), sha(2)])
     table.drop(1001, [sha(2)])
     table.keep(1001, [])

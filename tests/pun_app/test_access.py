@@ -144,7 +144,7 @@ def test_a_note_that_expires_while_the_request_waits(
     token = add(store)
     note = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
     arrived = access.arrived(note)
-    monkeypatch.setattr("tokens.assertion.LIFETIME", -1)
+    monkeypatch.setattr("tokens.assertion.LIFETIME_S", -1)
     expired = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
     assert access.arrived(expired) is None
     with pytest.raises(Unauthorized):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from proxy_hook.registrar import CONNECTIONS_PER_UID
+from proxy_hook.registrar import MAX_CONNECTIONS_PER_UID
 from tests.system.portal import Client, Portal, User, unique
 from tests.system.slurm import wait_for
 from tokens.token import sha256_of
@@ -108,7 +108,7 @@ def neighbour(program: str, *argv: str, user: User | None = None) -> Iterator[su
 @contextmanager
 def holding(user: User, path: str) -> Iterator[None]:
     """All the connections that a user may have are held, by that user."""
-    held = [socket.socket(socket.AF_UNIX) for _ in range(CONNECTIONS_PER_UID)]
+    held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CONNECTIONS_PER_UID)]
     os.seteuid(user.uid)
     try:
         for connection in held:

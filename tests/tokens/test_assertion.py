@@ -45,9 +45,9 @@ def test_an_old_note_is_refused(signer: Signer, verifier: Verifier, monkeypatch:
     note = signer.sign(*CLAIMS)
     verifier.verify(note, 1001)
     now = module.time.time()
-    monkeypatch.setattr(module.time, "time", lambda: now - 2 * module.LIFETIME)
+    monkeypatch.setattr(module.time, "time", lambda: now - 2 * module.LIFETIME_S)
     old = signer.sign(*CLAIMS)
-    monkeypatch.setattr(module.time, "time", lambda: now + module.LIFETIME + 1)
+    monkeypatch.setattr(module.time, "time", lambda: now + module.LIFETIME_S + 1)
     for late in (old,):
         with pytest.raises(InvalidAssertion):
             verifier.verify(late, 1001)
@@ -74,7 +74,7 @@ def test_a_remembered_note_is_forgotten_when_it_expires(
     signer: Signer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = module.time.time()
-    monkeypatch.setattr(module.time, "time", lambda: now - module.LIFETIME - 5)
+    monkeypatch.setattr(module.time, "time", lambda: now - module.LIFETIME_S - 5)
     note = signer.sign(*CLAIMS)
     monkeypatch.setattr(module.time, "time", lambda: now)
     remembered = module.Assertion(1001, "alice", "token", "a" * 64, (), None, int(now) - 5)
@@ -143,6 +143,6 @@ def test_without_the_hooks_key_nothing_is_good(tmp_path: Path, signer: Signer) -
 
 
 def test_only_so_many_are_remembered(signer: Signer, verifier: Verifier) -> None:
-    for number in range(3 * Verifier.REMEMBERED):
+    for number in range(3 * module.MAX_CACHED_ASSERTIONS):
         verifier.verify(signer.sign(1001, str(number), "token", None, ()), 1001)
-    assert len(verifier._verified) <= Verifier.REMEMBERED
+    assert len(verifier._verified) <= module.MAX_CACHED_ASSERTIONS

@@ -46,13 +46,13 @@ def test_it_does_not_matter_how_the_file_is_read(piece: int, parts: list[str]) -
     text = "".join(parts)
     whole = [
         (text.count("\n", 0, match.start()) + 1, sha256_of(match[0]))
-        for match in re.finditer(module._FORM.pattern.decode(), text)
+        for match in re.finditer(module.TOKEN_PATTERN.pattern.decode(), text)
     ]
-    usual, module._PIECE = module._PIECE, piece
+    usual, module.READ_BYTES = module.READ_BYTES, piece
     try:
         assert [(place.line, place.sha256) for place in scan(io.BytesIO(text.encode()), "x")] == whole
     finally:
-        module._PIECE = usual
+        module.READ_BYTES = usual
 
 
 def test_folders_and_what_cannot_be_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tokens import store as store_module
-from tokens.store import ENTRIES, NoSuchToken, StoreRefused, StoreUnavailable, TokenStore, hashes
+from tokens.store import MAX_TOKENS, NoSuchToken, StoreRefused, StoreUnavailable, TokenStore, hashes
 from tokens.token import issue
 
 NOW = datetime(2026, 11, 22, 18, 0, 0, tzinfo=timezone.utc)
@@ -91,7 +91,7 @@ def test_removing_what_is_not_there(store: TokenStore) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [("", "not JSON"), ("[{", "not JSON"), ("{}", "not an array"), ('["x"]', "not an array"), ("null", "not an array"),
-     ("[" * 100_000, "not JSON"), (" " * (store_module.FILE_SIZE + 1), "larger than")],
+     ("[" * 100_000, "not JSON"), (" " * (store_module.MAX_FILE_BYTES + 1), "larger than")],
     ids=["empty", "half", "object", "of-text", "null", "deep", "large"],
 )  # fmt: skip
 def test_a_file_of_another_form_is_refused_and_left(store: TokenStore, content: str, said: str) -> None:
@@ -280,7 +280,7 @@ def test_a_full_disk_loses_nothing(store: TokenStore, monkeypatch: pytest.Monkey
 def test_the_lock_is_the_plugins(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that holds flock on .tokens.json.lock keeps us from writing; after a while we say so."""
     add(store)
-    monkeypatch.setattr(store_module, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(store_module, "LOCK_TIMEOUT_S", 0.1)
     with (store.directory / ".tokens.json.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StoreUnavailable, match="locked"):
@@ -290,7 +290,7 @@ def test_the_lock_is_the_plugins(store: TokenStore, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_user_has_so_many_tokens(store: TokenStore) -> None:
-    write(store, json.dumps([issue("x")[0].entry() for _ in range(ENTRIES)]))
+    write(store, json.dumps([issue("x")[0].entry() for _ in range(MAX_TOKENS)]))
     with pytest.raises(StoreRefused, match="revoke some"):
         add(store)
 

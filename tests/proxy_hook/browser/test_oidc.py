@@ -107,7 +107,7 @@ def test_an_answer_that_took_too_long(
     sign_in: SignIn, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = provider.sign(sign_in.id_token())
-    monkeypatch.setattr(module, "STATE_LIFETIME", -1)
+    monkeypatch.setattr(module, "STATE_LIFETIME_S", -1)
     assert refused(sign_in.finish(good), 400)
 
 
@@ -118,10 +118,10 @@ def test_a_clock_that_is_set_ends_no_sign_in(monkeypatch: pytest.MonkeyPatch, st
     state = signer.sign("state")
     wall, now = time.time(), time.monotonic()
     monkeypatch.setattr(time, "time", lambda: wall + step)
-    assert signer.unsign(state, max_age=module.STATE_LIFETIME) == b"state"
-    monkeypatch.setattr(time, "monotonic", lambda: now + module.STATE_LIFETIME + 2)
+    assert signer.unsign(state, max_age=module.STATE_LIFETIME_S) == b"state"
+    monkeypatch.setattr(time, "monotonic", lambda: now + module.STATE_LIFETIME_S + 2)
     with pytest.raises(SignatureExpired):
-        signer.unsign(state, max_age=module.STATE_LIFETIME)
+        signer.unsign(state, max_age=module.STATE_LIFETIME_S)
 
 
 def test_an_answer_of_another_provider(sign_in: SignIn, provider: ScriptedProvider) -> None:

@@ -66,10 +66,10 @@ def test_sessions_have_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """One user's many push out that user's own oldest; all users' together the oldest of all."""
     sessions = Sessions(600)
     first = sessions.begin(BOB, "link")
-    mine = [sessions.begin(ALICE, "link") for _ in range(module.EACH + 5)]
-    assert [bool(sessions.find(cookie)) for cookie in mine] == [False] * 5 + [True] * module.EACH
+    mine = [sessions.begin(ALICE, "link") for _ in range(module.MAX_SESSIONS_PER_USER + 5)]
+    assert [bool(sessions.find(cookie)) for cookie in mine] == [False] * 5 + [True] * module.MAX_SESSIONS_PER_USER
     assert sessions.find(first)
-    monkeypatch.setattr(module, "SESSIONS", module.EACH + 1)
+    monkeypatch.setattr(module, "MAX_SESSIONS", module.MAX_SESSIONS_PER_USER + 1)
     sessions.begin(UnixAccount(1003, "carol"), "link")
     assert sessions.find(first) is None
 
@@ -92,7 +92,7 @@ def test_a_link_is_over_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.time, "monotonic", lambda: now + 60)
     assert links.look(codes[1]) is None
     assert links.use(codes[1]) is None
-    assert module.LINK_LIFETIME == 60
+    assert module.LINK_LIFETIME_S == 60
 
 
 def test_of_many_browsers_at_once_one_has_the_link() -> None:
@@ -118,7 +118,7 @@ def test_links_have_bounds() -> None:
     """One user's many push out that user's own oldest, and nobody else's."""
     links = Links()
     bobs = links.make(BOB)
-    mine = [links.make(ALICE) for _ in range(module.LINKS_EACH + 1)]
+    mine = [links.make(ALICE) for _ in range(module.MAX_LINKS_PER_USER + 1)]
     assert links.look(mine[0]) is None
     assert links.look(mine[1]) == ALICE
     assert links.look(bobs) == BOB

@@ -14,7 +14,7 @@ from werkzeug.http import parse_cookie
 
 from proxy_hook.accounts import UnixAccount
 from proxy_hook.browser.sessions import Sessions
-from proxy_hook.browser.sign_in import EXPIRY_TOLD_S
+from proxy_hook.browser.sign_in import EXPIRY_NOTICE_S
 from tests.proxy_hook.front import Answer, SmallSpawner, World, spawner
 from tokens.csrf import csrf_token
 
@@ -84,7 +84,7 @@ def test_of_two_browsers_at_once_one_is_signed_in(world: World) -> None:
 def test_the_cookie(world: World, tmp_path: Path, spawner: SmallSpawner) -> None:
     """HttpOnly and SameSite=Lax; under TLS with the prefix that binds it to this host alone, and Secure."""
     (cookie,) = by_link(world).cookies
-    assert {"HttpOnly", "SameSite=Lax", "Path=/", f"Max-Age={28_800 + EXPIRY_TOLD_S}"} <= set(cookie.split("; "))
+    assert {"HttpOnly", "SameSite=Lax", "Path=/", f"Max-Age={28_800 + EXPIRY_NOTICE_S}"} <= set(cookie.split("; "))
     assert "Domain" not in cookie
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "spawner.sock").symlink_to(tmp_path / "spawner.sock")

@@ -165,7 +165,7 @@ def test_the_keys_are_fetched_once_and_again_for_an_unknown_name(
         assert status(world, provider.sign(provider.claims(), kid=f"made-up-{name}")) == 401
     assert provider.asked.count("/jwks") == 2
     now = time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.AGAIN + 1)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.MIN_FETCH_INTERVAL_S + 1)
     assert status(world, provider.sign(provider.claims(), kid="made-up")) == 401
     assert provider.asked.count("/jwks") == 3
     assert first is not provider.key
@@ -191,12 +191,12 @@ def test_an_unreachable_provider_lets_nobody_in_and_stops_nobody(
     provider.down = False
     assert status(world, token) == 503, "asked again at once"
     now = time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.AGAIN_WITHOUT + 1)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.FIRST_FETCH_RETRY_S + 1)
     assert status(world, token) == 204
     provider.down = True
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.AGE + 100)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.KEYS_TTL_S + 100)
     assert status(world, token) == 204
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.OLDEST + 1000)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.MAX_KEYS_AGE_S + 1000)
     assert status(world, token) == 503
     assert status(world, world.secret) == 204
 

@@ -80,7 +80,7 @@ class Front:
 
 @pytest.fixture
 def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
-    monkeypatch.setattr(relay_module, "SWEEP_S", 0.05)
+    monkeypatch.setattr(relay_module, "SWEEP_INTERVAL_S", 0.05)
     # Short: a socket's path has 107 bytes.
     with tempfile.TemporaryDirectory(prefix="pw-") as folder:
         front = Front(Path(folder), max_requests=8)
@@ -217,7 +217,7 @@ def test_a_client_that_hangs_up_is_noticed(front: Front) -> None:
 
 def test_a_head_that_does_not_end_is_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it is too large, and not when its time is up: it takes no memory meanwhile."""
-    monkeypatch.setattr(relay_exchange, "RESPONSE_HEAD_S", 10**6)
+    monkeypatch.setattr(relay_exchange, "RESPONSE_HEAD_TIMEOUT_S", 10**6)
     connection = front.ask(front.pun("u"))
     with front.accept("u") as pun:
         pun.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: " + b"a" * 8192)
@@ -237,28 +237,28 @@ def test_bytes_beyond_the_length_are_cut(front: Front) -> None:
         assert connection.recv(65_536) == GOOD
 
 
-@pytest.mark.parametrize("constant", ["RESPONSE_HEAD_S", "IDLE_S", "REQUEST_HEAD_S"])
+@pytest.mark.parametrize("constant", ["RESPONSE_HEAD_TIMEOUT_S", "IDLE_TIMEOUT_S", "REQUEST_HEAD_TIMEOUT_S"])
 def test_nobody_is_waited_for_for_ever(front: Front, monkeypatch: pytest.MonkeyPatch, constant: str) -> None:
     """A head that does not end, an answer that does not come, a request that is not sent."""
     monkeypatch.setattr(relay_exchange, constant, 0.1)
     path = front.pun("u")
-    if constant == "REQUEST_HEAD_S":
+    if constant == "REQUEST_HEAD_TIMEOUT_S":
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(60)
         connection.connect(str(front.folder / "relay.sock"))
     else:
         connection = front.ask(path)
         pun = front.accept("u")
-        if constant == "RESPONSE_HEAD_S":
+        if constant == "RESPONSE_HEAD_TIMEOUT_S":
             pun.sendall(b"HTTP/1.1 200 OK\r\n")
     assert everything(connection) == b""
-    if constant != "REQUEST_HEAD_S":
+    if constant != "REQUEST_HEAD_TIMEOUT_S":
         pun.close()
 
 
 def test_a_response_whose_connection_stays_open_ends(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its length; the connection to nginx is closed soon, should nginx not do so."""
-    monkeypatch.setattr(relay_exchange, "LINGER_S", 0.1)
+    monkeypatch.setattr(relay_exchange, "LINGER_TIMEOUT_S", 0.1)
     connection = front.ask(front.pun("u"))
     with front.accept("u") as pun:
         pun.sendall(GOOD)
@@ -303,7 +303,7 @@ def test_what_is_logged_is_bounded(
             assert everything(connection) == b""
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1 and path in lines[0] and lines[0].isprintable()
-    monkeypatch.setattr(relay_module, "LOG_EVERY_S", 0)
+    monkeypatch.setattr(relay_module, "LOG_INTERVAL_S", 0)
     front.relay.complain("x" * 10_000, "y")
     assert len(caplog.records[-1].getMessage()) < 300
 
