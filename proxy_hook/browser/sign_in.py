@@ -137,7 +137,7 @@ class SignIn:
     async def _sign_out(self, request: WebRequest) -> WebAnswer:
         session = await self.session(request)
         if session:
-            if not is_csrf_token(request.form.get("form", ""), session.sid):
+            if not is_csrf_token(request.form.get("csrf_token", ""), session.sid):
                 raise forbidden("This form is not of your session; reload the page and try again")
             self._sessions.end(session)
             audit.record("sign-out", "ok", session.account.name, **request.origin)

@@ -141,7 +141,7 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
     body = render(
         "api_tokens.html",
         user=request.visitor.user,
-        form=csrf_token(request.visitor.sid),
+        csrf_token=csrf_token(request.visitor.sid),
         notice=notice,
         tokens=sorted(tokens, key=lambda token: token.created_at or _BEGINNING)[::-1],
         last_used=max((token.last_used_at for token in tokens if token.last_used_at), default=None),

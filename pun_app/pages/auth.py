@@ -95,7 +95,7 @@ class Pages:
             form = http.form.to_dict(flat=False)
         except RequestEntityTooLarge as error:
             raise TooLarge("This form is larger than the portal takes") from error
-        if not is_csrf_token("".join(form.get("form", [])), visitor.sid):
+        if not is_csrf_token("".join(form.get("csrf_token", [])), visitor.sid):
             raise Forbidden("This form is not of your session, or that is over; reload the page and try again")
         return form
 

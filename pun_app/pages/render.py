@@ -28,7 +28,7 @@ def render(name: str, **values: object) -> str:
 
 def error_page(message: str, *, csrf_token: str = "", user: str = "") -> str:
     """Return the page that says what is wrong; with a session's token for forms it has the button to sign out."""
-    return render("error.html", message=message, form=csrf_token, user=user, site_url="")
+    return render("error.html", message=message, csrf_token=csrf_token, user=user, site_url="")
 
 
 @cache

@@ -80,7 +80,7 @@ class Pun:
         self, form: dict[str, Any], status: int, path: str = "", sid: str = "s1", headers: dict[str, str] | None = None
     ) -> Any:
         """Send a form, with the token that its page had unless it says another."""
-        form = {"form": form_field(self.page(sid=sid).text), **form}
+        form = {"csrf_token": form_field(self.page(sid=sid).text), **form}
         given = {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin", **self.session(sid), **(headers or {})}
         return self.app.post(f"/settings/api_tokens{path}", form, headers=given, status=status)
 
@@ -107,7 +107,7 @@ def served(app: App) -> Callable[..., Any]:
 
 def form_field(page: str) -> str:
     """The token that every form of a page carries."""
-    (value,) = set(re.findall(r'name="form" value="([0-9a-f]+)"', page))
+    (value,) = set(re.findall(r'name="csrf_token" value="([0-9a-f]+)"', page))
     return str(value)
 
 

@@ -60,8 +60,8 @@ def test_a_form_that_is_no_text(pun: Pun) -> None:
     headers = {**pun.session(), "Origin": ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
     for odd in ("%ED%A0%80", "%FF", "%00", "%E2%80%A8"):
         page = pun.page().text
-        form = page.split('name="form" value="', 1)[1].split('"', 1)[0]
-        body = f"form={form}&name={odd}&preset=read&expires=30d"
+        form = page.split('name="csrf_token" value="', 1)[1].split('"', 1)[0]
+        body = f"csrf_token={form}&name={odd}&preset=read&expires=30d"
         assert pun.app.post("/settings/api_tokens", body, headers=headers, expect_errors=True).status_int in (303, 422)
     for token in pun.store.tokens():
         token.name.encode()

@@ -66,11 +66,11 @@ class Tab(requests.Session):
 
     def form(self) -> str:
         answer = self.get(self.portal.url + HOME, timeout=30)
-        return str(re.findall(r'name="form" value="(\w+)"', answer.text)[0])
+        return str(re.findall(r'name="csrf_token" value="(\w+)"', answer.text)[0])
 
     def fill_in(self, path: str = "", **fields: Any) -> requests.Response:
         form = {
-            "form": fields.pop("form", None) or self.form(),
+            "csrf_token": fields.pop("csrf_token", None) or self.form(),
             "name": "x",
             "preset": "read",
             "expires": "30d",

@@ -296,7 +296,7 @@ def test_a_cross_origin_page_in_a_real_browser(gate: Portal, alice: User, chromi
     page = context.new_page()
     page.goto(gate.link(alice))
     page.get_by_role("button", name="Sign in as").click()
-    form = page.locator("input[name=form]").first.input_value()
+    form = page.locator("input[name=csrf_token]").first.input_value()
     expect(page.get_by_text("You have no tokens yet.")).to_be_visible()
     evil = f'<form method=post action="{gate.url}{HOME}"><input name=form value={form}><input name=name value=evil><input name=preset value=all><input name=expires value=30d><button>go</button></form>'
     context.route("http://evil.test/", lambda route: route.fulfill(body=evil, content_type="text/html"))

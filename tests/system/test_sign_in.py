@@ -37,8 +37,10 @@ def test_a_session_cookie_that_is_not_good(gate: Portal, tab: Tab, bob: User) ->
     tab.fill_in(name="of alice")
     bobs = Tab(gate).sign_in(bob)
     assert "of alice" not in bobs.get(gate.url + HOME, timeout=30).text
-    assert tab.fill_in(form=bobs.form()).status_code == 403
-    out = tab.post(f"{gate.url}/logout", {"form": tab.form()}, headers={"Origin": gate.url}, allow_redirects=False)
+    assert tab.fill_in(csrf_token=bobs.form()).status_code == 403
+    out = tab.post(
+        f"{gate.url}/logout", {"csrf_token": tab.form()}, headers={"Origin": gate.url}, allow_redirects=False
+    )
     assert out.status_code == 303
     tab.session_cookie = good
     assert not tab.is_in()
@@ -90,12 +92,12 @@ def test_forms_of_elsewhere(gate: Portal, tab: Tab, alice: User) -> None:
     before = alice.token_file.read_text()
     stale = Tab(gate).sign_in(alice).form()
     evil = {"Origin": "https://evil.example"}
-    for fields in ({"form": "x"}, {"form": stale}, {"headers": evil}, {"headers": {"Origin": "null"}},
+    for fields in ({"csrf_token": "x"}, {"csrf_token": stale}, {"headers": evil}, {"headers": {"Origin": "null"}},
                    {"headers": {"Sec-Fetch-Site": "cross-site"}}):  # fmt: skip
         for path in ("", "/revoke"):
             answer = tab.fill_in(path, **fields)
             assert (answer.status_code, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8"), fields
-    assert tab.post(f"{gate.url}/logout", {"form": tab.form()}, headers=evil).status_code == 403
+    assert tab.post(f"{gate.url}/logout", {"csrf_token": tab.form()}, headers=evil).status_code == 403
     assert tab.is_in()
     assert alice.token_file.read_text() == before
 
@@ -288,11 +290,11 @@ def test_two_tabs_making_and_revoking_at_once(tab: Tab, alice: User) -> None:
     assert len(ids) == 6
 
     def make(number: int) -> str:
-        answer = tab.fill_in(name=f"new {number}", form=form)
+        answer = tab.fill_in(name=f"new {number}", csrf_token=form)
         return shown(tab, answer)
 
     def revoke(token_id: str) -> int:
-        return tab.fill_in("/revoke", id=token_id, form=form).status_code
+        return tab.fill_in("/revoke", id=token_id, csrf_token=form).status_code
 
     with ThreadPoolExecutor(4) as pool:
         made, gone = pool.map(make, range(6)), pool.map(revoke, ids)

@@ -132,10 +132,16 @@ def test_signing_out_ends_it_on_this_side_too(world: World) -> None:
     cookie = by_link(world).cookie
     session = world.sessions.find(cookie.partition("=")[2])
     assert session
-    for form in ({}, {"form": ""}, {"form": "0" * 64}, {"form": csrf_token("another session")}, {"form": session.sid}):
+    for form in (
+        {},
+        {"csrf_token": ""},
+        {"csrf_token": "0" * 64},
+        {"csrf_token": csrf_token("another session")},
+        {"csrf_token": session.sid},
+    ):
         assert world.one("/logout", method="POST", form=form, cookie=cookie).status == 403
         assert is_in(world, cookie)
-    form = {"form": csrf_token(session.sid)}
+    form = {"csrf_token": csrf_token(session.sid)}
     foreign = world.one("/logout", method="POST", form=form, cookie=cookie, origin="https://evil.example")
     assert foreign.status == 403
     answer = world.one("/logout", method="POST", form=form, cookie=cookie, origin=world.config.origin)
@@ -239,12 +245,19 @@ def test_other_addresses_and_methods(world: World, method: str, path: str, statu
 
 
 def test_a_large_form(world: World) -> None:
-    assert world.one("/logout", method="POST", form={"form": "x" * 20_000}).status == 413
+    assert world.one("/logout", method="POST", form={"csrf_token": "x" * 20_000}).status == 413
     assert world.one("/logout", method="POST", form={str(i): "" for i in range(100)}).status == 303
 
 
 OWN = {"origin": "http://127.0.0.1:8080", "sec_fetch_site": "same-origin"}
-TYPED = {"form": "f" * 64, "name": "CI & <b>", "preset": "some", "scope": "jobs:read", "expires": "30d", "date": ""}
+TYPED = {
+    "csrf_token": "f" * 64,
+    "name": "CI & <b>",
+    "preset": "some",
+    "scope": "jobs:read",
+    "expires": "30d",
+    "date": "",
+}
 
 
 def test_an_expired_session_keeps_what_was_typed(world: World) -> None:
@@ -257,14 +270,14 @@ def test_an_expired_session_keeps_what_was_typed(world: World) -> None:
     assert "Your session has expired" in page and "Nothing was made or revoked." in page and "is kept" in page
     answer = by_link(world, cookie=sent.cookie)
     address, _, query = answer.headers["location"].partition("?")
-    assert (address, parse_qsl(query)) == (HOME, [(k, v) for k, v in TYPED.items() if k != "form" and v])
+    assert (address, parse_qsl(query)) == (HOME, [(k, v) for k, v in TYPED.items() if k != "csrf_token" and v])
     assert any(c.startswith("punway-form=;") and "Max-Age=0" in c for c in answer.cookies)
 
 
 @pytest.mark.parametrize(
     ("form", "headers", "kept"),
     [
-        ({"form": "x", "id": "7"}, OWN, "-"),
+        ({"csrf_token": "x", "id": "7"}, OWN, "-"),
         ({"name": "ab" * 32, "preset": "jobs", "more": "x"}, OWN, "preset=jobs"),
         ({"name": "eyJhbGciOi.x", "expires": "30d"}, OWN, "expires=30d"),
         (TYPED, {**OWN, "origin": "https://evil.example"}, None),

@@ -210,7 +210,7 @@ def test_a_form_that_is_not_of_this_session(pun: Pun, form: Any, path: str) -> N
     """None, made up, stale, another session's: 403, and nothing is done."""
     token, _ = issue("x")
     pun.store.add(token)
-    answer = pun.post({**FORM, "id": token.id, "form": form}, 403, path)
+    answer = pun.post({**FORM, "id": token.id, "csrf_token": form}, 403, path)
     assert "reload the page" in answer.text
     assert [kept.id for kept in pun.store.tokens()] == [token.id]
 
@@ -218,8 +218,8 @@ def test_a_form_that_is_not_of_this_session(pun: Pun, form: Any, path: str) -> N
 def test_a_form_of_another_session_of_the_same_user(pun: Pun) -> None:
     theirs = form_field(pun.page(sid="s2").text)
     assert theirs != form_field(pun.page(sid="s1").text)
-    pun.post({**FORM, "form": theirs}, 403, sid="s1")
-    pun.made({**FORM, "form": theirs}, sid="s2")
+    pun.post({**FORM, "csrf_token": theirs}, 403, sid="s1")
+    pun.made({**FORM, "csrf_token": theirs}, sid="s2")
 
 
 @pytest.mark.parametrize("path", ["", "/revoke"], ids=["make", "revoke"])
@@ -239,7 +239,7 @@ def test_a_form_of_another_origin(pun: Pun, headers: dict[str, str], path: str) 
 
 
 def test_forms_as_browsers_send_them(pun: Pun) -> None:
-    form = {"form": form_field(pun.page().text), **FORM}
+    form = {"csrf_token": form_field(pun.page().text), **FORM}
     pun.app.post_json("/settings/api_tokens", form, headers=pun.session(), status=415)
     pun.app.post("/settings/api_tokens", {**form, "name": "x" * 70_000}, headers=pun.session(), status=413)
     pun.app.put("/settings/api_tokens", form, headers=pun.session(), status=405)
@@ -280,7 +280,7 @@ def pun_below(folder: Path) -> Pun:
 def test_a_file_that_will_not_do_is_said(pun: Pun) -> None:
     pun.made(FORM)
     before = pun.store.path.read_bytes()
-    form = {"form": form_field(pun.page().text)}
+    form = {"csrf_token": form_field(pun.page().text)}
     pun.store.path.chmod(0o644)
     assert "chmod 600" in pun.page(422).html.find(role="alert").text
     headers = {"Origin": ORIGIN, **pun.session()}
@@ -323,13 +323,15 @@ def test_many_tabs_at_once(pun: Pun, registrar: RouteTable) -> None:
     shown: list[str] = []
 
     def make(number: int) -> None:
-        made = {**FORM, "form": form, "name": f"new {number}"}
+        made = {**FORM, "csrf_token": form, "name": f"new {number}"}
         answer = pun.app.post("/settings/api_tokens", made, headers=headers, status=303)
         answer = pun.page(path=answer.headers["Location"])
         shown.append(sha256_of(secret_in(answer)))
 
     def revoke(number: int) -> None:
-        pun.app.post("/settings/api_tokens/revoke", {"form": form, "id": old[number].id}, headers=headers, status=303)
+        pun.app.post(
+            "/settings/api_tokens/revoke", {"csrf_token": form, "id": old[number].id}, headers=headers, status=303
+        )
 
     threads = [threading.Thread(target=act, args=(number,)) for number in range(4) for act in (make, revoke)]
     for thread in threads:
