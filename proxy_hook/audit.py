@@ -1,7 +1,7 @@
-"""The hook's part of the audit log: one line of JSON for each sign-in, and each token made, found or revoked.
+"""The hook's part of the audit log: one line of JSON for each sign-in, and for each token created, found or revoked.
 
-What is asked of the API is nginx's part, with the same keys (nginx/portal.conf.j2). No line has a secret. One user
-(or one address, where no user is known) writes at most MAX_LINES_PER_MINUTE; a further line counts what was left out.
+nginx logs the requests to the API, with the same keys (nginx/portal.conf.j2). No line contains a secret. One user, or
+one address if no user is known, writes at most MAX_LINES_PER_MINUTE; a final line counts the omitted ones.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-_log = logging.getLogger("punway.audit")
-MAX_VALUE_LENGTH = 300
 MAX_LINES_PER_MINUTE = 120
-"""Lines of one user. It is well above what people and programs do in earnest."""
-_WINDOW_S = 60.0
-_CLOSE_INTERVAL_S = 5.0
+"""The maximum number of lines of one user. People and programs in normal use stay far below it."""
+MAX_VALUE_LENGTH = 300
+"""The maximum length of each value, in characters. Longer values are cut."""
+WINDOW_S = 60.0
+CLOSE_INTERVAL_S = 5.0
+
+_log = logging.getLogger("punway.audit")
 
 
 def to_stdout() -> None:
-    """Write the lines, and nothing else, to standard output: each is JSON, whole, and one write."""
+    """Send the audit log, and nothing else, to standard output. Each line is JSON and one write."""
 
     class ToStdout(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -43,56 +46,62 @@ class _Window:
 
     ends: float
     user: str | None
-    written: int = 0
+    lines: int = 0
     omitted: int = 0
 
 
-class _Windows:
-    """The running minute of each user who wrote lines."""
+class AuditLog:
+    """The audit log with its limit for each user. Its methods may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._windows: dict[str, _Window] = {}
 
-    def may_write(self, user: str | None, address: str | None) -> bool:
-        """Count a line; False if it is one too many in this minute."""
+    def record(self, action: str, outcome: str, user: str | None, **more: str | None) -> None:
+        """Write a line, unless its user has written too many in this minute.
+
+        The keys in ``more`` are token_id, token_name, address, request_id, via, sha256 and reason.
+        """
+        if self._may_write(user, more.get("address")):
+            _write(action, outcome, user, **more)
+
+    def write_omitted(self) -> None:
+        """Write the lines that count omitted lines, for each minute that has ended."""
         with self._lock:
-            self._close_ended()
+            self._write_omitted()
+
+    def _may_write(self, user: str | None, address: str | None) -> bool:
+        """Count a line. Return False if it is beyond the limit."""
+        with self._lock:
+            self._write_omitted()
             key = user if user is not None else f" {address}"
-            window = self._windows.setdefault(key, _Window(time.monotonic() + _WINDOW_S, user))
-            window.written += 1
-            if window.written <= MAX_LINES_PER_MINUTE:
+            window = self._windows.setdefault(key, _Window(self._clock() + WINDOW_S, user))
+            window.lines += 1
+            if window.lines <= MAX_LINES_PER_MINUTE:
                 return True
             window.omitted += 1
             return False
 
-    def close_ended(self) -> None:
-        with self._lock:
-            self._close_ended()
-
-    def _close_ended(self) -> None:
-        # In the order of their beginning, so the first that has not ended is where to stop.
-        now = time.monotonic()
+    def _write_omitted(self) -> None:
+        # The windows are in the order of their beginning, so stop at the first one that has not ended.
+        now = self._clock()
         while (key := next(iter(self._windows), None)) is not None and self._windows[key].ends <= now:
             window = self._windows.pop(key)
             if window.omitted:
                 _write("audit.omitted", "ok", window.user, count=window.omitted)
 
 
-_windows = _Windows()
-
-
-def record(action: str, outcome: str, user: str | None, **more: str | None) -> None:
-    """Write one line. ``more`` is among token_id, token_name, address, request_id, via, sha256 and reason."""
-    if _windows.may_write(user, more.get("address")):
-        _write(action, outcome, user, **more)
+_audit_log = AuditLog()
+record = _audit_log.record
+"""AuditLog.record of this process."""
 
 
 async def write_omitted_regularly() -> None:
-    """Write the lines that count what was left out, soon after each minute ends. Runs until it is cancelled."""
+    """Write the lines that count omitted lines soon after each minute ends, until the task is cancelled."""
     while True:
-        await asyncio.sleep(_CLOSE_INTERVAL_S)
-        _windows.close_ended()
+        await asyncio.sleep(CLOSE_INTERVAL_S)
+        _audit_log.write_omitted()
 
 
 def _write(action: str, outcome: str, user: str | None, **more: str | int | None) -> None:
@@ -107,6 +116,5 @@ def _write(action: str, outcome: str, user: str | None, **more: str | int | None
         "request_id": None,
         **more,
     }
-    _log.info(
-        json.dumps({key: value[:MAX_VALUE_LENGTH] if isinstance(value, str) else value for key, value in line.items()})
-    )
+    cut = {key: value[:MAX_VALUE_LENGTH] if isinstance(value, str) else value for key, value in line.items()}
+    _log.info(json.dumps(cut))

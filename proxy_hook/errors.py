@@ -1,20 +1,26 @@
-"""Why a request goes no further than the hook: one error, in the contract's form. Runs in the hook."""
+"""HttpError: an error response of the hook, in the form of the API's contract. Runs in the hook.
+
+app.py catches it. For nginx's auth requests it turns it into headers, and for everything else into a response.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-NO_CREDENTIAL = 'Bearer realm="punway"'
+CHALLENGE = 'Bearer realm="punway"'
+"""The challenge to a request without a credential."""
 
 
 @dataclass(eq=False)
 class HttpError(Exception):
-    """The hook's no. ``challenge`` is for WWW-Authenticate (RFC 6750), ``retry_after`` in seconds; ``headers`` are for
-    nginx, besides those of every no.
+    """An error response.
+
+    ``code`` is a word for programs, ``message`` is for the user, ``challenge`` is for WWW-Authenticate (RFC 6750), and
+    ``retry_after`` is in seconds. ``headers`` are extra headers of the answer to nginx's auth request.
     """
 
     status: int
-    error: str
+    code: str
     message: str
     challenge: str = ""
     retry_after: int = 0
@@ -22,14 +28,18 @@ class HttpError(Exception):
 
 
 def unauthorized(message: str, error: str = "") -> HttpError:
-    """401. Without credentials a challenge carries no error code (RFC 6750, section 3.1)."""
-    challenge = f'Bearer realm="punway", error="{error}"' if error else NO_CREDENTIAL
-    return HttpError(401, "unauthorized", message, challenge)
+    """Return a 401 with a challenge.
+
+    ``error`` is the challenge's error code. It is empty if there were no credentials (RFC 6750, section 3.1).
+    """
+    return HttpError(401, "unauthorized", message, f'{CHALLENGE}, error="{error}"' if error else CHALLENGE)
 
 
 def forbidden(message: str) -> HttpError:
+    """Return a 403."""
     return HttpError(403, "forbidden", message)
 
 
 def unavailable(message: str, retry_after: int = 5) -> HttpError:
+    """Return a 503. Its ``retry_after`` is in seconds."""
     return HttpError(503, "service_unavailable", message, retry_after=retry_after)

@@ -1,17 +1,20 @@
-"""credential → Principal: who a credential proves, by each of the ways that there are. Runs in the hook."""
+"""Identification: which principal a credential proves. There is one function for each kind of credential.
+
+Runs in the hook.
+"""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
-from proxy_hook.accounts import Accounts, UnixAccount, UserMap
+from proxy_hook.accounts import Accounts, UnixAccount
 from proxy_hook.browser.sessions import Session
 from proxy_hook.config import Idp
 from proxy_hook.credentials import BearerToken, Jwt
 from proxy_hook.errors import unauthorized
 from proxy_hook.idp.provider import IdentityProvider
+from proxy_hook.idp.user_map import UserMap
 from proxy_hook.token_routes import RouteTable
 from tokens import scopes
 from tokens.lifetime import Policy
@@ -20,10 +23,11 @@ from tokens.token import sha256_of
 
 @dataclass(frozen=True)
 class Principal:
-    """Who was proved, and as which account. ``key`` names the credential, and is no secret.
+    """The account that a credential proves, and what the credential allows.
 
-    ``scopes`` are those of a JWT, or for a token the ones that the site allows; the token's own are in the user's
-    file, which the PUN reads. ``sha256`` is a token's hash. ``sid`` names a session to the PUN.
+    ``via`` is "token", "jwt" or "session". ``key`` identifies the credential and is not secret. ``scopes`` are those of
+    a JWT, or, for a token, those that the site allows; the token's own scopes are in the user's file, which the PUN
+    reads. ``sha256`` is the hash of a token. ``sid`` is the name of a session, for the PUN.
     """
 
     via: str
@@ -34,29 +38,29 @@ class Principal:
     sid: str | None = None
 
 
-async def by_token(routes: RouteTable, policy: Policy, token: BearerToken) -> Principal:
-    """Return the principal of one of our tokens, through the route table.
+async def by_token(routes: RouteTable, policy: Policy, token: BearerToken, now: float) -> Principal:
+    """Return the principal of a Punway token, from the route table.
 
-    The site's policy holds whatever the user's file says: the lifetime is counted from when the hook first saw the
-    token. Raises HttpError (401).
+    The site's policy applies whatever the user's file says: the lifetime counts from when the hook first saw the token.
+    ``now`` is a Unix time in seconds. Raises HttpError (401).
     """
     digest = sha256_of(token.secret)
     route = await routes.route_of(digest)
     if route is None:
-        # Unknown, revoked and another host's are one answer: which it is, a guesser need not know.
+        # Unknown tokens, revoked tokens and those of another host get the same message: guessers learn nothing from it.
         message = (
-            "Invalid or missing API token: this token is not known, or was revoked. If Open OnDemand's dashboard made "
-            "it, open the portal's API Tokens page once, or run: punway token sync"
+            "Invalid or missing API token: this token is not known, or was revoked. If Open OnDemand's dashboard "
+            "created it, open the portal's API Tokens page once, or run: punway token sync"
         )
         raise unauthorized(message, "invalid_token")
-    if policy.longest and time.time() >= route.first_seen + policy.longest.total_seconds():
-        message = "Invalid or missing API token: this token is older than the site allows; make a new one"
+    if policy.longest and now >= route.first_seen + policy.longest.total_seconds():
+        message = "Invalid or missing API token: this token is older than the site allows; create a new one"
         raise unauthorized(message, "invalid_token")
     return Principal("token", UnixAccount(route.uid, route.name), digest, sha256=digest, scopes=policy.scopes)
 
 
 class ByJwt:
-    """The principals of the identity provider's bearer tokens."""
+    """The identification of bearer tokens that the site's identity provider issued."""
 
     def __init__(self, settings: Idp, provider: IdentityProvider, accounts: Accounts, policy: Policy) -> None:
         self._settings = settings
@@ -66,19 +70,23 @@ class ByJwt:
         self._map = UserMap(settings.user_map)
 
     async def __call__(self, credential: Jwt) -> Principal:
-        """Raises HttpError: 401, 403 for an identity that is no user here, 503 without the provider's keys."""
-        claims = await self._provider.access_token(credential.token)
-        account = await self._accounts.named(self._map.name_of(claims.get(self._settings.user_claim)))
+        """Return the principal of a JWT.
+
+        Raises HttpError: 401 for an invalid token, 403 if its identity is not a user of the portal, and 503 if the
+        provider's keys cannot be fetched.
+        """
+        claims = await self._provider.verify_access_token(credential.token)
+        account = await self._accounts.named(self._map.user_of(claims.get(self._settings.user_claim)))
         held = scopes.common(scopes_of(claims.get(self._settings.scope_claim)), self._policy.scopes)
         return Principal("jwt", account, sha256_of(credential.token), scopes=held)
 
 
 def scopes_of(claim: Any) -> tuple[str, ...]:
-    """Those of the portal's scopes that a claim lists: words of one text (RFC 8693), or an array of them."""
+    """Return the portal's scopes that a claim lists. It is a text of words (RFC 8693) or an array of them."""
     listed = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
     return tuple(scope for scope in scopes.SCOPES if scope in listed)
 
 
 def by_session(session: Session) -> Principal:
-    """The principal of a browser's session."""
+    """Return the principal of a browser's session."""
     return Principal("session", session.account, session.key, sid=session.sid)

@@ -1,14 +1,16 @@
-"""How much one token, one user and one address may ask in a minute. Runs in the hook, which every request passes.
+"""Rate limits: how many requests a token, a user and an address may send in a minute. Runs in the hook.
 
-Windows of a minute, in this process's memory, by the library ``limits``. What is told of them follows
-draft-ietf-httpapi-ratelimit-headers-11.
+The library ``limits`` counts them in windows of one minute, in this process's memory. The headers that report the
+limits follow draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -20,95 +22,116 @@ from proxy_hook.identify import Principal
 from proxy_hook.web import Headers
 
 MAX_REGISTRAR_REQUESTS_PER_MINUTE = 240
-"""Requests a minute that one account may send to the registrar."""
-
+"""The maximum number of requests of one account to the registrar."""
 MIN_CLOCK_STEP_S = 1.0
-"""Seconds by which the wall clock has been set, and did not only drift."""
+"""A difference between wall clock and monotonic clock that means that the wall clock was set. Less is drift."""
+
+
+class Quota(NamedTuple):
+    """The state of one limit: what remains of it, its name, its size, and when it is reset, in seconds from now."""
+
+    remaining: int
+    name: str
+    amount: int
+    reset_s: int
 
 
 class RateLimits:
-    """The counts of one portal. A key of 0 in [limits] is no limit."""
+    """The rate limits of one portal, by [limits]. A limit of 0 is not applied."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        registrar_requests: int = MAX_REGISTRAR_REQUESTS_PER_MINUTE,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock, self._monotonic = clock, monotonic
         self._storage = MemoryStorage()
-        self._windows = FixedWindowRateLimiter(self._storage)
-        self._clock_offset = time.time() - time.monotonic()
-        self._reads = _items("token-reads", limits.token_reads), _items("user-reads", limits.user_reads)
-        self._writes = _items("token-writes", limits.token_writes), _items("user-writes", limits.user_writes)
-        self._refused = RateLimitItemPerMinute(limits.refused) if limits.refused else None
-        self._registrar = RateLimitItemPerMinute(MAX_REGISTRAR_REQUESTS_PER_MINUTE, namespace="registrar")
+        self._limiter = FixedWindowRateLimiter(self._storage)
+        self._clock_offset = clock() - monotonic()
+        self._reads = _limit("token-reads", limits.token_reads), _limit("user-reads", limits.user_reads)
+        self._writes = _limit("token-writes", limits.token_writes), _limit("user-writes", limits.user_writes)
+        self._invalid_credentials = RateLimitItemPerMinute(limits.refused) if limits.refused else None
+        self._registrar = RateLimitItemPerMinute(registrar_requests, namespace="registrar")
 
     @property
-    def _counts(self) -> FixedWindowRateLimiter:
-        """The windows, which the library has by the wall clock: once that is set, all begin anew.
+    def _windows(self) -> FixedWindowRateLimiter:
+        """The library's windows. It ends them by the wall clock, so all are reset when that clock was set.
 
-        A clock that is set back by a day would have them last a day more.
+        Otherwise, a clock that is set back by a day would extend each window by a day.
         """
-        offset = time.time() - time.monotonic()
+        offset = self._clock() - self._monotonic()
         if abs(offset - self._clock_offset) > MIN_CLOCK_STEP_S:
             self._storage.reset()
         self._clock_offset = offset
-        return self._windows
+        return self._limiter
 
-    def spend(self, principal: Principal, *, writes: bool) -> Headers:
-        """Count one request of a caller; what it is told of what is left. Raises HttpError (429) when nothing is."""
-        told: list[tuple[int, str, int, int]] = []
-        for item, whose in zip(
-            self._writes if writes else self._reads, (principal.key, principal.account.name), strict=True
-        ):
-            if item is None:
+    def count_request(self, principal: Principal, *, writes: bool) -> Headers:
+        """Count a request of a principal. Return headers that report what remains of its limits.
+
+        Raises HttpError (429) if a limit is exceeded.
+        """
+        quotas: list[Quota] = []
+        limits = self._writes if writes else self._reads
+        for limit, key in zip(limits, (principal.key, principal.account.name), strict=True):
+            if limit is None:
                 continue
-            within = self._counts.hit(item, whose)
-            reset, remaining = self._counts.get_window_stats(item, whose)
-            told.append((remaining, item.namespace, item.amount, max(1, math.ceil(reset - time.time()))))
-            if not within:
+            is_within = self._windows.hit(limit, key)
+            reset, remaining = self._windows.get_window_stats(limit, key)
+            quotas.append(Quota(remaining, limit.namespace, limit.amount, self._seconds_until(reset)))
+            if not is_within:
                 raise HttpError(
                     429,
                     "too_many_requests",
-                    f"More than {item.amount} requests in a minute ({item.namespace}): wait, and ask for many jobs at "
-                    "once (POST /api/v1/jobs/status) or with wait, not again and again",
-                    retry_after=told[-1][3],
-                    headers=_headers(told),
+                    f"More than {limit.amount} requests in a minute ({limit.namespace}). Wait before you continue. "
+                    "Instead of polling, ask for many jobs in one request (POST /api/v1/jobs/status) or with wait",
+                    retry_after=quotas[-1].reset_s,
+                    headers=_headers(quotas),
                 )
-        return _headers(told)
+        return _headers(quotas)
 
-    def count_refusal(self, address: str, no: HttpError) -> HttpError:
-        """The refusal of a credential that was sent from an address; another (429) where it has sent many."""
-        if self._refused is None or self._counts.hit(self._refused, _network(address)):
-            return no
-        message = "Too many credentials from your address were refused; a good one is still taken"
-        return self._too_many(message, self._refused, _network(address))
+    def count_invalid_credential(self, address: str, error: HttpError) -> HttpError:
+        """Count an invalid credential from an address. Return ``error``, or a 429 if there were too many."""
+        limit, key = self._invalid_credentials, _network(address)
+        if limit is None or self._windows.hit(limit, key):
+            return error
+        message = "Too many invalid credentials from your address; wait a minute. Valid ones are still accepted"
+        return self._too_many(message, limit, key)
 
-    def spend_at_registrar(self, uid: int) -> None:
-        """Count one request of an account to the registrar. Raises HttpError (429)."""
-        if not self._counts.hit(self._registrar, str(uid)):
-            limit = MAX_REGISTRAR_REQUESTS_PER_MINUTE
-            message = f"More than {limit} requests about tokens in a minute; try again in a minute"
+    def count_registrar_request(self, uid: int) -> None:
+        """Count a request of an account to the registrar. Raises HttpError (429)."""
+        if not self._windows.hit(self._registrar, str(uid)):
+            message = f"More than {self._registrar.amount} requests about tokens in a minute; try again in a minute"
             raise self._too_many(message, self._registrar, str(uid))
 
-    def _too_many(self, message: str, item: RateLimitItemPerMinute, whose: str) -> HttpError:
-        reset, _ = self._counts.get_window_stats(item, whose)
-        return HttpError(429, "too_many_requests", message, retry_after=max(1, math.ceil(reset - time.time())))
+    def _too_many(self, message: str, limit: RateLimitItemPerMinute, key: str) -> HttpError:
+        reset, _ = self._windows.get_window_stats(limit, key)
+        return HttpError(429, "too_many_requests", message, retry_after=self._seconds_until(reset))
+
+    def _seconds_until(self, reset: float) -> int:
+        return max(1, math.ceil(reset - self._clock()))
 
 
-def _items(name: str, amount: int) -> RateLimitItemPerMinute | None:
+def _limit(name: str, amount: int) -> RateLimitItemPerMinute | None:
     return RateLimitItemPerMinute(amount, namespace=name) if amount else None
 
 
-def _headers(told: list[tuple[int, str, int, int]]) -> Headers:
-    """RateLimit says the one that is used up first, RateLimit-Policy all of them."""
-    if not told:
+def _headers(quotas: list[Quota]) -> Headers:
+    """Return RateLimit, for the limit that is nearest to its end, and RateLimit-Policy, for all limits."""
+    if not quotas:
         return []
-    remaining, name, _, reset = min(told)
-    policy = ", ".join(f'"{policy}";q={amount};w=60' for _, policy, amount, _ in told)
+    tightest = min(quotas)
+    policy = ", ".join(f'"{quota.name}";q={quota.amount};w=60' for quota in quotas)
     return [
-        (b"x-punway-ratelimit", f'"{name}";r={remaining};t={reset}'.encode()),
+        (b"x-punway-ratelimit", f'"{tightest.name}";r={tightest.remaining};t={tightest.reset_s}'.encode()),
         (b"x-punway-ratelimit-policy", policy.encode()),
     ]
 
 
 def _network(address: str) -> str:
-    """What is one guesser: an address, or a /64 of IPv6, which is one subscriber's (RFC 6177)."""
+    """Return what counts as one source: an IPv4 address, or a /64 of IPv6, which one subscriber has (RFC 6177)."""
     try:
         parsed = ip_address(address)
     except ValueError:

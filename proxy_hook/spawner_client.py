@@ -1,7 +1,6 @@
-"""Asks the spawner over RUN/spawner.sock: for the hook, without blocking.
+"""The hook's client of the spawner, over RUN/spawner.sock. It never blocks the event loop.
 
-Runs as the hook's user. The protocol is in spawner/wire.py: one JSON object a
-datagram of a SOCK_SEQPACKET socket.
+Runs as the hook's user. The protocol is in spawner/wire.py: one JSON object per datagram of a SOCK_SEQPACKET socket.
 """
 
 from __future__ import annotations
@@ -10,108 +9,126 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from proxy_hook.accounts import UnixAccount
 from proxy_hook.errors import HttpError, forbidden, unavailable
+from proxy_hook.lru_cache import LruCache
 
 MAX_MESSAGE_BYTES = 64 * 1024
 START_DEADLINE_S = 115.0
-"""For a first request: the spawner gives a PUN 10 s to start once its turn has come, and thousands may be queued."""
+"""How long a user's first request waits. The spawner gives each PUN 10 s to start, and thousands may be queued."""
+PING_DEADLINE_S = 2.0
 SOCKET_TTL_S = 1.0
-"""Seconds for which an answer is used again: longer, and a refused user would be let on for longer."""
+"""How long the path of a socket is cached. A user whom the rules newly refuse gets through for as long."""
 MAX_CACHED_SOCKETS = 10_000
 ALIVE_TTL_S = 1.0
-"""How long it is used again whether the spawner answers, unless the conversation ends before."""
+"""How long the spawner's health is cached, unless the connection ends earlier."""
 
 
 class SpawnerClient:
-    """The hook's one conversation with the spawner, with many requests under way at once.
+    """One connection to the spawner, which many requests share.
 
-    Sending and receiving are callbacks of the event loop on one socket, so that a request which is given up takes
-    nothing with it: its message leaves the queue, or has been sent whole (SOCK_SEQPACKET), and its answer is dropped.
+    Sending and receiving are callbacks of the event loop on one socket, so a request that is cancelled does not affect
+    the others: its message is removed from the queue, or was sent completely (SOCK_SEQPACKET), and its response is
+    ignored.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        start_deadline_s: float = START_DEADLINE_S,
+        max_cached_sockets: int = MAX_CACHED_SOCKETS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = path
+        self._start_deadline_s = start_deadline_s
+        self._clock = clock
         self._connection: socket.socket | None = None
         self._unsent: dict[int, bytes] = {}
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._responses: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
         self._alive_lock = asyncio.Lock()
         self._alive = 0.0, False
-        self._sockets: dict[UnixAccount, tuple[float, str]] = {}
-        self._asking: dict[UnixAccount, asyncio.Task[str]] = {}
+        self._sockets: LruCache[UnixAccount, tuple[float, str]] = LruCache(max_cached_sockets)
+        self._starting: dict[UnixAccount, asyncio.Task[str]] = {}
 
     async def socket_of(self, account: UnixAccount) -> str:
-        """The path of the account's PUN socket. Raises HttpError: 403 with the rule, 503 with Retry-After."""
-        fresh = self._sockets.get(account)
-        if fresh and fresh[0] > time.monotonic():
-            return fresh[1]
-        # A hundred first requests at once are one question.
-        asking = self._asking.get(account)
-        if asking is None:
-            asking = self._asking[account] = asyncio.create_task(self._ensure(account))
-            asking.add_done_callback(lambda task: self._asked(account, task))
-        return await asyncio.shield(asking)
+        """Return the path of the account's PUN socket, after starting the PUN if it is not running.
 
-    def _asked(self, account: UnixAccount, task: asyncio.Task[str]) -> None:
-        del self._asking[account]
+        Raises HttpError: 403 with the rule that refuses the account, 503 with ``retry_after``.
+        """
+        cached = self._sockets.get(account)
+        if cached and cached[0] > self._clock():
+            return cached[1]
+        # Simultaneous requests of one user share one request to the spawner.
+        starting = self._starting.get(account)
+        if starting is None:
+            starting = self._starting[account] = asyncio.create_task(self._ensure(account))
+            starting.add_done_callback(lambda task: self._ended(account, task))
+        return await asyncio.shield(starting)
+
+    def _ended(self, account: UnixAccount, task: asyncio.Task[str]) -> None:
+        del self._starting[account]
         if not task.cancelled():
-            task.exception()  # Everybody who waited may have left; asyncio would log that nobody looked.
+            # All callers may have left. Without this, asyncio would log that the exception was never retrieved.
+            task.exception()
 
     async def alive(self) -> bool:
-        """Whether the spawner answers.
+        """Return whether the spawner responds.
 
-        Anybody may ask for the portal's health, so it is asked once in ALIVE_TTL_S at most, however many do.
+        Anybody may request the portal's health, so the result is cached: the spawner gets at most one such request in
+        ALIVE_TTL_S.
         """
         async with self._alive_lock:
             until, alive = self._alive
-            if time.monotonic() >= until:
+            if self._clock() >= until:
                 try:
-                    await self._ask({"ask": "ping"}, 2.0)
+                    await self._ask({"ask": "ping"}, PING_DEADLINE_S)
                     alive = True
                 except HttpError:
                     alive = False
-                self._alive = time.monotonic() + ALIVE_TTL_S, alive
+                self._alive = self._clock() + ALIVE_TTL_S, alive
         return alive
 
     async def _ensure(self, account: UnixAccount) -> str:
-        answer = await self._ask({"ask": "ensure", "uid": account.uid, "name": account.name}, START_DEADLINE_S)
-        if "refused" in answer:
-            raise forbidden(f"No process for this user: {answer['refused']}")
-        if "socket" not in answer:
-            raise unavailable(f"No process for this user: {answer['unavailable']}", answer["retry_after"])
-        self._sockets.pop(account, None)  # So that the first entry is always the oldest.
-        if len(self._sockets) >= MAX_CACHED_SOCKETS:
-            del self._sockets[next(iter(self._sockets))]
-        self._sockets[account] = (time.monotonic() + SOCKET_TTL_S, answer["socket"])
-        return str(answer["socket"])
+        request = {"ask": "ensure", "uid": account.uid, "name": account.name}
+        response = await self._ask(request, self._start_deadline_s)
+        if "refused" in response:
+            raise forbidden(f"The portal cannot start a process for you: {response['refused']}")
+        if "socket" not in response:
+            raise unavailable(
+                f"The portal cannot start a process for you: {response['unavailable']}", response["retry_after"]
+            )
+        self._sockets.put(account, (self._clock() + SOCKET_TTL_S, response["socket"]))
+        return str(response["socket"])
 
     async def _ask(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
-        """Send one request and return its answer, both within ``deadline`` seconds. Raises HttpError."""
+        """Send a request and return its response, both within ``deadline`` seconds. Raises HttpError (503)."""
         self._number += 1
         number = self._number
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        response = self._responses[number] = asyncio.get_running_loop().create_future()
         self._unsent[number] = json.dumps({"id": number, **request}).encode()
         try:
             self._connect()
             self._send()
-            return await asyncio.wait_for(answer, deadline)
+            return await asyncio.wait_for(response, deadline)
         except (OSError, asyncio.TimeoutError) as error:
-            raise unavailable("The portal cannot start processes just now; try again") from error
+            raise unavailable("The portal cannot start processes at the moment; try again") from error
         finally:
-            del self._answers[number]
+            del self._responses[number]
             self._unsent.pop(number, None)
 
     def _connect(self) -> None:
-        """Begin the conversation, if there is none. Raises OSError."""
+        """Connect if there is no connection. Raises OSError."""
         if self._connection is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             connection.setblocking(False)
             try:
-                connection.connect(str(self._path))  # At once or not at all, as unix(7) has it.
+                connection.connect(str(self._path))  # It succeeds or fails at once, see unix(7).
             except OSError:
                 connection.close()
                 raise
@@ -119,7 +136,7 @@ class SpawnerClient:
             asyncio.get_running_loop().add_reader(connection, self._receive)
 
     def _send(self) -> None:
-        """Send what the kernel takes now; the rest when it takes more."""
+        """Send as much as the kernel accepts now, and the rest as soon as it accepts more."""
         if self._connection is None:
             return
         loop = asyncio.get_running_loop()
@@ -134,7 +151,7 @@ class SpawnerClient:
             self.close()
 
     def _receive(self) -> None:
-        """Take one message of the spawner, or notice its end."""
+        """Receive one message, or the end of the connection."""
         assert self._connection is not None
         try:
             data = self._connection.recv(MAX_MESSAGE_BYTES)
@@ -145,12 +162,12 @@ class SpawnerClient:
         if not data:
             return self.close()
         message = json.loads(data)
-        answer = self._answers.get(message["id"])
-        if answer and not answer.done():
-            answer.set_result(message)
+        response = self._responses.get(message["id"])
+        if response and not response.done():
+            response.set_result(message)
 
     def close(self) -> None:
-        """End the conversation, and say so to all who wait."""
+        """Close the connection. All pending requests fail."""
         self._alive = 0.0, False
         connection, self._connection = self._connection, None
         if connection is None:
@@ -161,6 +178,6 @@ class SpawnerClient:
         connection.close()
         self._sockets.clear()
         self._unsent.clear()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(ConnectionResetError("the spawner ended the conversation"))
+        for response in self._responses.values():
+            if not response.done():
+                response.set_exception(ConnectionResetError("the spawner closed the connection"))

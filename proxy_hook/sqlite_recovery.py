@@ -1,4 +1,4 @@
-"""A damaged SQLite file is set aside, so that its owner can begin with an empty one in its place."""
+"""Recovery from a damaged SQLite file: it is renamed, so that its owner can create an empty one in its place."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-CHECK_TIME_S = 10.0
-"""Seconds for looking through a file: no usual one takes so long, and a start must not."""
-_OPS_BETWEEN_LOOKS = 100_000
+CHECK_TIMEOUT_S = 10.0
+"""How long the check of a file may take. Usual files take far less, and the hook's start must not be delayed."""
+_OPS_BETWEEN_CHECKS = 100_000
+"""SQLite's virtual machine instructions between two looks at the clock."""
 
 
 def set_aside_if_damaged(path: Path) -> Path | None:
-    """Rename a file that is no whole SQLite database, with what SQLite has beside it; return where it is now.
+    """Rename a damaged SQLite database, with SQLite's files beside it. Return its new path.
 
-    None where it is in order, or absent. What the disk cannot do, or may not, is no damage: sqlite3.OperationalError.
+    Return None if the database is intact or does not exist. An unreadable file or a full disk is not damage; those
+    raise sqlite3.OperationalError.
     """
-    if not path.exists() or _is_whole(path):
+    if not path.exists() or _is_intact(path):
         return None
     suffix = datetime.now(timezone.utc).strftime("damaged-%Y%m%dT%H%M%SZ")
-    # The log last: with the file itself gone, SQLite would take the others for those of a new one.
-    for beside in (path, Path(f"{path}-shm"), Path(f"{path}-wal")):
-        if beside.exists():
-            beside.rename(f"{beside}.{suffix}")
+    # Rename the log last. After the database itself is gone, SQLite would take the others for those of a new database.
+    for file in (path, Path(f"{path}-shm"), Path(f"{path}-wal")):
+        if file.exists():
+            file.rename(f"{file}.{suffix}")
     return Path(f"{path}.{suffix}")
 
 
-def _is_whole(path: Path) -> bool:
-    deadline = time.monotonic() + CHECK_TIME_S
-    # For reading: closing would write SQLite's log into the file, and delete it.
+def _is_intact(path: Path) -> bool:
+    deadline = time.monotonic() + CHECK_TIMEOUT_S
+    # Open it read-only: otherwise, closing the connection would write SQLite's log into the database and delete it.
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _OPS_BETWEEN_LOOKS)
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        return str(found) == "ok"
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _OPS_BETWEEN_CHECKS)
+        (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        return str(result) == "ok"
     except sqlite3.OperationalError as error:
         if str(error) == "interrupted":
             return True

@@ -1,25 +1,36 @@
-"""What a browser asks the hook for, and what it gets: small, and without a framework. Runs in the hook."""
+"""Requests and responses of the hook's pages, without a web framework. Runs in the hook."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from werkzeug.http import dump_cookie, parse_cookie
+from werkzeug.http import parse_cookie
 
 from proxy_hook.errors import HttpError
 
 Headers = list[tuple[bytes, bytes]]
+
 MAX_FORM_BYTES = 16 * 1024
+MAX_FORM_FIELDS = 20
+
+
+def header_of(headers: Headers, name: str) -> str | None:
+    """Return a header's value; None if it is missing. Raises HttpError (400) if the header occurs twice."""
+    values = [value for key, value in headers if key.lower() == name.lower().encode()]
+    if len(values) > 1:
+        raise HttpError(400, "bad_request", f"The request has more than one {name} header; send exactly one")
+    return values[0].decode("latin-1") if values else None
 
 
 @dataclass
 class WebRequest:
-    """One request, as nginx passed it on. Of every value that is given twice, there is none but in ``fields``."""
+    """A request, as nginx passed it on.
+
+    ``query`` and ``form`` have only the parameters that occur once. ``fields`` has all fields of the form, in order.
+    """
 
     method: str
     path: str
@@ -29,27 +40,27 @@ class WebRequest:
     fields: list[tuple[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
-        """A header's value; None where it is missing. Raises HttpError (400) where it came twice."""
-        given = [value for key, value in self.headers if key.lower() == name.lower().encode()]
-        if len(given) > 1:
-            raise HttpError(400, "bad_request", f"The request has more than one {name} header")
-        return given[0].decode("latin-1") if given else None
+        """Return a header's value; None if it is missing. Raises HttpError (400) if the header occurs twice."""
+        return header_of(self.headers, name)
 
     def cookie(self, name: str) -> str | None:
-        """A cookie's value; None also where there are two of the name, since one of them is somebody else's."""
+        """Return a cookie's value; None if it is missing, and also if it occurs twice.
+
+        One of two cookies with the same name was set by somebody else, and it is impossible to tell which.
+        """
         lines = [value.decode("latin-1") for key, value in self.headers if key.lower() == b"cookie"]
-        given = parse_cookie("; ".join(lines)).getlist(name)
-        return given[0] if len(given) == 1 else None
+        values = parse_cookie("; ".join(lines)).getlist(name)
+        return values[0] if len(values) == 1 else None
 
     @property
     def origin(self) -> dict[str, str | None]:
-        """Where it came from, for the audit log: nginx says it, and no client can."""
+        """The origin of the request, for the audit log. nginx sets these headers, and clients cannot."""
         return {"address": self.header("x-punway-peer"), "request_id": self.header("x-request-id")}
 
 
 @dataclass
-class WebAnswer:
-    """A page, or a way to one. ``cookies`` are whole Set-Cookie values."""
+class WebResponse:
+    """A page or a redirect. ``cookies`` are complete Set-Cookie values."""
 
     status: int
     body: str = ""
@@ -57,7 +68,8 @@ class WebAnswer:
     cookies: list[str] = field(default_factory=list)
     content_type: str = "text/html; charset=utf-8"
 
-    def head(self) -> Headers:
+    def headers(self) -> Headers:
+        """Return the response's headers."""
         headers = [(b"content-type", self.content_type.encode()), (b"cache-control", b"no-store")]
         if self.location:
             headers.append((b"location", self.location.encode()))
@@ -65,7 +77,7 @@ class WebAnswer:
 
 
 async def request_from(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> WebRequest:
-    """The request of an ASGI call. Raises HttpError for a form that is too large, or none."""
+    """Read the request of an ASGI call. Raises HttpError if the body is too large (413) or not a form (415)."""
     request = WebRequest(scope["method"], scope["path"], scope["headers"])
     request.query = _single(scope["query_string"])
     if request.method == "POST":
@@ -74,12 +86,14 @@ async def request_from(scope: dict[str, Any], receive: Callable[[], Awaitable[di
             message = await receive()
             body += message.get("body", b"")
             if len(body) > MAX_FORM_BYTES:
-                raise HttpError(413, "payload_too_large", "The form is larger than the portal takes")
+                raise HttpError(413, "payload_too_large", f"The form is larger than {MAX_FORM_BYTES // 1024} kB")
             if not message.get("more_body"):
                 break
-        kind = (request.header("content-type") or "").partition(";")[0].strip().lower()
-        if body and kind != "application/x-www-form-urlencoded":
-            raise HttpError(415, "unsupported_media_type", "The portal takes forms as a browser sends them")
+        content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
+        if body and content_type != "application/x-www-form-urlencoded":
+            raise HttpError(
+                415, "unsupported_media_type", "Send the form with Content-Type: application/x-www-form-urlencoded"
+            )
         request.fields = _pairs(body)
         request.form = _single(body)
     return request
@@ -87,34 +101,13 @@ async def request_from(scope: dict[str, Any], receive: Callable[[], Awaitable[di
 
 def _pairs(encoded: bytes) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
+        return parse_qsl(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
     except ValueError:
         return []
 
 
 def _single(encoded: bytes) -> dict[str, str]:
-    """The values that are there once."""
+    """Return the parameters that occur exactly once."""
     pairs = _pairs(encoded)
     names = [name for name, _ in pairs]
     return {name: value for name, value in pairs if names.count(name) == 1}
-
-
-def cookie(name: str, value: str, *, secure: bool, age: int | None) -> str:
-    """A Set-Cookie for the whole portal and no other host; without an age it goes with the browser."""
-    return dump_cookie(name, value, max_age=age, path="/", secure=secure, httponly=True, samesite="Lax")
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=PackageLoader("proxy_hook.browser", "templates"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def page(name: str, **values: object) -> str:
-    """A page of proxy_hook/browser/templates/. Every value is escaped."""
-    return _templates().get_template(name).render(**{"site_url": "", **values})

@@ -159,6 +159,6 @@ class UseNotes:
         while True:
             token_id, when = self._pending.get()
             try:
-                self._store.note_use({token_id: when})
+                self._store.record_last_used({token_id: when})
             except StoreError as error:
                 log.warning("the last use of a token could not be noted: %s", error)

@@ -174,7 +174,7 @@ def _provider(config: Config) -> Iterator[Finding]:
     from proxy_hook.idp.provider import IdentityProvider
 
     try:
-        asyncio.run(IdentityProvider(config.idp).try_out())
+        asyncio.run(IdentityProvider(config.idp).check())
     except OSError as error:
         yield False, f"idp.issuer: {error}"
     else:

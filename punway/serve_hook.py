@@ -76,6 +76,7 @@ def _serve(
 
     from proxy_hook import audit
     from proxy_hook.accounts import Accounts, EligibleAccounts
+    from proxy_hook.app import App
     from proxy_hook.browser.oidc import OidcSignIn
     from proxy_hook.browser.sessions import Links, Sessions
     from proxy_hook.browser.sign_in import SignIn
@@ -102,7 +103,7 @@ def _serve(
     routes = RouteTable.in_folder(Path(config.portal.state_dir))
     spawner = SpawnerClient(config.run_dir / "spawner.sock")
     accounts, provider, links = Accounts(config.pun.user_regex), IdentityProvider(config.idp), Links()
-    rates = RateLimits(config.limits)
+    limits = RateLimits(config.limits)
     oidc = OidcSignIn(config, provider, secrets.client) if config.login.oidc else None
     sessions = Sessions(config.login.session_lifetime)
     hook = Hook(
@@ -112,14 +113,14 @@ def _serve(
         by_jwt=ByJwt(config.idp, provider, accounts, config.token_policy) if config.takes_jwts else None,
         sign_in=SignIn(config, sessions, links, accounts, spawner, oidc, secrets.front),
         metadata=ResourceMetadata(config),
-        rates=rates,
+        limits=limits,
         policy=config.token_policy,
     )
     eligible = EligibleAccounts(rules)
-    registrar = Registrar(routes, eligible, rates, links if config.login.link else None)
+    registrar = Registrar(routes, eligible, limits, links if config.login.link else None)
     server = uvicorn.Server(
         uvicorn.Config(
-            hook,
+            App(hook),
             http="httptools",
             lifespan="off",
             backlog=BACKLOG,  # uvicorn sets it again.

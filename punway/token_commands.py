@@ -39,7 +39,7 @@ def create(config: Config, arguments: argparse.Namespace) -> int:
     """Make a token, and print it once."""
     manager = _manager(config)
     held = scopes.parse(arguments.scopes or "all", manager.policy.scopes)
-    _show(config, *manager.make(arguments.name, held, arguments.expires or manager.policy.usual()))
+    _show(config, *manager.make(arguments.name, held, arguments.expires or manager.policy.default()))
     return 0
 
 
@@ -111,7 +111,7 @@ def sync(config: Config, _arguments: argparse.Namespace) -> int:
     """Tell the portal of every token in the file, after another program wrote it."""
     known = hashes(_store(config).tokens())
     registrar = registrar_of(config)
-    registrar.keep(known)
+    registrar.release_others(known)
     refused = registrar.add(known)
     for reason in refused:
         print(f"not taken: {reason}")

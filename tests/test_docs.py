@@ -15,7 +15,8 @@ from docs import code_map
 from docs.reference import PAGES as GENERATED
 from mcp_server.portal import Portal
 from mcp_server.server import tools
-from proxy_hook.browser.sign_in import ADDRESSES, LINK_PATH
+from proxy_hook.browser.sign_in import LINK_PATH
+from proxy_hook.browser.sign_in import ROUTES as SIGN_IN_ROUTES
 from pun_app.adapters.abilities import table
 from pun_app.adapters.registry import ADAPTERS
 from pun_app.routes import PAGES, ROUTES
@@ -79,7 +80,7 @@ def test_every_page_is_named() -> None:
     """Pages of a PUN are in the table of endpoints, pages where a browser signs in are where signing in is explained."""
     for page in PAGES:
         assert f"`{page.method} {page.path}`" in read("docs/users/api.md")
-    for method, address in ADDRESSES:
+    for method, address in SIGN_IN_ROUTES:
         assert f"`{method} {address}{'CODE' if address == LINK_PATH else ''}`" in read("docs/admins/sign-in.md")
 
 

@@ -1,12 +1,13 @@
-"""The assertion: the hook's signed note to a PUN, saying whose request this is and how that was proved.
+"""Assertions: signed statements of the hook to a PUN about the caller of one request.
 
-The hook signs with an Ed25519 key that it makes at start; PUNs verify with the public half, which lies in
-the run directory. A note is good for LIFETIME_S seconds and for one uid.
+The hook signs with an Ed25519 key that it makes at start. PUNs verify with the public key, which is a file in the run
+directory. An assertion is valid for LIFETIME_S seconds and for one uid.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 LIFETIME_S = 60
-"""How long an assertion is good, in seconds."""
-
 MAX_CACHED_ASSERTIONS = 64
-"""How many verified notes are remembered until they expire: verifying costs as much as a small request."""
+"""Verified assertions that a PUN caches until they expire. Verifying one costs as much as a small request."""
 
 _ISSUER = "punway-hook"
 _ALGORITHM = "EdDSA"
@@ -28,16 +27,21 @@ _REQUIRED = ["iss", "aud", "sub", "via", "scopes", "iat", "exp"]
 
 
 class InvalidAssertion(Exception):
-    """The note is missing, not the hook's, too old, or for another uid."""
+    """An assertion that is missing, expired, for another uid, or not signed by the hook."""
 
 
 @dataclass(frozen=True)
 class Assertion:
-    """What the hook knows of a caller. ``via`` is how that was proved, and says what of the rest is set.
+    """The caller of a request, as the hook knows it.
 
-    token (of ours): ``sha256``, which the PUN looks up, and as ``scopes`` those that the site allows to any token;
-    jwt (of the site's identity provider): ``scopes``; session (a browser's): ``sid``, which names it and cannot be
-    guessed. ``expires`` is a Unix time, in seconds.
+    ``via`` names the kind of credential and decides which other fields are set:
+
+    - ``token`` (a Punway token): ``sha256``, by which the PUN finds the token in the user's file, and as ``scopes``
+      those that the site allows for any token.
+    - ``jwt`` (a token of the site's identity provider): ``scopes``.
+    - ``session`` (a browser): ``sid``, a random name of the session.
+
+    ``expires`` is a Unix time in seconds.
     """
 
     uid: int
@@ -50,18 +54,21 @@ class Assertion:
 
 
 class Signer:
-    """The hook's half: a key of its own, made when the hook starts and kept in no file."""
+    """The hook's private key. It is made when the hook starts, and stored in no file."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._key = Ed25519PrivateKey.generate()
+        self._clock = clock
 
     def public_pem(self) -> bytes:
+        """Return the public key in PEM."""
         return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(
         self, uid: int, user: str, via: str, sha256: str | None, scopes: tuple[str, ...], sid: str | None = None
     ) -> str:
-        now = int(time.time())
+        """Return a signed assertion, a JWT. The fields are those of Assertion."""
+        now = int(self._clock())
         claims = {
             "iss": _ISSUER,
             "aud": _audience(uid),
@@ -77,23 +84,24 @@ class Signer:
 
 
 class Verifier:
-    """A PUN's half: the hook's public key, read again when the hook has made another."""
+    """The hook's public key, which the PUN reads again when the hook has restarted with a new one."""
 
-    def __init__(self, public_key: Path) -> None:
+    def __init__(self, public_key: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = public_key
+        self._clock = clock
         self._pem = b""
         self._key: Ed25519PublicKey | None = None
         self._verified: dict[str, Assertion] = {}
 
-    def verify(self, note: str, uid: int) -> Assertion:
-        """What the note says, when it is the hook's, in time, and for ``uid``. Raises InvalidAssertion."""
-        now = time.time()
-        known = self._verified.get(note)
-        # Where the clock was set back, a note must not become good for longer.
-        if known and known.uid == uid and now < known.expires <= now + LIFETIME_S:
-            return known
+    def verify(self, signed: str, uid: int) -> Assertion:
+        """Return the content of a signed assertion for ``uid``. Raises InvalidAssertion."""
+        now = self._clock()
+        cached = self._verified.get(signed)
+        # A clock that is set back must not extend the life of a cached assertion.
+        if cached and cached.uid == uid and now < cached.expires <= now + LIFETIME_S:
+            return cached
         try:
-            claims = self._decode(note, uid)
+            claims = self._decode(signed, uid)
         except (jwt.InvalidTokenError, OSError, ValueError, UnsupportedAlgorithm) as error:
             raise InvalidAssertion("the request did not come through the portal's hook") from error
         assertion = Assertion(
@@ -106,31 +114,30 @@ class Verifier:
             expires=claims["exp"],
         )
         if len(self._verified) >= MAX_CACHED_ASSERTIONS:
-            # A new dictionary, not a change in place: other threads read the old one meanwhile.
-            self._verified = {n: a for n, a in list(self._verified.items()) if a.expires > now}
+            # Replace the dictionary instead of changing it: other threads may be reading the old one.
+            self._verified = {s: a for s, a in list(self._verified.items()) if a.expires > now}
             if len(self._verified) >= MAX_CACHED_ASSERTIONS:
                 self._verified = {}
-        self._verified[note] = assertion
+        self._verified[signed] = assertion
         return assertion
 
-    def _decode(self, note: str, uid: int) -> dict[str, Any]:
+    def _decode(self, signed: str, uid: int) -> dict[str, Any]:
         if self._key is not None:
             try:
-                return self._claims(note, uid, self._key)
+                return self._claims(signed, uid, self._key)
             except jwt.InvalidSignatureError:
-                pass  # The hook may have been started again with another key: look before refusing.
+                pass  # The hook may have restarted with another key, so read the key again before refusing.
         pem = self._path.read_bytes()
         if self._key is None or pem != self._pem:
             key = load_pem_public_key(pem)
             if not isinstance(key, Ed25519PublicKey):
-                raise ValueError(f"{self._path} holds no Ed25519 key")
+                raise ValueError(f"{self._path} does not contain an Ed25519 key")
             self._pem, self._key, self._verified = pem, key, {}
-        return self._claims(note, uid, self._key)
+        return self._claims(signed, uid, self._key)
 
-    @staticmethod
-    def _claims(note: str, uid: int, key: Ed25519PublicKey) -> dict[str, Any]:
+    def _claims(self, signed: str, uid: int, key: Ed25519PublicKey) -> dict[str, Any]:
         claims: dict[str, Any] = jwt.decode(
-            note,
+            signed,
             key,
             algorithms=[_ALGORITHM],
             audience=_audience(uid),

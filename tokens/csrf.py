@@ -1,4 +1,4 @@
-"""What the hook and a PUN ask of a browser's form before they do what it says."""
+"""The two checks of a browser's form that hook and PUN share: its CSRF token, and the page that it came from."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import hmac
 
 
 def csrf_token(sid: str) -> str:
-    """What each form of a session carries, and a page of another origin cannot know.
+    """Return the CSRF token that every form of a session carries.
 
-    ``sid`` names the session, and is known to the hook and to its user's PUN alone.
+    It is derived from ``sid``, the name of the session, which only the hook and its user's PUN know. A page of another
+    origin can therefore not compute it.
     """
     return hmac.new(sid.encode(), b"punway form", "sha256").hexdigest()
 
 
 def is_csrf_token(given: str, sid: str) -> bool:
+    """Return whether a form's CSRF token is the one of this session. The comparison takes constant time."""
     return hmac.compare_digest(given.encode(), csrf_token(sid).encode())
 
 
-def is_own_page(origin: str | None, fetch_site: str | None, ours: str) -> bool:
-    """Whether a form was sent from a page of ours, by its Origin and Sec-Fetch-Site headers (Fetch, W3C).
+def is_own_page(origin: str | None, fetch_site: str | None, own_origin: str) -> bool:
+    """Return whether a form came from the portal's own pages, by its Origin and Sec-Fetch-Site headers (Fetch, W3C).
 
-    Browsers send both with every form; where a header is missing, the form's token alone decides.
+    Current browsers send both headers with every form. If one is missing, the CSRF token alone decides.
     """
-    return origin in (None, "", ours) and fetch_site in (None, "", "same-origin")
+    return origin in (None, "", own_origin) and fetch_site in (None, "", "same-origin")

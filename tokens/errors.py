@@ -1,13 +1,11 @@
-"""What can be wrong with a user's token file, or with what a token should be.
+"""Errors about tokens and the token file. Each message is for the owner of the tokens and says what to do.
 
-TokenError            a name or an expiry that no token of this site can have
-└── ScopeNotAllowed   a scope that the site does not allow
+TokenError            no token of this site can have this name, expiry or scope
+└── ScopeNotAllowed   the site does not allow the scope
 StoreError            the token file cannot be used
-├── StoreRefused      what lies there is not to be trusted or not to be understood: nobody is let in
-├── StoreUnavailable  the home or its file system does not answer, is full, or is missing
-└── NoSuchToken       the id that was named is not in the file
-
-Each message is for the tokens' owner and says what to do.
+├── StoreRefused      the file is unsafe or malformed, so no token in it is accepted
+├── StoreUnavailable  the home directory or its file system does not respond, is full, or is missing
+└── NoSuchToken       the file has no token with this id
 """
 
 from __future__ import annotations

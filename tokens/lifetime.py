@@ -1,4 +1,4 @@
-"""The site's policy on tokens: how long one may live, and what it may do."""
+"""The site's policy on tokens: how long a token may live, and what it may do."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def lifetime_from(text: str) -> timedelta:
-    """What ``90d``, ``12h``, ``4w``, ``1y`` or ``30m`` mean. Raises TokenError."""
+    """Return the lifetime that ``30m``, ``12h``, ``90d``, ``4w`` or ``1y`` stands for. Raises TokenError."""
     match = _LIFETIME.fullmatch(text)
     if not match or int(match[1]) == 0:
-        raise TokenError(f"{text!r} is no lifetime; write 30m, 12h, 90d, 4w, 1y, a date like 2027-03-31, or never")
+        raise TokenError(
+            f"{text!r} is not a lifetime; write 30m, 12h, 90d, 4w or 1y, a date such as 2027-03-31, or never"
+        )
     try:
         lifetime = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
         utc_now() + lifetime
     except OverflowError as error:
-        raise TokenError(f"{text!r} is longer than a calendar reaches") from error
+        raise TokenError(f"{text!r} is too long: it ends after the year 9999") from error
     return lifetime
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What the site allows: the longest lifetime (None: any), whether a token may never expire, and the scopes.
+    """The limits that the site sets for tokens.
 
-    It binds what Punway makes. The file is its user's own, who may write what they like into it, so the hook
+    ``longest`` is the longest lifetime, or None for no limit. ``never`` says whether a token may have no expiry.
+
+    Punway applies the policy when it creates a token. Users can write anything into their own token file, so the hook
     applies ``longest`` and ``scopes`` again at each use (proxy_hook/identify.py).
     """
 
@@ -42,15 +46,17 @@ class Policy:
     scopes: tuple[str, ...] = scopes.ALL
 
     def check_scopes(self, held: Iterable[str]) -> None:
-        """Raise ScopeNotAllowed if a token with these scopes could do more than the site allows."""
+        """Raise ScopeNotAllowed if a token with the scopes ``held`` could do more than the site allows."""
         refused = [scope for scope in held if not scopes.allows(self.scopes, scope)]
         if refused:
             allowed = ", ".join(self.scopes)
             raise ScopeNotAllowed(f"this site does not allow {', '.join(refused)}; it allows {allowed}")
 
     def expiry(self, text: str, now: datetime | None = None) -> datetime | None:
-        """When a token that is made ``now`` ends, for ``90d`` and its like, ``2027-03-31`` (the end of that
-        day, in UTC) or ``never`` (None). To the second. Raises TokenError, which says what is allowed.
+        """Return when a token expires that is created ``now``, to the second.
+
+        ``text`` is a lifetime such as ``90d``, a date such as ``2027-03-31`` (the end of that day in UTC), or
+        ``never``, for which the result is None. Raises TokenError, whose message says what the site allows.
         """
         now = (now or utc_now()).replace(microsecond=0)
         if text == "never":
@@ -62,11 +68,11 @@ class Policy:
             try:
                 day = date.fromisoformat(text)
             except ValueError as error:
-                raise TokenError(f"there is no day {text}") from error
+                raise TokenError(f"{text} is not a date of the calendar") from error
             ends = datetime.combine(day, time(23, 59, 59), timezone.utc)
             if ends <= now:
-                raise TokenError(f"{text} is over; choose a day to come")
-            # On the last day that is allowed the token ends with what is allowed.
+                raise TokenError(f"{text} is in the past; choose a later date")
+            # On the last allowed day, the token expires when the longest lifetime does, not at the end of the day.
             if last and day == last.date():
                 ends = min(ends, last)
         else:
@@ -75,15 +81,15 @@ class Policy:
             raise TokenError(f"{text} is longer than this site allows{self._at_most()}")
         return ends
 
-    def usual(self) -> str:
-        """A lifetime for who names none: 90 days, or as many hours as the site allows."""
+    def default(self) -> str:
+        """Return the default lifetime: 90 days, or the longest one that the site allows if that is shorter."""
         if self.longest is None or self.longest >= timedelta(days=90):
             return "90d"
         seconds = int(self.longest.total_seconds())
         return f"{seconds // 3600}h" if seconds >= 3600 else f"{seconds // 60}m"
 
     def last_day(self, now: datetime | None = None) -> date | None:
-        """The last day that may be chosen."""
+        """Return the last date that a token may expire on; None if there is no limit."""
         return ((now or utc_now()) + self.longest).date() if self.longest else None
 
     def _at_most(self) -> str:

@@ -1,6 +1,6 @@
-"""Make, revoke and replace a token, in its user's file and at the front, in the order that loses nothing.
+"""Creating, replacing and revoking tokens: in the user's token file and at the hook, in an order that loses nothing.
 
-Called by the API Tokens page and by ``punway token``, always with the user's own privilege.
+The API Tokens page and ``punway token`` call it, always with the user's own privilege.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tokens.store import TokenStore, hashes
 from tokens.token import Token, issue, utc_now
 
 Origin = dict[str, str]
-"""Where a change was asked for, for the audit log: ``address`` and ``request_id``, or nothing from a shell."""
+"""The origin of a change, for the audit log: ``address`` and ``request_id`` of a browser, or nothing from a shell."""
 
 
 class TokenManager:
-    """One user's tokens, as that user may change them."""
+    """The operations of one user on that user's tokens."""
 
     def __init__(self, store: TokenStore, registrar: RegistrarClient, policy: Policy) -> None:
         self.store = store
@@ -27,7 +27,7 @@ class TokenManager:
         self._registrar = registrar
 
     def register_all(self) -> None:
-        """Tell the front of every token in the file, of those that another program wrote there too.
+        """Register every token of the file, including those that other programs wrote into it.
 
         Raises StoreError and RegistrarError.
         """
@@ -36,32 +36,31 @@ class TokenManager:
             self._registrar.add(known)
 
     def make(self, name: str, scopes: tuple[str, ...], expires: str, origin: Origin | None = None) -> tuple[Token, str]:
-        """A new token and its secret: at the front first, so that one which is shown works.
+        """Create a token. Return it with its secret.
 
-        ``expires`` is as Policy.expiry takes it. Raises TokenError, StoreError and RegistrarError; nothing is
-        made then.
+        It is registered first and stored second, so a token that is shown to its user works. ``expires`` is a text for
+        Policy.expiry. Raises TokenError, StoreError or RegistrarError; then no token was created.
         """
         self.policy.check_scopes(scopes)
         token, secret = issue(name, scopes, self.policy.expiry(expires))
-        tokens = self.store.tokens()  # A file that will not do is told before anything is made.
+        tokens = self.store.tokens()  # Raises an error about an unusable file before anything is created.
         self._register(token, tokens, origin)
         try:
             self.store.add(token)
         except StoreError:
-            self._registrar.drop([token.sha256], _note(token, origin))
+            self._registrar.revoke([token.sha256], _audit_info(token, origin))
             raise
         return token, secret
 
     def rotate(self, token_id: str, grace: timedelta, expires: str | None = None) -> tuple[Token, str]:
-        """A successor with the same name and scopes (as far as the site allows them), and its secret.
+        """Replace a token by a new one with the same name and scopes. Return the new one with its secret.
 
-        The old token lives on for ``grace``.
-
-        The successor lives as long as the old one was made for, unless ``expires`` says otherwise. Raises
-        as ``make`` does, and NoSuchToken.
+        The new token has only those scopes that the site allows today. It gets the lifetime that the old one was
+        created with, unless ``expires`` says otherwise. The old token expires after ``grace``. Raises the errors of
+        ``make``, and NoSuchToken.
         """
         tokens = self.store.tokens()
-        old = _named(tokens, token_id)
+        old = _find(tokens, token_id)
         now = utc_now().replace(microsecond=0)
         if expires is not None or old.expires_at is None or old.created_at is None:
             ends = self.policy.expiry(expires or "never", now)
@@ -74,48 +73,50 @@ class TokenManager:
         try:
             self.store.succeed(old.id, token, now + grace)
         except StoreError:
-            self._registrar.drop([token.sha256], _note(token, None))
+            self._registrar.revoke([token.sha256], _audit_info(token, None))
             raise
         return token, secret
 
     def revoke(self, token_id: str, origin: Origin | None = None) -> tuple[Token | None, str]:
-        """Take a token out of the file, and bar it at the front: either alone ends it.
+        """Revoke a token at the hook and remove it from the file. Either alone makes it unusable.
 
-        The token (None for an entry that is none), and a warning where only one of the two could be done.
-        Raises StoreError or RegistrarError where neither could, NoSuchToken where the file has no such id.
+        Return the token (None for an entry that is not a valid token), and a warning if only one of the two succeeded.
+        Raises StoreError or RegistrarError if both failed, and NoSuchToken if the file has no such id.
         """
         token = next((token for token in self.store.tokens() if token.id == token_id), None)
-        unbarred: RegistrarError | None = None
+        registrar_error: RegistrarError | None = None
         try:
             if token:
-                self._registrar.drop([token.sha256], _note(token, origin))
+                self._registrar.revoke([token.sha256], _audit_info(token, origin))
         except RegistrarError as error:
-            unbarred = error
+            registrar_error = error
         try:
             self.store.remove(token_id)
         except StoreError as error:
-            if token is None or unbarred:
+            if token is None or registrar_error:
                 raise
-            return token, f"it is barred at the portal, but still stands in the file: {error}"
-        return token, f"it is gone from the file, but the portal could not be told: {unbarred}" if unbarred else ""
+            return token, f"the portal no longer accepts it, but it is still in the file: {error}"
+        if registrar_error:
+            return token, f"it was removed from the file, but the portal could not be informed: {registrar_error}"
+        return token, ""
 
     def _register(self, token: Token, tokens: list[Token], origin: Origin | None) -> None:
-        note = _note(token, origin)
-        refused = self._registrar.add([token.sha256], note)
+        audit_info = _audit_info(token, origin)
+        refused = self._registrar.add([token.sha256], audit_info)
         if refused:
-            # Routes of tokens that are gone from the file may have used the user's places up.
-            self._registrar.keep(hashes(tokens))
-            refused = self._registrar.add([token.sha256], note)
+            # Routes of tokens that are no longer in the file may have used up the user's limit.
+            self._registrar.release_others(hashes(tokens))
+            refused = self._registrar.add([token.sha256], audit_info)
         if refused:
-            raise RegistrarRefused(f"the portal did not take the token: {refused[0]}")
+            raise RegistrarRefused(f"the portal did not accept the token: {refused[0]}")
 
 
-def _named(tokens: list[Token], token_id: str) -> Token:
+def _find(tokens: list[Token], token_id: str) -> Token:
     for token in tokens:
         if token.id == token_id:
             return token
-    raise NoSuchToken(f"no token has the id {token_id}; see: punway token list")
+    raise NoSuchToken(f"no token has the id {token_id}; list your tokens with: punway token list")
 
 
-def _note(token: Token, origin: Origin | None) -> dict[str, str]:
+def _audit_info(token: Token, origin: Origin | None) -> dict[str, str]:
     return {"token_id": token.id, "token_name": token.name, **(origin or {})}

@@ -1,7 +1,8 @@
-"""Client of the registrar: a user's process tells the front which token hashes lead to that user.
+"""Client of the registrar: a user's process registers the hashes of its user's tokens with the hook.
 
-Whose they are, the kernel tells the registrar (SO_PEERCRED); a message cannot say it. One JSON line goes
-each way over RUN/register.sock: ``{"do": "add", "hashes": […], "note": {…}}`` and ``{"ok": true, …}``.
+The kernel tells the registrar which user connects (SO_PEERCRED); no message can claim another one. Request and
+response are one JSON line each, over RUN/register.sock: ``{"action": "add", "hashes": […], "audit_info": {…}}`` and
+``{"ok": true, …}``.
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ from pathlib import Path
 from typing import Any
 
 MAX_MESSAGE_BYTES = 64 * 1024
-"""Greatest length of a message, in bytes, on both sides."""
-
+"""The maximum length of a message in either direction."""
 AUDIT_INFO_KEYS = ("token_id", "token_name", "address", "request_id")
-"""What a note may tell the front's audit log of a token that is made or revoked, as texts."""
-
+"""What a client may add to the audit log's line about a token that it creates or revokes, as texts."""
 TIMEOUT_S = 10.0
+"""How long a request may take, and how long it is repeated while the registrar is busy."""
 
 
 class RegistrarError(Exception):
-    """The front did not take the hashes. The message is for the user and says what to do.
+    """A request that the registrar did not carry out. The message is for the user and says what to do.
 
     RegistrarError
-    ├── RegistrarUnavailable  the portal does not run here, or does not answer
-    └── RegistrarRefused      it said no, and why
+    ├── RegistrarUnavailable  the portal does not run on this host, or does not respond
+    └── RegistrarRefused      the registrar refused, and says why
     """
 
 
@@ -40,69 +40,71 @@ class RegistrarRefused(RegistrarError):
 
 
 class RegistrarClient:
-    """The registrar behind the socket at ``path``."""
+    """A client of the registrar that listens at ``path``. Each method raises RegistrarError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
         self._path = path
+        self._timeout_s = timeout_s
 
-    def add(self, hashes: list[str], note: dict[str, str] | None = None) -> list[str]:
-        """Register hashes for the calling uid; those that the front will not route, with its reason each.
+    def add(self, hashes: list[str], audit_info: dict[str, str] | None = None) -> list[str]:
+        """Register hashes for the calling user. Return the refused ones, each with the reason.
 
-        Registering one again changes nothing. A note says that a token is made, and which. Raises RegistrarError.
+        Registering a hash again changes nothing. Pass ``audit_info`` if, and only if, this creates the token: the
+        audit log then has a line "token.made" with it.
         """
-        refused: list[str] = self._ask("add", hashes, note)["refused"]
+        refused: list[str] = self._ask("add", hashes, audit_info)["refused"]
         return refused
 
-    def drop(self, hashes: list[str], note: dict[str, str] | None = None) -> None:
-        """Forget hashes of the calling uid for good: they can never be registered again."""
-        self._ask("drop", hashes, note)
+    def revoke(self, hashes: list[str], audit_info: dict[str, str] | None = None) -> None:
+        """Revoke hashes of the calling user. They can never be registered again."""
+        self._ask("revoke", hashes, audit_info)
 
-    def keep(self, hashes: list[str]) -> None:
-        """Let go of the calling uid's other routes: tokens that were deleted by hand, or have expired."""
-        self._ask("keep", hashes)
+    def release_others(self, hashes: list[str]) -> None:
+        """Remove the user's routes for all other hashes, such as those of expired tokens or deleted entries."""
+        self._ask("release_others", hashes)
 
     def registered(self) -> list[str]:
-        """The hashes that lead to the calling uid."""
+        """Return the hashes that lead to the calling user."""
         hashes: list[str] = self._ask("list", [])["hashes"]
         return hashes
 
     def login(self) -> str:
-        """The address of a page that signs the calling user's browser in, once and soon. Raises RegistrarError."""
+        """Return the path of a page that signs the calling user's browser in. It works once, for a short time."""
         path: str = self._ask("login", [])["path"]
         return path
 
-    def _ask(self, do: str, hashes: list[str], note: dict[str, str] | None = None) -> dict[str, Any]:
-        request: dict[str, Any] = {"do": do, "hashes": hashes}
-        if note is not None:
-            request["note"] = note
-        deadline = time.monotonic() + TIMEOUT_S
+    def _ask(self, action: str, hashes: list[str], audit_info: dict[str, str] | None = None) -> dict[str, Any]:
+        request: dict[str, Any] = {"action": action, "hashes": hashes}
+        if audit_info is not None:
+            request["audit_info"] = audit_info
+        deadline = time.monotonic() + self._timeout_s
         while True:
-            answer = self._say(json.dumps(request).encode() + b"\n")
-            # A user has so many connections at once; two tabs or shells of one user take turns.
-            if not answer.get("busy") or time.monotonic() > deadline:
+            response = self._exchange(json.dumps(request).encode() + b"\n")
+            # The connections of one user are limited, so two tabs or shells of that user take turns.
+            if not response.get("busy") or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
-        if not answer.get("ok"):
-            raise RegistrarRefused(str(answer.get("message", "the registrar said no")))
-        return answer
+        if not response.get("ok"):
+            raise RegistrarRefused(str(response.get("message", "the registrar refused the request")))
+        return response
 
-    def _say(self, line: bytes) -> dict[str, Any]:
+    def _exchange(self, line: bytes) -> dict[str, Any]:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                # A blocking connect waits for its turn where others connect without end; with a time-out of Python's
-                # it would fail at once (EAGAIN). SO_SNDTIMEO bounds it, socket(7).
-                seconds = struct.pack("@ll", int(TIMEOUT_S) or 1, 0)
+                # While others connect without end, a blocking connect waits for its turn. With Python's own timeout it
+                # would fail at once (EAGAIN), so SO_SNDTIMEO limits it instead, see socket(7).
+                seconds = struct.pack("@ll", int(self._timeout_s) or 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
                 connection.connect(str(self._path))
-                connection.settimeout(TIMEOUT_S)
+                connection.settimeout(self._timeout_s)
                 try:
                     connection.sendall(line)
                 except BrokenPipeError:
-                    pass  # It said no before it read, and its answer can be read all the same.
-                with connection.makefile("rb") as answers:
-                    answer: dict[str, Any] = json.loads(answers.readline(MAX_MESSAGE_BYTES))
+                    pass  # The registrar refused before it read the line. Its response can still be read.
+                with connection.makefile("rb") as responses:
+                    response: dict[str, Any] = json.loads(responses.readline(MAX_MESSAGE_BYTES))
         except (OSError, ValueError) as error:
             raise RegistrarUnavailable(
-                f"the portal does not answer at {self._path} ({error}); is it running on this host?"
+                f"the portal does not respond at {self._path} ({error}); is it running on this host?"
             ) from error
-        return answer
+        return response

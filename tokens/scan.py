@@ -1,6 +1,6 @@
-"""Tokens that stand in files: texts of a token's form, told by their hash. No secret leaves this module.
+"""A search for tokens in files: it reports texts that look like a token by their hash, so no secret leaves this module.
 
-Runs with its caller's own privilege, over what that user can read.
+It runs with the privilege of its caller, over the files that this user can read.
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ from typing import BinaryIO
 
 from tokens.token import sha256_of
 
-# As much as is read at once; a token that a piece's end cuts is read with the next piece.
+# How much is read at once. A token that crosses the end of one piece is found with the next piece.
 READ_BYTES = 1024 * 1024
-# Not a part of a longer run, such as a SHA-512; but it may follow an encoded blank, as in Bearer%20.
+# A token is not part of a longer run of hex digits, such as a SHA-512. It may follow an encoded space, as in Bearer%20.
 TOKEN_PATTERN = re.compile(rb"(?:(?<![0-9a-f])|(?<=%[0-9A-Fa-f]{2}))[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
 class Found:
-    """A text of a token's form: in which file, on which line (from 1), and its hash."""
+    """A text that looks like a token: its file, its line (counted from 1), and its hash."""
 
     path: str
     line: int
     sha256: str
 
 
-def find(paths: Iterable[Path], trouble: Callable[[Path, OSError], None]) -> Iterator[Found]:
-    """Every text of a token's form in files, and in all files below directories.
+def find(paths: Iterable[Path], on_error: Callable[[Path, OSError], None]) -> Iterator[Found]:
+    """Yield every text that looks like a token, from the given files and all files below the given directories.
 
-    Symbolic links below a directory are not followed; what is no regular file there is passed over. A file
-    that cannot be read is told to ``trouble``.
+    Symbolic links and special files below a directory are skipped. ``on_error`` is called for each file or directory
+    that cannot be read.
     """
-    for path in _files(paths, trouble):
+    for path in _files(paths, on_error):
         try:
-            # A FIFO that was named would hold the caller for ever.
+            # Opening a FIFO would block forever without O_NONBLOCK.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 yield from scan(file, str(path))
         except OSError as error:
-            trouble(path, error)
+            on_error(path, error)
 
 
-def scan(file: BinaryIO, name: str) -> Iterator[Found]:
-    """The same in one open file."""
-    line, text, judged = 1, b"", 0
+def scan(file: BinaryIO, name: str, read_bytes: int = READ_BYTES) -> Iterator[Found]:
+    """Yield every text that looks like a token, from one open file. ``name`` becomes ``Found.path``."""
+    line, text, searched = 1, b"", 0
     while True:
-        piece = file.read(READ_BYTES) or b""
-        # Three bytes before what is not judged yet are kept: what a token follows.
-        kept = max(judged - 3, 0)
+        piece = file.read(read_bytes) or b""
+        # Keep three bytes before the unsearched part: TOKEN_PATTERN looks at what precedes a token.
+        kept = max(searched - 3, 0)
         line += text.count(b"\n", 0, kept)
-        text, start = text[kept:] + piece, judged - kept
-        # What is within a token's length of the end is judged with what follows it.
-        judged = max(start, len(text) - 65) if piece else len(text)
+        text, start = text[kept:] + piece, searched - kept
+        # The last bytes, as many as a token has, are searched together with the next piece.
+        searched = max(start, len(text) - 65) if piece else len(text)
         counted = 0
         lines = line
         for match in TOKEN_PATTERN.finditer(text, start):
-            if match.start() >= judged:
+            if match.start() >= searched:
                 break
             lines += text.count(b"\n", counted, match.start())
             counted = match.start()
@@ -69,16 +69,16 @@ def scan(file: BinaryIO, name: str) -> Iterator[Found]:
             return
 
 
-def _files(paths: Iterable[Path], trouble: Callable[[Path, OSError], None]) -> Iterator[Path]:
+def _files(paths: Iterable[Path], on_error: Callable[[Path, OSError], None]) -> Iterator[Path]:
     for path in paths:
         if not path.is_dir():
             yield path
             continue
-        for folder, _, names in os.walk(path, onerror=lambda error: trouble(Path(str(error.filename)), error)):
+        for folder, _, names in os.walk(path, onerror=lambda error: on_error(Path(str(error.filename)), error)):
             for name in sorted(names):
                 below = Path(folder, name)
                 try:
                     if stat.S_ISREG(below.lstat().st_mode):
                         yield below
                 except OSError as error:
-                    trouble(below, error)
+                    on_error(below, error)

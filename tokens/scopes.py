@@ -1,6 +1,6 @@
-"""What a token may do: the scopes, what each one allows, and the one rule between them.
+"""Scopes: the permissions of a token, and the rule that a write scope includes the read scope of its subject.
 
-Used by every part of Punway; runs with whatever privilege its caller has.
+Every part of Punway uses this module, with the privilege of its caller.
 """
 
 from __future__ import annotations
@@ -14,58 +14,58 @@ SCOPES: dict[str, str] = {
     "files:read": "read your files",
     "files:write": "change your files (and read them)",
 }
-"""Every scope, and what it allows in the words that a user reads."""
+"""Every scope, and what it allows, in words for users."""
 
 ALL: tuple[str, ...] = tuple(SCOPES)
 
 OFFERED: tuple[str, ...] = ("clusters:read", "jobs:read", "jobs:write")
-"""The scopes that some route asks for, as a test checks. The others are offered once they open something."""
+"""The scopes that at least one route requires; a test compares them. The others are not offered until a route does."""
 
 PRESETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "read": ("Read only", tuple(scope for scope in OFFERED if scope.endswith(":read"))),
     "jobs": ("Jobs", ("clusters:read", "jobs:read", "jobs:write")),
     "all": ("Everything", OFFERED),
 }
-"""Sets of scopes that most tokens have: a title and the scopes, by a short name that ``parse`` takes too."""
+"""Common sets of scopes: a title and the scopes, by a short name that ``parse`` also accepts."""
 
 
 class UnknownScope(ValueError):
-    """A scope that Punway does not have. The message names it and lists those that exist."""
+    """An unknown scope. The message names it and lists the known scopes."""
 
 
 def allows(held: Iterable[str], needed: str) -> bool:
-    """Whether a holder of the scopes ``held`` may do what needs ``needed``: a write holds its read."""
+    """Return whether the scopes ``held`` include ``needed``. A write scope includes the read scope of its subject."""
     held = set(held)
     subject, _, verb = needed.partition(":")
     return needed in held or (verb == "read" and f"{subject}:write" in held)
 
 
 def common(held: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
-    """Return the scopes that both ``held`` and ``allowed`` grant, in the table's order.
+    """Return the scopes that both ``held`` and ``allowed`` include, in the order of SCOPES.
 
-    A write and its read have the read in common.
+    For example, ``jobs:write`` and ``jobs:read`` have ``jobs:read`` in common.
     """
     held, allowed = set(held), set(allowed)
     return tuple(scope for scope in SCOPES if allows(held, scope) and allows(allowed, scope))
 
 
 def parse(text: str, allowed: tuple[str, ...] = ALL) -> tuple[str, ...]:
-    """Return the scopes in a list like ``jobs:read,clusters:read`` (commas or spaces), in the table's order.
+    """Return the scopes in a list such as ``jobs:read,clusters:read``, in the order of SCOPES.
 
-    A preset's name stands for those of its scopes that the site allows (``allowed``). Raises UnknownScope, also for
-    an empty list: a token that may do nothing is a mistake.
+    Commas and spaces separate the scopes. The name of a preset stands for those of its scopes that the site allows
+    (``allowed``). Raises UnknownScope, also for an empty list: a token without scopes would be useless.
     """
     words = text.replace(",", " ").split()
     asked = {scope for word in words for scope in (common(PRESETS[word][1], allowed) if word in PRESETS else (word,))}
     unknown = sorted(asked - SCOPES.keys())
     if unknown or not asked:
-        said = f"no such scope: {', '.join(unknown)}" if unknown else "no scope is given"
+        problem = f"unknown scope: {', '.join(unknown)}" if unknown else "no scope is given"
         raise UnknownScope(
-            f"{said}; the scopes are {', '.join(OFFERED)}, and read, jobs and all stand for sets of them"
+            f"{problem}; the scopes are {', '.join(OFFERED)}; read, jobs and all stand for sets of scopes"
         )
     return tuple(scope for scope in SCOPES if scope in asked)
 
 
 def first_request(held: Iterable[str]) -> str:
-    """Return a path of the API that a token with these scopes may GET, for an example that works."""
+    """Return an API path that a token with these scopes may GET, for a working example."""
     return "/api/v1/clusters" if allows(held, "clusters:read") else "/api/v1/whoami"

@@ -1,7 +1,7 @@
-"""One user's tokens.json: the file that has the last word on every token of that user.
+"""The token file, tokens.json, of one user. It has the last word on every token of that user.
 
-Called by the PUN and by ``punway token``, always with that user's own privilege. The file is shared with
-OOD's dashboard plugin, so its lock, its older form of entry and fields that are not ours are respected.
+The PUN and ``punway token`` use it, always with the user's own privilege. OOD's dashboard plugin uses the same file, so
+this module takes the plugin's lock, reads its older form of entry, and keeps fields that it does not know.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from pathlib import Path
 from typing import Any
 
 from tokens.errors import NoSuchToken, StoreRefused, StoreUnavailable
-from tokens.permissions import MAX_FILE_BYTES, check_file, check_way
+from tokens.permissions import MAX_FILE_BYTES, check_directories, check_file
 from tokens.token import Token, from_entry, text_of, to_text
 
 MAX_TOKENS = 200
-"""Greatest number of tokens of one user."""
+"""The maximum number of tokens of one user."""
 MAX_WRITE_ATTEMPTS = 5
-"""How often a change is tried on a file that another program changes without the lock."""
+"""How often a change is tried while another program changes the file without taking the lock."""
 LOCK_TIMEOUT_S = 10.0
-"""How long a writer waits for another one, in seconds."""
+"""How long a writer waits for the lock."""
 
 Entry = dict[str, Any]
 
 
 class TokenStore:
-    """The tokens of the user that this process runs as, below ``home``."""
+    """The token file below ``home``, the home directory of the user that this process runs as."""
 
-    def __init__(self, home: str | Path) -> None:
+    def __init__(self, home: str | Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
         self.home = Path(home)
+        self._lock_timeout_s = lock_timeout_s
         self.directory = self.home / ".config" / "ondemand"
         self.path = self.directory / "tokens.json"
-        # Which file was read, and what was in it: one value, as threads read and set it at the same time.
+        # The identity and the tokens of the file that was read last. One value, because several threads use it.
         self._read: tuple[tuple[int, ...] | None, list[Token]] = (None, [])
 
     def tokens(self) -> list[Token]:
-        """Every usable token of the file, read again when the file is another one than last time.
+        """Return every valid token of the file. The file is read again only if it has changed.
 
-        An absent file is an empty list. Raises StoreRefused and StoreUnavailable.
+        The result is empty if there is no file. Raises StoreRefused and StoreUnavailable.
         """
         try:
             descriptor = self._open()
@@ -55,62 +56,62 @@ class TokenStore:
             # open() rather than stat(): NFS asks its server again at open (close-to-open consistency).
             with os.fdopen(descriptor, "rb") as file:
                 identity = self._identity(os.fstat(file.fileno()))
-                seen, tokens = self._read
-                if seen != identity:
+                last_identity, tokens = self._read
+                if last_identity != identity:
                     entries = self._parse(file.read(MAX_FILE_BYTES + 1))
                     tokens = [token for entry in entries if (token := from_entry(entry))]
                     self._read = (identity, tokens)
         except OSError as error:
-            raise StoreUnavailable(self._trouble("read", error)) from error
+            raise StoreUnavailable(self._error_message("read", error)) from error
         return tokens
 
     def find(self, sha256: str) -> Token | None:
-        """The token with this hash, expired or not; None when the file has none."""
+        """Return the token with this hash, even if it has expired; None if the file has none."""
         found = None
         for token in self.tokens():
-            # Every entry is compared, and each in constant time.
+            # Compare every entry, each in constant time, so that the duration reveals nothing.
             if hmac.compare_digest(token.sha256, sha256):
                 found = token
         return found
 
     def add(self, token: Token) -> None:
-        """Write one more token. Raises StoreRefused when there are MAX_TOKENS already."""
+        """Add a token to the file. Raises StoreRefused if it has MAX_TOKENS already."""
         self._rewrite(lambda entries: _with(entries, token, self.path))
 
     def remove(self, token_id: str) -> None:
-        """Forget a token; at the very next request it is refused. Raises NoSuchToken."""
+        """Remove a token from the file. The next request with it is refused. Raises NoSuchToken."""
 
         def change(entries: list[Entry]) -> list[Entry]:
             kept = [entry for entry in entries if text_of(entry, "id") != token_id]
             if len(kept) == len(entries):
-                raise NoSuchToken(f"no token has the id {token_id}; see: punway token list")
+                raise NoSuchToken(f"no token has the id {token_id}; list your tokens with: punway token list")
             return kept
 
         self._rewrite(change)
 
     def succeed(self, token_id: str, successor: Token, until: datetime) -> None:
-        """Write a token's successor beside it, and let the old one end at ``until`` if it would live longer.
+        """Add a token's successor, and let the old token expire at ``until`` unless it expires earlier.
 
-        One write: there is never one without the other. Raises NoSuchToken, and StoreRefused for an entry in
-        clear, which the program that wrote it would go on taking.
+        Both changes are one write, so neither exists without the other. Raises NoSuchToken, and StoreRefused for a
+        token in clear text: the program that wrote it would continue to accept it.
         """
 
         def change(entries: list[Entry]) -> list[Entry]:
             token = next((token for token in map(from_entry, entries) if token and token.id == token_id), None)
             if token is None:
-                raise NoSuchToken(f"no token has the id {token_id}; see: punway token list")
+                raise NoSuchToken(f"no token has the id {token_id}; list your tokens with: punway token list")
             if token.in_clear:
-                raise StoreRefused("this token stands in the file in clear; first run: punway token secure")
+                raise StoreRefused("the file contains this token in clear text; first run: punway token secure")
             ends = min(until, token.expires_at or until)
             changed = [{**e, "expires_at": to_text(ends)} if text_of(e, "id") == token_id else e for e in entries]
             return _with(changed, successor, self.path)
 
         self._rewrite(change)
 
-    def note_use(self, used: dict[str, datetime]) -> None:
-        """Set ``last_used_at`` (token id → time) of tokens that are still there; others stay gone.
+    def record_last_used(self, used: dict[str, datetime]) -> None:
+        """Set ``last_used_at`` of tokens; ``used`` maps their ids to times. Ids that are not in the file are ignored.
 
-        Entries in clear belong to another program and are left as they are.
+        Entries in clear text belong to another program and are not changed.
         """
 
         def change(entries: list[Entry]) -> list[Entry]:
@@ -124,7 +125,7 @@ class TokenStore:
         self._rewrite(change)
 
     def secure(self) -> int:
-        """Replace each secret that stands in the file in clear by its hash; how many there were."""
+        """Replace each secret in clear text by its hash. Return how many there were."""
         count = 0
 
         def change(entries: list[Entry]) -> list[Entry]:
@@ -143,23 +144,23 @@ class TokenStore:
         return count
 
     def _open(self) -> int | None:
-        """A descriptor of the file once it and the way to it are found trustworthy; None if it is absent."""
-        check_way(self.home, self.directory)
+        """Check the file and its directories, and return a descriptor of the file; None if there is no file."""
+        check_directories(self.home, self.directory)
         try:
-            # O_NONBLOCK, or a FIFO in its place would hold the caller for ever.
+            # Opening a FIFO in the file's place would block forever without O_NONBLOCK.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise StoreRefused(f"{self.path} is a symbolic link; put the file itself there") from error
+                raise StoreRefused(f"{self.path} is a symbolic link; replace it by the file itself") from error
             if error.errno == errno.EACCES:
                 check_file(self.path, self.path.lstat())
-                raise StoreRefused(f"{self.path} is closed to yourself; run: chmod 600 {self.path}") from error
+                raise StoreRefused(f"you cannot read {self.path}; run: chmod 600 {self.path}") from error
             raise
         status = os.fstat(descriptor)
         if status.st_nlink == 0:
-            # Replaced or removed since it was opened: what is there now counts.
+            # The file was replaced or removed after it was opened. The current one counts.
             os.close(descriptor)
             return self._open()
         try:
@@ -173,16 +174,16 @@ class TokenStore:
         try:
             entries = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise StoreRefused(f"{self.path} is not JSON; put it right or move it away") from error
+            raise StoreRefused(f"{self.path} is not JSON; correct it or move it away") from error
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise StoreRefused(f"{self.path} is not an array of objects; put it right or move it away")
+            raise StoreRefused(f"{self.path} is not an array of objects; correct it or move it away")
         return entries
 
     def _rewrite(self, change: Callable[[list[Entry]], list[Entry]]) -> None:
-        """Read, change and replace the file under the lock, so that no writer's entry is lost.
+        """Read, change and replace the file while holding the lock, so that no entry of another writer is lost.
 
-        Whoever edits or removes the file by hand takes no lock: a file that is another one by the time
-        that ours is written is read and changed anew.
+        A person who edits or removes the file takes no lock. If the file has changed by the time that the new one is
+        written, it is read and changed again.
         """
         try:
             for directory in (self.directory.parent, self.directory):
@@ -191,45 +192,48 @@ class TokenStore:
                 for _ in range(MAX_WRITE_ATTEMPTS):
                     descriptor = self._open()
                     entries: list[Entry] = []
-                    seen = None
+                    identity = None
                     if descriptor is not None:
                         with os.fdopen(descriptor, "rb") as file:
-                            seen = self._identity(os.fstat(file.fileno()))
+                            identity = self._identity(os.fstat(file.fileno()))
                             entries = self._parse(file.read(MAX_FILE_BYTES + 1))
                     changed = change(entries)
                     if changed == entries:
                         return
                     text = json.dumps(changed, indent=2, ensure_ascii=False)
-                    if self._replace(text.encode("utf-8", "surrogatepass") + b"\n", seen):
+                    if self._replace(text.encode("utf-8", "surrogatepass") + b"\n", identity):
                         return
             raise StoreUnavailable(f"another program keeps changing {self.path}; try again")
         except OSError as error:
-            raise StoreUnavailable(self._trouble("write", error)) from error
+            raise StoreUnavailable(self._error_message("write", error)) from error
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """The lock that OOD's dashboard plugin takes too: flock on a file beside, as a rename replaces ours."""
-        check_way(self.home, self.directory)
+        """Hold the lock that OOD's dashboard plugin also takes.
+
+        It is flock on a second file, because each write replaces tokens.json by a rename.
+        """
+        check_directories(self.home, self.directory)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.directory / ".tokens.json.lock", flags, 0o600)
         try:
-            deadline = time.monotonic() + LOCK_TIMEOUT_S
+            deadline = time.monotonic() + self._lock_timeout_s
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError as error:
                     if time.monotonic() > deadline:
-                        raise StoreUnavailable(f"another program keeps {self.path} locked") from error
+                        raise StoreUnavailable(f"another program keeps {self.path} locked; try again") from error
                     time.sleep(0.01)
             yield
         finally:
             os.close(descriptor)
 
-    def _replace(self, content: bytes, seen: tuple[int, ...] | None) -> bool:
-        """Put a new file in the place of the one that was ``seen``, whole or not at all.
+    def _replace(self, content: bytes, expected: tuple[int, ...] | None) -> bool:
+        """Replace the file atomically, if it is still the one with the identity ``expected``.
 
-        False when another one is there by now, which stays. The new file is 0600 from its first byte.
+        Return False, and leave the file alone, if it has changed. The new file has mode 0600 from its first byte.
         """
         temporary = self.directory / f".tokens.json.{os.getpid()}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -240,7 +244,7 @@ class TokenStore:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            if self._seen() != seen:
+            if self._current_identity() != expected:
                 temporary.unlink()
                 return False
             temporary.rename(self.path)
@@ -254,29 +258,29 @@ class TokenStore:
             os.close(directory)
         return True
 
-    def _seen(self) -> tuple[int, ...] | None:
+    def _current_identity(self) -> tuple[int, ...] | None:
         try:
             return self._identity(self.path.lstat())
         except FileNotFoundError:
             return None
 
-    def _trouble(self, verb: str, error: OSError) -> str:
+    def _error_message(self, verb: str, error: OSError) -> str:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"no space or quota is left to {verb} {self.path}; nothing was changed"
+            return f"no space or quota is left to {verb} {self.path}; nothing was changed. Free some space"
         return f"cannot {verb} {self.path}: {error.strerror}"
 
     @staticmethod
     def _identity(status: os.stat_result) -> tuple[int, ...]:
-        # ctime too: it moves where a program sets mtime back after a change.
+        # ctime detects a program that sets mtime back after a change.
         return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _with(entries: list[Entry], token: Token, path: Path) -> list[Entry]:
     if len(entries) >= MAX_TOKENS:
-        raise StoreRefused(f"{path} holds {MAX_TOKENS} tokens; revoke some first")
+        raise StoreRefused(f"{path} contains {MAX_TOKENS} tokens, the maximum; revoke some first")
     return [*entries, token.entry()]
 
 
 def hashes(tokens: Iterable[Token]) -> list[str]:
-    """The hashes of the tokens that are not expired: what the front may route."""
+    """Return the hashes of the tokens that have not expired: those to register."""
     return [token.sha256 for token in tokens if not token.expired()]

@@ -1,7 +1,7 @@
-"""A token: the per-user secret, what is kept of it, and when it stops to be good.
+"""Tokens: how they are created, stored as entries of tokens.json, and read back.
 
-The secret is shown once and never kept; an entry of tokens.json holds its SHA-256. Entries that OOD's
-dashboard plugin wrote hold the secret itself in ``token``; they are read, and left as they are.
+The secret of a token is shown once and never stored; its entry contains the SHA-256. Entries of OOD's dashboard plugin
+contain the secret itself in ``token``. They are read, and not changed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tokens import scopes
 from tokens.errors import TokenError
 
 MAX_NAME_LENGTH = 100
-"""A name's greatest length, in characters."""
+"""The maximum length of a token's name, in characters."""
 
-# Control characters, halves of surrogate pairs, and what Unicode has to end a line or a paragraph.
-_NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}
+# Unicode's categories for control characters, surrogates, and line and paragraph separators.
+_FORBIDDEN_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 _SECRET = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Token:
-    """One entry of tokens.json, as far as Punway understands it.
+    """A valid entry of tokens.json, with the fields that Punway knows.
 
-    ``in_clear`` tells that the file holds the secret itself (OOD's dashboard plugin wrote it so).
+    ``in_clear`` says that the file contains the secret in clear text, as OOD's dashboard plugin writes it.
     """
 
     id: str
@@ -42,11 +42,11 @@ class Token:
     in_clear: bool = False
 
     def expired(self, now: datetime | None = None) -> bool:
-        """Whether it is past its time; at the very second of ``expires_at`` it is."""
+        """Return whether the token has expired. It has at the very second of ``expires_at``."""
         return self.expires_at is not None and (now or utc_now()) >= self.expires_at
 
     def entry(self) -> dict[str, Any]:
-        """The object that tokens.json holds for it."""
+        """Return the token as an entry of tokens.json."""
         return {
             "id": self.id,
             "name": self.name,
@@ -63,19 +63,19 @@ def utc_now() -> datetime:
 
 
 def to_text(when: datetime | None) -> str | None:
-    """RFC 3339 in UTC, to the second: ``2026-11-22T18:00:00Z``."""
+    """Return a time as RFC 3339 in UTC, to the second: ``2026-11-22T18:00:00Z``."""
     return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if when else None
 
 
 def from_text(text: str) -> datetime:
-    """The time that RFC 3339 text means; text without a zone is UTC. Raises ValueError."""
-    # fromisoformat reads the Z only from Python 3.11 on.
+    """Parse an RFC 3339 time; without a zone it is UTC. Raises ValueError."""
+    # fromisoformat accepts the Z only since Python 3.11.
     when = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
     return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
 def is_secret(text: str) -> bool:
-    """Whether the text has a token's form: 64 lower-case hex characters."""
+    """Return whether the text has the form of a token: 64 lower-case hex characters."""
     return _SECRET.fullmatch(text) is not None
 
 
@@ -84,20 +84,21 @@ def sha256_of(secret: str) -> str:
 
 
 def is_sha256(text: object) -> bool:
-    """Whether the value has the form of a stored hash (which is a secret's own form)."""
+    """Return whether the value has the form of a stored hash. It is the same form as that of a secret."""
     return isinstance(text, str) and is_secret(text)
 
 
 def issue(
     name: str, scope_names: tuple[str, ...] = scopes.ALL, expires_at: datetime | None = None
 ) -> tuple[Token, str]:
-    """A new token and its secret; the secret is nowhere else. Without ``expires_at`` it never expires.
+    """Create a token, and return it with its secret, which is stored nowhere. Without ``expires_at`` it never expires.
 
-    Raises TokenError for a name that is empty, too long, or of more than one line of text.
+    Raises TokenError for a name that is empty, too long, or not one line of text.
     """
     name = name.strip()
-    if not 0 < len(name) <= MAX_NAME_LENGTH or any(unicodedata.category(character) in _NO_TEXT for character in name):
-        raise TokenError(f"a token's name is one line of 1 to {MAX_NAME_LENGTH} characters")
+    categories = {unicodedata.category(character) for character in name}
+    if not 0 < len(name) <= MAX_NAME_LENGTH or categories & _FORBIDDEN_CATEGORIES:
+        raise TokenError(f"the name of a token must be one line of 1 to {MAX_NAME_LENGTH} characters")
     secret = secrets.token_hex(32)
     token = Token(
         id=secrets.token_hex(8),
@@ -112,9 +113,9 @@ def issue(
 
 
 def from_entry(entry: dict[str, Any]) -> Token | None:
-    """The token in one object of tokens.json, or None where the object holds none that could be used.
+    """Return the token of one entry of tokens.json, or None if the entry is not a valid token.
 
-    An entry with a hash or an expiry that cannot be read lets nobody in: it is None, never a guess.
+    An entry whose hash, scopes or times cannot be parsed is None, so it gives no access. Nothing is guessed.
     """
     in_clear = "sha256" not in entry
     if in_clear:
@@ -144,7 +145,7 @@ def from_entry(entry: dict[str, Any]) -> Token | None:
 
 
 def text_of(entry: dict[str, Any], key: str) -> str:
-    """Return a text of an entry. Halves of surrogate pairs, which no answer could have in it, become U+FFFD."""
+    """Return a text field of an entry. Unpaired surrogates, which no response can contain, become U+FFFD."""
     return str(entry.get(key, "")).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -153,5 +154,5 @@ def _time(entry: dict[str, Any], key: str) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError(f"{key} is no text")  # noqa: TRY004 - a value of the file, not an argument
+        raise ValueError(f"{key} must be a string")  # noqa: TRY004 - a value of the file, not an argument
     return from_text(value)

@@ -1,6 +1,7 @@
-"""The addresses at which a browser signs in and out: /login, /login/…, /logout. Runs in the hook.
+"""Sign-in and sign-out of browsers, at /login, /login/… and /logout. Runs in the hook.
 
-Each way ends in an account, for which the rules are asked (its PUN is started) before there is a session.
+Each way of signing in proves an account. The account's PUN is started before the session begins, so that the rules of
+[pun] apply.
 """
 
 from __future__ import annotations
@@ -12,24 +13,27 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from proxy_hook import audit
-from proxy_hook.accounts import Accounts, UnixAccount, UserMap
+from proxy_hook.accounts import Accounts, UnixAccount
 from proxy_hook.browser.oidc import CALLBACK_PATH, STATE_LIFETIME_S, OidcSignIn
-from proxy_hook.browser.saved_form import FORM_COOKIE_AGE_S, query_from, saved_form_of
+from proxy_hook.browser.pages import cookie, render
+from proxy_hook.browser.saved_form import FORM_COOKIE_AGE_S, form_cookie_value, query_from
 from proxy_hook.browser.sessions import Links, Session, Sessions
 from proxy_hook.config import Config
 from proxy_hook.errors import HttpError, forbidden
+from proxy_hook.idp.user_map import UserMap
 from proxy_hook.spawner_client import SpawnerClient
-from proxy_hook.web import WebAnswer, WebRequest, cookie, page
+from proxy_hook.web import WebRequest, WebResponse
 from tokens.csrf import is_csrf_token, is_own_page
 
 TOKENS_PAGE = "/settings/api_tokens"
 LINK_PATH = "/login/once/"
+"""The beginning of every one-time link's path. The code follows."""
 EXPIRY_NOTICE_S = 86_400
-"""Seconds after a session's end in which its browser is told that it has expired."""
+"""How long after the end of a session its browser is told that the session has expired."""
 
 
 class SignIn:
-    """The ways that [login] switches on. ``front_secret`` is what login.header_secret_file holds."""
+    """The ways of signing in that [login] enables. ``front_secret`` is the content of login.header_secret_file."""
 
     def __init__(
         self,
@@ -54,194 +58,212 @@ class SignIn:
         self._form_cookie = f"{prefix}punway-form"
 
     async def session(self, request: WebRequest) -> Session | None:
-        """The request's session. One that the front's header began is good beside that header alone."""
+        """Return the session of a request, or None. Raises HttpError if login.header is untrusted or occurs twice.
+
+        A session that login.header began is valid only together with that header.
+        """
         session = self._sessions.find(request.cookie(self._cookie) or "")
         if session and session.via == "header":
-            return session if await self._named_by_front(request) == session.account.name else None
+            return session if await self._user_in_header(request) == session.account.name else None
         return session
 
-    async def answer(self, request: WebRequest) -> WebAnswer:
-        """What the browser gets; never raises HttpError."""
+    async def respond(self, request: WebRequest) -> WebResponse:
+        """Respond to a browser. Errors become pages, so this never raises HttpError."""
         try:
-            if request.method == "POST" and not is_own_page(
-                request.header("origin"), request.header("sec-fetch-site"), self._config.origin
-            ):
-                raise forbidden(f"This form was not sent from a page of {self._config.origin}; open it there")
+            if request.method == "POST" and not self._is_from_own_page(request):
+                raise forbidden(f"This form was not sent from a page of {self._config.origin}; open the form there")
             method = "GET" if request.method == "HEAD" else request.method
             path = LINK_PATH if request.path.startswith(LINK_PATH) else request.path
-            handler = ADDRESSES.get((method, path))
+            handler = ROUTES.get((method, path))
             if handler is None:
-                known = any(path == address for _, address in ADDRESSES)
-                raise (
-                    HttpError(405, "", "This address does not take that")
-                    if known
-                    else HttpError(404, "", "No such page")
-                )
+                if any(path == other for _, other in ROUTES):
+                    raise HttpError(405, "method_not_allowed", f"{path} does not accept {method} requests")
+                raise HttpError(404, "not_found", "There is no such page")
             return await handler(self, request)
-        except HttpError as no:
-            return said_no(no)
+        except HttpError as error:
+            return error_page(error)
 
-    def expired(self, request: WebRequest) -> WebAnswer:
-        """The way to sign in, from a page that needs a session. A form that was sent is kept by the browser."""
-        answer = WebAnswer(303, location="/login")
-        ours = is_own_page(request.header("origin"), request.header("sec-fetch-site"), self._config.origin)
-        if request.method == "POST" and ours:
-            kept = saved_form_of(request.fields)
-            answer.cookies.append(cookie(self._form_cookie, kept, secure=self._config.secure, age=FORM_COOKIE_AGE_S))
-        return answer
+    def expired(self, request: WebRequest) -> WebResponse:
+        """Redirect to the sign-in page from a page that needs a session. A form that was sent is saved in a cookie."""
+        response = WebResponse(303, location="/login")
+        if request.method == "POST" and self._is_from_own_page(request):
+            saved = form_cookie_value(request.fields)
+            response.cookies.append(cookie(self._form_cookie, saved, secure=self._config.secure, age=FORM_COOKIE_AGE_S))
+        return response
 
-    async def _ways(self, request: WebRequest) -> WebAnswer:
+    def _is_from_own_page(self, request: WebRequest) -> bool:
+        return is_own_page(request.header("origin"), request.header("sec-fetch-site"), self._config.origin)
+
+    async def _show_ways(self, request: WebRequest) -> WebResponse:
         if await self.session(request):
-            return WebAnswer(303, location=TOKENS_PAGE)
-        if await self._named_by_front(request) is not None:
-            return await self._enter(request, "header", self._by_front)
+            return WebResponse(303, location=TOKENS_PAGE)
+        if await self._user_in_header(request) is not None:
+            return await self._begin_session(request, "header", self._by_header)
         login, idp = self._config.login, self._config.idp
-        kept = request.cookie(self._form_cookie)
-        return WebAnswer(
+        saved = request.cookie(self._form_cookie)
+        return WebResponse(
             200,
-            page(
+            render(
                 "sign_in.html",
                 site_url=self._config.portal.site_url,
-                # Signing out takes the cookie away, so who still has one had a session.
-                expired=kept is not None or request.cookie(self._cookie) is not None,
-                undone=kept is not None,
-                kept=bool(query_from(kept or "")),
+                # Signing out deletes the cookie, so a browser that still has one had a session that expired.
+                expired=saved is not None or request.cookie(self._cookie) is not None,
+                form_was_sent=saved is not None,
+                form_is_saved=bool(query_from(saved or "")),
                 provider=(idp.title or urlsplit(idp.issuer).hostname) if login.oidc else "",
                 link=login.link,
                 header=login.header,
             ),
         )
 
-    async def _to_provider(self, _request: WebRequest) -> WebAnswer:
+    async def _send_to_provider(self, _request: WebRequest) -> WebResponse:
         if self._oidc is None:
-            raise HttpError(404, "not_found", "This portal has no sign-in with an identity provider")
+            raise HttpError(404, "not_found", "This portal does not use an identity provider for signing in")
         address, state = await self._oidc.begin()
-        remember = cookie(self._state_cookie, state, secure=self._config.secure, age=STATE_LIFETIME_S)
-        return WebAnswer(303, location=address, cookies=[remember])
+        state_cookie = cookie(self._state_cookie, state, secure=self._config.secure, age=STATE_LIFETIME_S)
+        return WebResponse(303, location=address, cookies=[state_cookie])
 
-    async def _from_provider(self, request: WebRequest) -> WebAnswer:
-        answer = await self._enter(request, "oidc", self._by_provider)
-        answer.cookies.append(cookie(self._state_cookie, "", secure=self._config.secure, age=0))
-        return answer
+    async def _return_from_provider(self, request: WebRequest) -> WebResponse:
+        response = await self._begin_session(request, "oidc", self._by_provider)
+        response.cookies.append(cookie(self._state_cookie, "", secure=self._config.secure, age=0))
+        return response
 
-    async def _ask_once(self, request: WebRequest) -> WebAnswer:
-        """Only asks: programs that look at links in mails and chats must not use one up."""
+    async def _confirm_link(self, request: WebRequest) -> WebResponse:
+        """Ask the user to confirm. Programs that preview links in mails and chats must not use the link up."""
         account = self._links.look(request.path.removeprefix(LINK_PATH))
         if account is None:
-            raise _used()
-        return WebAnswer(200, page("once.html", user=account.name, path=request.path))
+            raise _invalid_link()
+        return WebResponse(200, render("once.html", user=account.name, path=request.path))
 
-    async def _once(self, request: WebRequest) -> WebAnswer:
-        return await self._enter(request, "link", self._by_link)
+    async def _use_link(self, request: WebRequest) -> WebResponse:
+        return await self._begin_session(request, "link", self._by_link)
 
-    async def _sign_out(self, request: WebRequest) -> WebAnswer:
+    async def _sign_out(self, request: WebRequest) -> WebResponse:
         session = await self.session(request)
         if session:
             if not is_csrf_token(request.form.get("csrf_token", ""), session.sid):
-                raise forbidden("This form is not of your session; reload the page and try again")
+                raise forbidden("This form belongs to another session; reload the page and try again")
             self._sessions.end(session)
             audit.record("sign-out", "ok", session.account.name, **request.origin)
-        gone = [cookie(name, "", secure=self._config.secure, age=0) for name in (self._cookie, self._form_cookie)]
-        return WebAnswer(303, location="/login/out", cookies=gone)
+        deleted = [cookie(name, "", secure=self._config.secure, age=0) for name in (self._cookie, self._form_cookie)]
+        return WebResponse(303, location="/login/out", cookies=deleted)
 
-    async def _signed_out(self, _request: WebRequest) -> WebAnswer:
-        return WebAnswer(200, page("message.html", title="You are signed out", message="", again="Sign in again"))
+    async def _signed_out(self, _request: WebRequest) -> WebResponse:
+        return WebResponse(
+            200, render("message.html", title="You are signed out", message="", link_text="Sign in again")
+        )
 
-    async def _enter(
+    async def _begin_session(
         self, request: WebRequest, via: str, prove: Callable[[WebRequest], Awaitable[UnixAccount]]
-    ) -> WebAnswer:
-        """A session for whom a way proves, and the way to the pages. Raises HttpError, and has it in the audit log."""
+    ) -> WebResponse:
+        """Begin a session for the account that ``prove`` returns, and redirect to the pages.
+
+        Success and failure are recorded in the audit log. Raises HttpError.
+        """
         account = None
         try:
             account = await prove(request)
             await self._spawner.socket_of(account)
-        except HttpError as no:
+        except HttpError as error:
             user = account.name if account else None
-            audit.record("sign-in", "refused", user, via=via, reason=no.message, **request.origin)
+            audit.record("sign-in", "refused", user, via=via, reason=error.message, **request.origin)
             raise
-        before = self._sessions.find(request.cookie(self._cookie) or "")
-        if before:
-            self._sessions.end(before)
+        previous = self._sessions.find(request.cookie(self._cookie) or "")
+        if previous:
+            self._sessions.end(previous)
         value = self._sessions.begin(account, via)
         audit.record("sign-in", "ok", account.name, via=via, **request.origin)
-        # Longer than the session, so that its end can be told from a first visit.
+        # The cookie outlives the session, so that an expired session can be told from a first visit.
         age = self._config.login.session_lifetime + EXPIRY_NOTICE_S
-        answer = WebAnswer(303, location=TOKENS_PAGE)
-        answer.cookies.append(cookie(self._cookie, value, secure=self._config.secure, age=age))
-        kept = request.cookie(self._form_cookie)
-        if kept is not None:
-            query = query_from(kept)
-            answer.location = f"{TOKENS_PAGE}?{query}" if query else TOKENS_PAGE
-            answer.cookies.append(cookie(self._form_cookie, "", secure=self._config.secure, age=0))
-        return answer
+        response = WebResponse(303, location=TOKENS_PAGE)
+        response.cookies.append(cookie(self._cookie, value, secure=self._config.secure, age=age))
+        saved = request.cookie(self._form_cookie)
+        if saved is not None:
+            query = query_from(saved)
+            response.location = f"{TOKENS_PAGE}?{query}" if query else TOKENS_PAGE
+            response.cookies.append(cookie(self._form_cookie, "", secure=self._config.secure, age=0))
+        return response
 
     async def _by_provider(self, request: WebRequest) -> UnixAccount:
         if self._oidc is None:
-            raise HttpError(404, "not_found", "This portal has no sign-in with an identity provider")
+            raise HttpError(404, "not_found", "This portal does not use an identity provider for signing in")
         claim = await self._oidc.finish(request.query, request.cookie(self._state_cookie))
-        return await self._accounts.named(self._user_map.name_of(claim))
+        return await self._accounts.named(self._user_map.user_of(claim))
 
     async def _by_link(self, request: WebRequest) -> UnixAccount:
         account = self._links.use(request.path.removeprefix(LINK_PATH))
         if account is None:
-            raise _used()
+            raise _invalid_link()
         return account
 
-    async def _by_front(self, request: WebRequest) -> UnixAccount:
-        name = await self._named_by_front(request)
+    async def _by_header(self, request: WebRequest) -> UnixAccount:
+        name = await self._user_in_header(request)
         return await self._accounts.named(name or "")
 
-    async def _named_by_front(self, request: WebRequest) -> str | None:
-        """Whom the trusted header names; None without it. Raises HttpError where it comes from elsewhere, or twice."""
+    async def _user_in_header(self, request: WebRequest) -> str | None:
+        """Return the user that login.header names; None without the header.
+
+        Raises HttpError if the header does not come from the site's front-end proxy (403), or occurs twice (400).
+        """
         login = self._config.login
         name = request.header(login.header) if login.header else None
         if name is None:
             return None
         if not self._is_from_front(request):
-            reason = f"{login.header} is not taken from here"
+            reason = f"{login.header} is not accepted from this address, or without the right secret"
             audit.record("sign-in", "refused", None, via="header", reason=reason, **request.origin)
-            raise forbidden(f"The header {login.header} is taken from the site's own front alone")
+            raise forbidden(
+                f"The header {login.header} is accepted only from the site's front-end proxy; sign in there"
+            )
         return name
 
     def _is_from_front(self, request: WebRequest) -> bool:
-        """Return whether the site's front sent this: by its secret, and by its address."""
+        """Return whether the site's front-end proxy sent the request, by its secret and its address."""
         secret = request.header("x-punway-front-secret") or ""
-        # Whoever reaches the hook's socket can say any address, so without a secret nothing is proved.
+        # A process that can reach the hook's socket can claim any address, so an address without the secret proves
+        # nothing.
         if not self._front_secret or not hmac.compare_digest(secret.encode(), self._front_secret.encode()):
             return False
         try:
-            # Not the client's address, which a balancer names: who sent the header is who connected.
+            # This is the address that connected to nginx, not that of the client, which a balancer reports.
             peer = ip_address(request.header("x-punway-direct-peer") or "")
         except ValueError:
             return False
         return any(peer in ip_network(network) for network in self._config.login.header_peers)
 
 
-def _used() -> HttpError:
-    return HttpError(410, "gone", "This link was used already, or is older than a minute; run punway login again")
+def _invalid_link() -> HttpError:
+    return HttpError(
+        410, "gone", "This link was used already, or is older than a minute; run punway login again for a new link"
+    )
 
 
-ADDRESSES: dict[tuple[str, str], Callable[[SignIn, WebRequest], Awaitable[WebAnswer]]] = {
-    ("GET", "/login"): SignIn._ways,
-    ("GET", "/login/oidc"): SignIn._to_provider,
-    ("GET", CALLBACK_PATH): SignIn._from_provider,
-    ("GET", LINK_PATH): SignIn._ask_once,
-    ("POST", LINK_PATH): SignIn._once,
+ROUTES: dict[tuple[str, str], Callable[[SignIn, WebRequest], Awaitable[WebResponse]]] = {
+    ("GET", "/login"): SignIn._show_ways,
+    ("GET", "/login/oidc"): SignIn._send_to_provider,
+    ("GET", CALLBACK_PATH): SignIn._return_from_provider,
+    ("GET", LINK_PATH): SignIn._confirm_link,
+    ("POST", LINK_PATH): SignIn._use_link,
     ("GET", "/login/out"): SignIn._signed_out,
     ("POST", "/logout"): SignIn._sign_out,
 }
-"""All that a browser without a session can ask of the portal. LINK_PATH stands for every address below it."""
+"""Every address for browsers without a session. LINK_PATH stands for all addresses below it."""
 
 
-def said_no(no: HttpError) -> WebAnswer:
-    """A refusal as a page."""
-    return WebAnswer(no.status, page("message.html", title="That did not work", message=no.message, again="Sign in"))
+def error_page(error: HttpError) -> WebResponse:
+    """Return an error as a page."""
+    page = render("message.html", title="That did not work", message=error.message, link_text="Sign in")
+    return WebResponse(error.status, page)
 
 
-def said_no_elsewhere(request: WebRequest) -> WebAnswer:
-    """The same for what the hook refused when nginx asked: nginx hands its answer back to be shown."""
+def error_page_from_nginx(request: WebRequest) -> WebResponse:
+    """Return the page for an error with which the hook answered an auth request.
+
+    nginx sends status and body of that answer back to the hook in headers.
+    """
     try:
-        status, said = int(request.header("x-punway-status") or ""), json.loads(request.header("x-punway-answer") or "")
-        return said_no(HttpError(status, said["error"], said["message"]))
+        status = int(request.header("x-punway-status") or "")
+        body = json.loads(request.header("x-punway-answer") or "")
+        return error_page(HttpError(status, body["error"], body["message"]))
     except (ValueError, LookupError, TypeError):
-        return said_no(HttpError(503, "service_unavailable", "The portal did not answer in time; try again"))
+        return error_page(HttpError(503, "service_unavailable", "The portal did not respond in time; try again"))

@@ -1,7 +1,7 @@
-"""The public keys of the site's identity provider, as it publishes them (RFC 7517), cached. Runs in the hook.
+"""The public keys that the site's identity provider publishes (RFC 7517), cached. Runs in the hook.
 
-A token says which key it is signed with by a name, its ``kid``, and that is all that is taken from it: it is
-looked up here, and leads to no address, file or key of its own (``jku``, ``x5u``, ``jwk`` and ``x5c`` are not read).
+A token names its key by ``kid``, and only that name is used, to find a key here. A token cannot refer to an address,
+file or key of its own: ``jku``, ``x5u``, ``jwk`` and ``x5c`` are ignored.
 """
 
 from __future__ import annotations
@@ -18,63 +18,66 @@ import jwt
 from proxy_hook.errors import unauthorized, unavailable
 
 KEYS_TTL_S = 3600.0
-"""Seconds after which the keys are fetched anew, beside a request that uses the old ones."""
+"""How long keys are used before they are fetched again, in the background."""
 MIN_FETCH_INTERVAL_S = 60.0
-"""Seconds between two fetches, so that tokens with made-up names of keys cost the provider nothing."""
+"""The minimum time between two fetches, so that tokens with invented key names cause no load at the provider."""
 FIRST_FETCH_RETRY_S = 5.0
-"""The same while there are no keys yet."""
+"""The minimum time between two fetches as long as no keys have been fetched."""
 MAX_KEYS_AGE_S = 86_400.0
-"""Seconds for which keys are good though the provider cannot be reached."""
+"""How long keys stay valid if the provider cannot be reached."""
 
 log = logging.getLogger("punway.hook")
 
 
 @dataclass(frozen=True)
 class Key:
-    """A public key of the ``cryptography`` library, and the one algorithm that it is for, where that is said."""
+    """A public key of the ``cryptography`` library, and its only algorithm, if the provider names one."""
 
     public: Any
     algorithm: str | None
 
 
 class KeySet:
-    """Keys by their name. ``load`` fetches the provider's document, or raises what it may."""
+    """The provider's keys by name. ``load`` fetches the document, and may raise OSError or ValueError."""
 
-    def __init__(self, load: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    def __init__(
+        self, load: Callable[[], Awaitable[dict[str, Any]]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._load = load
+        self._clock = clock
         self._keys: dict[str, Key] = {}
-        self._tried = self._got = self._asked_for_unknown = -MAX_KEYS_AGE_S
+        self._last_attempt = self._last_success = self._last_unknown = clock() - MAX_KEYS_AGE_S - 1
         self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, kid: object) -> Key:
-        """The key of that name. Raises HttpError: 401 when there is none, 503 when there are no keys at all."""
+        """Return a key by its name. Raises HttpError: 401 if it is unknown, 503 if no keys could be fetched."""
         found = self._named(kid)
-        now = time.monotonic()
-        if found and now < self._got + KEYS_TTL_S:
+        now = self._clock()
+        if found and now < self._last_success + KEYS_TTL_S:
             return found
         if self._fetching is None and self._is_due(found, now):
-            self._tried = now
+            self._last_attempt = now
             self._fetching = asyncio.create_task(self._fetch())
-        if found and now < self._got + MAX_KEYS_AGE_S:
+        if found and now < self._last_success + MAX_KEYS_AGE_S:
             return found
         if self._fetching:
-            # Shielded: whoever hangs up must not end what others wait for.
+            # Shielded, because a client that hangs up must not cancel a fetch that others wait for.
             await asyncio.shield(self._fetching)
-        if time.monotonic() > self._got + MAX_KEYS_AGE_S:
-            raise unavailable("The site's identity provider cannot be reached; try again, or use a token of the portal")
+        if self._clock() > self._last_success + MAX_KEYS_AGE_S:
+            raise unavailable("The site's identity provider cannot be reached; try again, or use a Punway token")
         found = self._named(kid)
         if found is None:
-            raise unauthorized("Invalid token: it is signed with no key of the identity provider", "invalid_token")
+            raise unauthorized("Invalid token: it is not signed with a key of the identity provider", "invalid_token")
         return found
 
     def _is_due(self, found: Key | None, now: float) -> bool:
         if not self._keys:
-            return now > self._tried + FIRST_FETCH_RETRY_S
+            return now > self._last_attempt + FIRST_FETCH_RETRY_S
         if found:
-            return now > self._tried + MIN_FETCH_INTERVAL_S
-        due = now > self._asked_for_unknown + MIN_FETCH_INTERVAL_S
+            return now > self._last_attempt + MIN_FETCH_INTERVAL_S
+        due = now > self._last_unknown + MIN_FETCH_INTERVAL_S
         if due:
-            self._asked_for_unknown = now
+            self._last_unknown = now
         return due
 
     def _named(self, kid: object) -> Key | None:
@@ -86,18 +89,18 @@ class KeySet:
         try:
             document = await self._load()
             self._keys = usable_keys(document)
-            self._got = time.monotonic()
+            self._last_success = self._clock()
         except (OSError, ValueError) as error:
-            # The keys that there are stay, and tokens of ours need none.
-            log.warning("the identity provider's keys could not be fetched: %r", error)
+            # The old keys stay in use, and Punway tokens need none.
+            log.warning("failed to fetch the identity provider's keys: %r", error)
         finally:
             self._fetching = None
 
 
 def usable_keys(document: dict[str, Any]) -> dict[str, Key]:
-    """The keys of a JWK set that a signature can be checked with, by name; secret ones are never among them.
+    """Return those keys of a JWK set that can verify a signature, by name. Secret keys are never among them.
 
-    Raises ValueError where there is none.
+    Raises ValueError if there is no such key.
     """
     keys: dict[str, Key] = {}
     listed = document.get("keys")
@@ -109,7 +112,7 @@ def usable_keys(document: dict[str, Any]) -> dict[str, Key]:
         try:
             keys[str(entry.get("kid", ""))] = Key(jwt.PyJWK(entry).key, entry.get("alg"))
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            log.info("a key of the identity provider is not of use: %s", error)
+            log.info("ignored an unusable key of the identity provider: %s", error)
     if not keys:
-        raise ValueError("the document holds no key to check signatures with")
+        raise ValueError("the document contains no key that can verify signatures")
     return keys

@@ -1,7 +1,7 @@
-"""The site's identity provider: what it says of itself, and whom its tokens prove. Runs in the hook.
+"""The site's identity provider: its metadata, and the verification of its tokens. Runs in the hook.
 
-OpenID Connect Discovery 1.0, RFC 7519 (JWT), RFC 9068 (access tokens). Only its own tokens are asked for its
-keys; a provider that cannot be reached is no trouble of those who hold a token of the portal.
+It follows OpenID Connect Discovery 1.0, RFC 7519 (JWT) and RFC 9068 (access tokens). The provider is contacted only for
+its own tokens, so an unreachable provider does not affect users with a Punway token.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -20,51 +21,68 @@ from proxy_hook.errors import HttpError, unauthorized
 from proxy_hook.idp.keys import KeySet, usable_keys
 
 REQUEST_TIMEOUT_S = 5.0
-"""Seconds that the provider has for an answer."""
+"""How long a request to the provider may take."""
 DISCOVERY_RETRY_S = 3.0
-"""Seconds before a provider that did not answer is asked for its discovery document again."""
+"""How long a provider that did not respond is not asked for its discovery document again."""
 MAX_DOCUMENT_BYTES = 1024 * 1024
-# Seconds that the provider's clock may be ahead of ours; a token's end is taken as it stands.
+# How far the provider's clock may be ahead. There is no tolerance for the expiry of a token.
 CLOCK_SKEW_S = 30
 ACCESS_TOKEN_TYPES = ("jwt", "at+jwt", "application/at+jwt")
 
 
 class IdentityProvider:
-    """One issuer. Used from the hook's event loop alone."""
+    """An identity provider with one issuer. Used only from the hook's event loop.
 
-    def __init__(self, settings: Idp) -> None:
+    ``clock`` is monotonic, ``wall_clock`` gives Unix times, both in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Idp,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
-        self._keys = KeySet(self._load_keys)
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._keys = KeySet(self._load_keys, clock)
         self._document: dict[str, Any] | None = None
-        self._asking = asyncio.Lock()
-        self._not_before = 0.0
+        self._discovery_lock = asyncio.Lock()
+        self._retry_at = clock()
         self._client: httpx2.AsyncClient | None = None
 
-    async def access_token(self, token: str) -> dict[str, Any]:
-        """The claims of a bearer token that is for the API. Raises HttpError: 401, or 503 without the keys."""
+    async def verify_access_token(self, token: str) -> dict[str, Any]:
+        """Return the claims of a bearer token for the API.
+
+        Raises HttpError: 401 for an invalid token, 503 if the provider's keys cannot be fetched.
+        """
         header, claims = await self._claims(token, self._settings.audience)
         kind = header.get("typ")
         if kind is not None and str(kind).lower() not in ACCESS_TOKEN_TYPES:
-            raise _bad("it is no access token")
-        # What has a nonce or a hash of an access token signs a browser in; Keycloak says it in words.
+            raise _invalid("it is not an access token")
+        # A token with a nonce, or a hash of an access token, is an ID token. Keycloak names the type in a claim.
         if {"nonce", "at_hash", "c_hash"} & claims.keys() or claims.get("typ") in ("ID", "Refresh", "Logout"):
-            raise _bad("it is an ID token; send the access token")
+            raise _invalid("it is an ID token; send the access token")
         if "cnf" in claims:
-            raise _bad("it is bound to a key of its holder, which the portal does not check")
+            raise _invalid("it is bound to a key of its holder (cnf), which the portal cannot verify")
         return claims
 
-    async def id_token(self, token: str, client_id: str, nonce: str) -> dict[str, Any]:
-        """The claims of an ID token that answers our own question (OpenID Connect Core 1.0, 3.1.3.7)."""
+    async def verify_id_token(self, token: str, client_id: str, nonce: str) -> dict[str, Any]:
+        """Return the claims of an ID token for a sign-in that this portal began.
+
+        The checks are those of OpenID Connect Core 1.0, section 3.1.3.7. Raises HttpError: 401 or 503.
+        """
         _, claims = await self._claims(token, client_id)
         if claims.get("nonce") != nonce:
-            raise _bad("its nonce is not ours")
+            raise _invalid("its nonce is not that of this sign-in")
         others = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
         if (others or "azp" in claims) and claims.get("azp") != client_id:
-            raise _bad("it was made for another client")
+            raise _invalid("it was issued to another client")
         return claims
 
-    async def try_out(self) -> None:
-        """Ask for everything that the portal will need of it. Raises OSError, which says what is wrong."""
+    async def check(self) -> None:
+        """Fetch the documents that the portal needs from the provider. Raises OSError, which says what is wrong."""
         try:
             usable_keys(await self._load_keys())
         except ValueError as error:
@@ -73,46 +91,47 @@ class IdentityProvider:
             await self.close()
 
     async def close(self) -> None:
-        """Close the connections to it."""
+        """Close the connections to the provider."""
         if self._client:
             await self._client.aclose()
 
     async def endpoint(self, name: str) -> str:
-        """An address of the discovery document, such as token_endpoint; empty when it has none. Raises OSError."""
+        """Return an address from the discovery document, such as token_endpoint, or "". Raises OSError."""
         address = (await self._discover()).get(name, "")
         if address and not (isinstance(address, str) and is_safe_url(address)):
-            raise OSError(f"the identity provider's {name} is no https address")
+            raise OSError(f"the identity provider's {name} is not an https address")
         return str(address)
 
-    async def json(self, address: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-        """A JSON object at an address. Raises OSError."""
+    async def get_json(self, address: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
+        """Fetch a JSON object. Raises OSError."""
         if self._client is None:
             self._client = httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, follow_redirects=False, trust_env=False)
         content = b""
         try:
-            async with self._client.stream("GET", address, headers=headers) as answer:
-                answer.raise_for_status()
-                async for part in answer.aiter_bytes():
+            async with self._client.stream("GET", address, headers=headers) as response:
+                response.raise_for_status()
+                async for part in response.aiter_bytes():
                     content += part
                     if len(content) > MAX_DOCUMENT_BYTES:
-                        raise OSError(f"{address} answers with more than {MAX_DOCUMENT_BYTES} bytes")
+                        raise OSError(f"{address}: the response is larger than {MAX_DOCUMENT_BYTES} bytes")
             document = json.loads(content)
         except (httpx2.HTTPError, ValueError, RecursionError) as error:
             raise OSError(f"{address}: {error!r}") from error
         if not isinstance(document, dict):
-            raise OSError(f"{address} is no JSON object")
+            raise OSError(f"{address}: the response is not a JSON object")
         return document
 
     async def _claims(self, token: str, audience: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Verify a token's signature, issuer, audience and times. Return its header and claims. Raises HttpError."""
         try:
             header = jwt.get_unverified_header(token)
             if header.get("alg") not in self._settings.algorithms:
-                raise _bad("it is signed in a way that the portal does not take")
+                raise _invalid("the portal does not accept its signature algorithm")
             if "crit" in header:
-                raise _bad("it has demands that the portal does not understand")
+                raise _invalid("it requires an extension that the portal does not support (crit)")
             key = await self._keys.key(header.get("kid"))
             if key.algorithm not in (None, header["alg"]):
-                raise _bad("its key is for other signatures")
+                raise _invalid("its key is for another signature algorithm")
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key.public,
@@ -123,35 +142,36 @@ class IdentityProvider:
                 options={"require": ["iss", "aud", "exp"]},
             )
         except jwt.ExpiredSignatureError as error:
-            raise _bad("it has expired") from error
+            raise _invalid("it has expired") from error
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
-            raise _bad(str(error)) from error
-        if int(claims["exp"]) <= time.time():
-            raise _bad("it has expired")
+            raise _invalid(str(error)) from error
+        if int(claims["exp"]) <= self._wall_clock():
+            raise _invalid("it has expired")
         return header, claims
 
     async def _load_keys(self) -> dict[str, Any]:
         if not self._settings.jwks_url:
-            await self._discover(anew=True)
-        return await self.json(self._settings.jwks_url or await self.endpoint("jwks_uri"))
+            await self._discover(refresh=True)
+        return await self.get_json(self._settings.jwks_url or await self.endpoint("jwks_uri"))
 
-    async def _discover(self, *, anew: bool = False) -> dict[str, Any]:
-        """The discovery document. Many who ask at once ask the provider once, and one that is down, now and then."""
+    async def _discover(self, *, refresh: bool = False) -> dict[str, Any]:
+        """Return the discovery document. Raises OSError.
+
+        Simultaneous callers share one request, and a provider that is down is asked only every DISCOVERY_RETRY_S.
+        """
         issuer = self._settings.issuer
-        async with self._asking:
-            if self._document and not anew:
+        async with self._discovery_lock:
+            if self._document and not refresh:
                 return self._document
-            if time.monotonic() < self._not_before:
-                raise OSError(f"{issuer} did not answer a moment ago")
-            self._not_before = time.monotonic() + DISCOVERY_RETRY_S
-            document = await self.json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+            if self._clock() < self._retry_at:
+                raise OSError(f"{issuer} did not respond a moment ago")
+            self._retry_at = self._clock() + DISCOVERY_RETRY_S
+            document = await self.get_json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
             if document.get("issuer") != issuer:
-                raise OSError(
-                    f"the provider calls itself {document.get('issuer')!r}, not {issuer!r} as idp.issuer does"
-                )
-            self._document, self._not_before = document, 0.0
+                raise OSError(f"the provider's issuer is {document.get('issuer')!r}, but idp.issuer is {issuer!r}")
+            self._document, self._retry_at = document, self._clock()
             return document
 
 
-def _bad(why: str) -> HttpError:
-    return unauthorized(f"Invalid token of the identity provider: {why}", "invalid_token")
+def _invalid(reason: str) -> HttpError:
+    return unauthorized(f"Invalid token of the identity provider: {reason}", "invalid_token")

@@ -1,4 +1,4 @@
-"""proxy_hook/sqlite_recovery.py: a damaged route table is set aside, and nothing else is."""
+"""proxy_hook/sqlite_recovery.py: a damaged route table is renamed, and an intact one is not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from proxy_hook import audit
 from proxy_hook.sqlite_recovery import set_aside_if_damaged
 from proxy_hook.token_routes import RouteTable
 from tokens.token import issue
@@ -19,7 +18,7 @@ from tokens.token import issue
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A route table with some users' tokens, as a hook that was killed leaves it."""
+    """A route table with tokens of a user."""
     routes = RouteTable.in_folder(tmp_path)
     routes.add(1001, "alice", [issue("x")[0].sha256 for _ in range(200)])
     routes.close()
@@ -36,12 +35,11 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_table_is_replaced(path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The damaged file stays beside the new one, with what belongs to it; log and audit say where it is."""
+    """The damaged database and its files are kept under a new name, which log and audit log report."""
     damaged = DAMAGES[name](path.read_bytes())
     path.write_bytes(damaged)
     for beside in ("-wal", "-shm"):
         Path(f"{path}{beside}").write_bytes(b"of the damaged one")
-    audit._windows = audit._Windows()
     with caplog.at_level(logging.INFO):
         routes = RouteTable.in_folder(path.parent)
     token, _ = issue("x")
@@ -71,7 +69,7 @@ def test_what_is_not_damaged_stays(path: Path, content: bytes | None) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_no_damage(path: Path) -> None:
-    """It is named as what it is, and nothing is moved."""
+    """The error says what is wrong, and nothing is renamed."""
     path.unlink()
     path.mkdir()
     with pytest.raises(sqlite3.OperationalError):

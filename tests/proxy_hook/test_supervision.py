@@ -1,4 +1,4 @@
-"""proxy_hook/supervision.py: nothing of the hook ends silently."""
+"""proxy_hook/supervision.py: no task or thread of the hook ends silently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def runs_on() -> None:
 
 @pytest.mark.parametrize("error", [None, ValueError("broken")], ids=["returns", "fails"])
 def test_a_helper_that_ends_ends_it_all(error: Exception | None, caplog: pytest.LogCaptureFixture) -> None:
-    """With a line in the log that names it."""
+    """The log names it."""
     with pytest.raises(SystemExit) as end:
         asyncio.run(run_together(runs_on(), {"registrar": ends(error), "audit log": runs_on()}))
     assert end.value.code == EXIT_CODE
@@ -31,7 +31,7 @@ def test_a_helper_that_ends_ends_it_all(error: Exception | None, caplog: pytest.
 
 
 def test_the_end_of_the_main_part_is_the_end_of_its_helpers() -> None:
-    """And no failure."""
+    """It is not a failure."""
     cancelled = []
 
     async def helper() -> None:
@@ -47,7 +47,7 @@ def test_the_end_of_the_main_part_is_the_end_of_its_helpers() -> None:
 
 
 def test_a_thread_that_dies_ends_the_process() -> None:
-    """With the thread's name and the reason in the log."""
+    """The log has the thread's name and the reason."""
     program = (
         "import threading; from proxy_hook.supervision import end_on_thread_failure; end_on_thread_failure()\n"
         "def die(): raise ValueError('broken')\n"

@@ -19,7 +19,7 @@ from pun_app.long_poll import Parked
 from pun_app.pages.auth import Pages
 from pun_app.routes import PAGES
 from pun_app.settings import Settings
-from tests.proxy_hook.real_registrar import as_nobody, real_registrar
+from tests.proxy_hook.local_registrar import local_registrar
 from tokens import scopes
 from tokens.assertion import Signer, Verifier
 from tokens.lifetime import Policy
@@ -118,10 +118,9 @@ def pun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrar: RouteTable) 
 
 
 @pytest.fixture
-def registrar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RouteTable]:
+def registrar(tmp_path: Path) -> Iterator[RouteTable]:
     """The front's route table behind a real registrar."""
-    as_nobody(monkeypatch)
     (tmp_path / "state").mkdir()
     routes = RouteTable.in_folder(tmp_path / "state")
-    with real_registrar(tmp_path / "register.sock", routes):
+    with local_registrar(tmp_path / "register.sock", routes):
         yield routes

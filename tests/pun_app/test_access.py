@@ -99,7 +99,7 @@ def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeyp
     written: list[str] = []
     done = threading.Event()
 
-    def note_use(noted: TokenStore, used: dict[str, object]) -> None:
+    def record_last_used(noted: TokenStore, used: dict[str, object]) -> None:
         if noted.home != store.home:
             return  # Of a test before this one, whose thread goes on.
         written.extend(used)
@@ -107,7 +107,7 @@ def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeyp
             raise StoreUnavailable("full")
         done.set()
 
-    monkeypatch.setattr(TokenStore, "note_use", note_use)
+    monkeypatch.setattr(TokenStore, "record_last_used", record_last_used)
     notes, now = UseNotes(store), utc_now()
     for _ in range(5):
         notes.note("a", None, now)
@@ -120,7 +120,7 @@ def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeyp
 def test_a_use_is_noted_after_the_clock_was_set_back(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one that the file has is of the future then, for a day maybe."""
     written = threading.Event()
-    monkeypatch.setattr(TokenStore, "note_use", lambda *_: written.set())
+    monkeypatch.setattr(TokenStore, "record_last_used", lambda *_: written.set())
     now = utc_now()
     UseNotes(store).note("x", now + timedelta(days=1), now)
     assert written.wait(60)

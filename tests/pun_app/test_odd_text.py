@@ -28,7 +28,7 @@ def test_a_token_whose_name_is_no_text(pun: Pun) -> None:
     said = pun.app.get("/api/v1/whoami", headers=headers, status=200)
     assert (said.json["data"]["token_name"], said.json["data"]["token_id"]) == ("half \ufffd of a pair", "a\ufffd")
     assert "half \ufffd of a pair" in pun.page().text
-    pun.store.note_use({"a\ufffd": utc_now()})
+    pun.store.record_last_used({"a\ufffd": utc_now()})
     pun.store.remove("a\ufffd")
     assert pun.store.tokens() == []
 
@@ -40,7 +40,7 @@ def test_an_id_that_is_no_text(pun: Pun, odd: object) -> None:
     pun.store.add(token)
     entries = json.loads(pun.store.path.read_text())
     pun.store.path.write_text(json.dumps([{**entries[0], "id": odd}, *entries]))
-    pun.store.note_use({token.id: utc_now()})
+    pun.store.record_last_used({token.id: utc_now()})
     assert pun.store.tokens()[-1].last_used_at
 
 

@@ -244,7 +244,7 @@ def test_token_create_prints_the_token_alone_on_the_last_line(portal: Portal, al
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--scopes", "jobs:all"), "no such scope: jobs:all"),
+        (("--scopes", "jobs:all"), "unknown scope: jobs:all"),
         (("--expires", "soon"), "is no lifetime"),
         (("--name",), "usage"),
     ],

@@ -1,13 +1,15 @@
-"""tokens/assertion.py: the hook's signed note."""
+"""tokens/assertion.py: the hook's signed statements about callers."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests.clock import Clock
 from tokens import assertion as module
 from tokens.assertion import InvalidAssertion, Signer, Verifier
 
@@ -26,65 +28,48 @@ def verifier(tmp_path: Path) -> Verifier:
     return Verifier(tmp_path / "pub")
 
 
-def test_what_is_signed_is_read(signer: Signer, verifier: Verifier) -> None:
+def test_a_signed_assertion_is_read_back(signer: Signer, verifier: Verifier) -> None:
     for _ in range(2):
-        said = verifier.verify(signer.sign(*CLAIMS), 1001)
-        assert (said.uid, said.user, said.via, said.sha256, said.scopes) == CLAIMS
+        read = verifier.verify(signer.sign(*CLAIMS), 1001)
+        assert (read.uid, read.user, read.via, read.sha256, read.scopes) == CLAIMS
 
 
-def test_another_uids_note_is_refused(signer: Signer, verifier: Verifier) -> None:
-    """Also one that was verified before, for its own uid."""
-    note = signer.sign(*CLAIMS)
-    verifier.verify(note, 1001)
+def test_an_assertion_for_another_uid_is_refused(signer: Signer, verifier: Verifier) -> None:
+    """The assertion is refused even after it was verified, and cached, for its own uid."""
+    signed = signer.sign(*CLAIMS)
+    verifier.verify(signed, 1001)
     with pytest.raises(InvalidAssertion):
-        verifier.verify(note, 1002)
+        verifier.verify(signed, 1002)
 
 
-def test_an_old_note_is_refused(signer: Signer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that is remembered from when it was good."""
-    note = signer.sign(*CLAIMS)
-    verifier.verify(note, 1001)
-    now = module.time.time()
-    monkeypatch.setattr(module.time, "time", lambda: now - 2 * module.LIFETIME_S)
-    old = signer.sign(*CLAIMS)
-    monkeypatch.setattr(module.time, "time", lambda: now + module.LIFETIME_S + 1)
-    for late in (old,):
+def test_an_expired_assertion_is_refused_even_if_the_clock_is_set_back(tmp_path: Path) -> None:
+    """An assertion that is cached is refused as soon as it expires, also when the clock is set back by a day.
+
+    PyJWT reads the real clock, so this test waits for the real end of an assertion.
+    """
+    clock = Clock(time.time() - module.LIFETIME_S + 2)
+    signer = Signer(clock)
+    (tmp_path / "pub").write_bytes(signer.public_pem())
+    verifiers = [Verifier(tmp_path / "pub"), Verifier(tmp_path / "pub", now := Clock(time.time()))]
+    signed = signer.sign(*CLAIMS)
+    for verifier in verifiers:
+        assert verifier.verify(signed, 1001).user == "alice"
+    time.sleep(2.1)
+    now.now -= 86_400
+    for verifier in verifiers:
         with pytest.raises(InvalidAssertion):
-            verifier.verify(late, 1001)
+            verifier.verify(signed, 1001)
 
 
-def test_a_clock_that_is_set_back_makes_no_note_good_for_longer(
-    signer: Signer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that is remembered is verified again: by the clock as it is now, it is of the future."""
-    note = signer.sign(*CLAIMS)
-    verifier.verify(note, 1001)
-    now = module.time.time()
-    monkeypatch.setattr(module.time, "time", lambda: now - 86_400)
-
-    def decode(*_: object) -> None:
-        raise jwt.ImmatureSignatureError  # The library has a clock of its own.
-
-    monkeypatch.setattr(verifier, "_decode", decode)
+def test_an_assertion_that_expired_before_it_arrived_is_refused(tmp_path: Path) -> None:
+    signer = Signer(Clock(time.time() - 2 * module.LIFETIME_S))
+    (tmp_path / "pub").write_bytes(signer.public_pem())
     with pytest.raises(InvalidAssertion):
-        verifier.verify(note, 1001)
-
-
-def test_a_remembered_note_is_forgotten_when_it_expires(
-    signer: Signer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = module.time.time()
-    monkeypatch.setattr(module.time, "time", lambda: now - module.LIFETIME_S - 5)
-    note = signer.sign(*CLAIMS)
-    monkeypatch.setattr(module.time, "time", lambda: now)
-    remembered = module.Assertion(1001, "alice", "token", "a" * 64, (), None, int(now) - 5)
-    verifier._verified[note] = remembered
-    with pytest.raises(InvalidAssertion):
-        verifier.verify(note, 1001)
+        Verifier(tmp_path / "pub").verify(signer.sign(*CLAIMS), 1001)
 
 
 def test_a_new_key_of_the_hook_is_taken(signer: Signer, verifier: Verifier, tmp_path: Path) -> None:
-    """The hook was started again: its notes are read, and the old key's are not any more."""
+    """After a restart of the hook, assertions with the new key are accepted and those with the old key are not."""
     old = signer.sign(*CLAIMS)
     verifier.verify(old, 1001)
     second = Signer()
@@ -94,31 +79,31 @@ def test_a_new_key_of_the_hook_is_taken(signer: Signer, verifier: Verifier, tmp_
         verifier.verify(signer.sign(1001, "alice", "token", "b" * 64, ()), 1001)
 
 
-def forge(**changes: object) -> dict[str, object]:
+def claims(**changes: object) -> dict[str, object]:
     return {"iss": "punway-hook", "aud": "uid:1001", "sub": "alice", "via": "token", "sha256": "a" * 64, "scopes": [],
             "iat": 1, "exp": 4102444800, **changes}  # fmt: skip
 
 
 def test_forgeries_are_refused(signer: Signer, verifier: Verifier, tmp_path: Path) -> None:
-    """No signature, another's, the public key as an HMAC secret, another issuer, claims left out."""
+    """Refuse unsigned ones, other keys, the public key used as an HMAC secret, other issuers, and missing claims."""
     pem = (tmp_path / "pub").read_bytes()
     key = signer._key
-    without_exp = {k: v for k, v in forge().items() if k != "exp"}
-    notes = [
+    without_exp = {k: v for k, v in claims().items() if k != "exp"}
+    forged = [
         "",
         "x.y.z",
-        jwt.encode(forge(), "", algorithm="none"),
-        jwt.encode(forge(), Ed25519PrivateKey.generate(), algorithm="EdDSA"),
-        jwt.encode(forge(iss="someone"), key, algorithm="EdDSA"),
-        jwt.encode(forge(aud="uid:1002"), key, algorithm="EdDSA"),
-        jwt.encode(forge(exp=1), key, algorithm="EdDSA"),
+        jwt.encode(claims(), "", algorithm="none"),
+        jwt.encode(claims(), Ed25519PrivateKey.generate(), algorithm="EdDSA"),
+        jwt.encode(claims(iss="someone"), key, algorithm="EdDSA"),
+        jwt.encode(claims(aud="uid:1002"), key, algorithm="EdDSA"),
+        jwt.encode(claims(exp=1), key, algorithm="EdDSA"),
         jwt.encode(without_exp, key, algorithm="EdDSA"),
         _hmac_with_public_key(pem),
     ]
-    for note in notes:
+    for signed in forged:
         with pytest.raises(InvalidAssertion):
-            verifier.verify(note, 1001)
-    assert verifier.verify(jwt.encode(forge(), key, algorithm="EdDSA"), 1001).user == "alice"
+            verifier.verify(signed, 1001)
+    assert verifier.verify(jwt.encode(claims(), key, algorithm="EdDSA"), 1001).user == "alice"
 
 
 def _hmac_with_public_key(pem: bytes) -> str:
@@ -130,7 +115,7 @@ def _hmac_with_public_key(pem: bytes) -> str:
     def part(data: bytes) -> bytes:
         return base64.urlsafe_b64encode(data).rstrip(b"=")
 
-    signed = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(forge()).encode())
+    signed = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(claims()).encode())
     return (signed + b"." + part(hmac.new(pem, signed, hashlib.sha256).digest())).decode()
 
 
@@ -142,7 +127,7 @@ def test_without_the_hooks_key_nothing_is_good(tmp_path: Path, signer: Signer) -
             Verifier(tmp_path / name).verify(signer.sign(*CLAIMS), 1001)
 
 
-def test_only_so_many_are_remembered(signer: Signer, verifier: Verifier) -> None:
+def test_the_cache_is_bounded(signer: Signer, verifier: Verifier) -> None:
     for number in range(3 * module.MAX_CACHED_ASSERTIONS):
         verifier.verify(signer.sign(1001, str(number), "token", None, ()), 1001)
     assert len(verifier._verified) <= module.MAX_CACHED_ASSERTIONS

@@ -1,4 +1,4 @@
-"""tokens/csrf.py: what a form must carry, and where it must come from."""
+"""tokens/csrf.py: a form must carry its session's CSRF token and come from the portal's own pages."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_what_is_no_lifetime(text: str) -> None:
      ("60d", "2027-01-21T18:00:00"), ("2027-01-21", "2027-01-21T18:00:00")],
 )  # fmt: skip
 def test_an_expiry_to_the_second(text: str, ends: str) -> None:
-    """A date is the end of that day; on the last day that is allowed, the end of what is allowed."""
+    """A date means the end of that day; on the last allowed day, the end of the longest lifetime."""
     assert BOUND.expiry(text, NOW) == datetime.fromisoformat(f"{ends}+00:00")
 
 
@@ -67,6 +67,6 @@ def test_never_where_the_site_allows_it() -> None:
 )  # fmt: skip
 def test_what_is_proposed_is_allowed(longest: timedelta | None, usual: str, last: date | None) -> None:
     policy = Policy(longest, never=False)
-    assert (policy.usual(), policy.last_day(NOW)) == (usual, last)
+    assert (policy.default(), policy.last_day(NOW)) == (usual, last)
     assert policy.expiry(usual, NOW)
     assert last is None or policy.expiry(last.isoformat(), NOW)

@@ -1,4 +1,4 @@
-"""tokens/scan.py: texts of a token's form are found wherever they stand, and told by their hash."""
+"""tokens/scan.py: texts that look like a token are found anywhere in a file, and reported by their hash."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokens import scan as module
-from tokens.scan import Found, find, scan
+from tokens.scan import TOKEN_PATTERN, Found, find, scan
 from tokens.token import sha256_of
 
 SECRET = "0123456789abcdef" * 4
@@ -30,7 +29,9 @@ def found(text: str | bytes) -> list[int]:
      (f"Bearer%20{SECRET}%22", [1]), (f'"x\\n{SECRET}\\n"', [1]), (f"my_token_{SECRET}_x", [1]), (f"xyz{SECRET}xyz", [1]),
      (b"\0\xff\xfe" + SECRET.encode() + b"\0", [1]), ("", []), (SECRET[:-1], []), (SECRET + "0", []),
      ("0" + SECRET, []), (SECRET.upper(), []), (SECRET[:32] + "\n" + SECRET[32:], [])],
-    ids=range(15),
+    ids=["alone", "assigned", "quoted on line 3", "on two lines", "URL-encoded", "JSON-escaped", "between underscores",
+         "between letters", "in binary", "empty file", "one digit short", "one digit more", "one digit before",
+         "upper case", "broken over two lines"],
 )  # fmt: skip
 def test_where_a_token_stands(text: str | bytes, lines: list[int]) -> None:
     assert found(text) == lines
@@ -42,21 +43,17 @@ def test_where_a_token_stands(text: str | bytes, lines: list[int]) -> None:
     parts=st.lists(st.sampled_from([SECRET, SECRET[:63], SECRET + "a", "\n", " ", "%20", "%3d", "x", "a", ""]), max_size=12),
 )  # fmt: skip
 def test_it_does_not_matter_how_the_file_is_read(piece: int, parts: list[str]) -> None:
-    """In pieces of any size: the same as over the whole text at once."""
+    """Reading in pieces of any size finds the same as reading the whole text at once."""
     text = "".join(parts)
-    whole = [
+    expected = [
         (text.count("\n", 0, match.start()) + 1, sha256_of(match[0]))
-        for match in re.finditer(module.TOKEN_PATTERN.pattern.decode(), text)
+        for match in re.finditer(TOKEN_PATTERN.pattern.decode(), text)
     ]
-    usual, module.READ_BYTES = module.READ_BYTES, piece
-    try:
-        assert [(place.line, place.sha256) for place in scan(io.BytesIO(text.encode()), "x")] == whole
-    finally:
-        module.READ_BYTES = usual
+    assert [(place.line, place.sha256) for place in scan(io.BytesIO(text.encode()), "x", piece)] == expected
 
 
 def test_folders_and_what_cannot_be_read(tmp_path: Path) -> None:
-    """Every regular file below; links, sockets and FIFOs are passed over; what fails is told."""
+    """Every regular file below a folder is read. Links and special files are skipped, and failures are reported."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "deep.env").write_text(f"\n{SECRET}\n")
     (tmp_path / "link").symlink_to(tmp_path / "a" / "b" / "deep.env")

@@ -1,4 +1,4 @@
-"""tokens/scopes.py: what a scope allows."""
+"""tokens/scopes.py: which scopes include which, and how lists of scopes are parsed."""
 
 from __future__ import annotations
 

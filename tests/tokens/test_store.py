@@ -1,4 +1,4 @@
-"""tokens/store.py: the file that decides. Every property here is one that a user's access hangs on."""
+"""tokens/store.py and permissions.py: the token file, on which each user's access depends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tokens import store as store_module
+from tokens.permissions import MAX_FILE_BYTES
 from tokens.store import MAX_TOKENS, NoSuchToken, StoreRefused, StoreUnavailable, TokenStore, hashes
 from tokens.token import issue
 
@@ -41,7 +41,7 @@ def write(store: TokenStore, content: str) -> None:
 
 
 def test_the_file_is_the_users_alone(store: TokenStore) -> None:
-    """0600 and 0700 whatever the umask is."""
+    """Its mode is 0600, and that of its directory 0700, whatever the umask is."""
     umask = os.umask(0)
     try:
         add(store)
@@ -62,7 +62,7 @@ def test_a_token_is_found_by_its_hash_until_it_is_removed(store: TokenStore) -> 
 
 
 def test_a_file_that_is_gone_has_no_token(store: TokenStore) -> None:
-    """After it was read too: what was read is not remembered past the file."""
+    """Even after it was read: tokens are not cached beyond the life of the file."""
     token, _ = issue("x")
     store.add(token)
     assert store.find(token.sha256)
@@ -89,17 +89,17 @@ def test_removing_what_is_not_there(store: TokenStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [("", "not JSON"), ("[{", "not JSON"), ("{}", "not an array"), ('["x"]', "not an array"), ("null", "not an array"),
-     ("[" * 100_000, "not JSON"), (" " * (store_module.MAX_FILE_BYTES + 1), "larger than")],
+     ("[" * 100_000, "not JSON"), (" " * (MAX_FILE_BYTES + 1), "larger than")],
     ids=["empty", "half", "object", "of-text", "null", "deep", "large"],
 )  # fmt: skip
-def test_a_file_of_another_form_is_refused_and_left(store: TokenStore, content: str, said: str) -> None:
-    """Nobody is let in, and nothing is overwritten."""
+def test_a_file_of_another_form_is_refused_and_left(store: TokenStore, content: str, message: str) -> None:
+    """No token is accepted, and nothing is overwritten."""
     write(store, content)
-    with pytest.raises(StoreRefused, match=said):
+    with pytest.raises(StoreRefused, match=message):
         store.tokens()
-    with pytest.raises(StoreRefused, match=said):
+    with pytest.raises(StoreRefused, match=message):
         add(store)
     assert store.path.read_text() == content
 
@@ -140,20 +140,20 @@ def directory(store: TokenStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [(open_to_group, "chmod 600"), (writable_directory, "chmod go-w"), (writable_config, "chmod go-w"),
      (writable_home, "chmod go-w"), (symlink, "symbolic link"), (hard_link, "hard link"), (fifo, "regular file"),
      (directory, "regular file")],
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip
 def test_a_file_that_others_could_touch_is_refused(
-    store: TokenStore, spoil: Callable[[TokenStore], None], said: str
+    store: TokenStore, spoil: Callable[[TokenStore], None], message: str
 ) -> None:
-    """With a message that says what to do, as ssh does with its keys."""
+    """The message says what to do, as ssh's messages about its keys do."""
     add(store)
     assert store.tokens()
     spoil(store)
-    with pytest.raises(StoreRefused, match=said):
+    with pytest.raises(StoreRefused, match=message):
         store.tokens()
 
 
@@ -178,39 +178,39 @@ def _add_many(home: Path, count: int) -> None:
 
 
 def test_writers_at_once_lose_no_entry(store: TokenStore) -> None:
-    """Processes and threads add at the same time, while uses are noted: every entry is there afterwards."""
+    """Processes and threads add tokens while uses are recorded. Afterwards every entry exists."""
     first = add(store)
     context = get_context("spawn")
     workers = [context.Process(target=_add_many, args=(store.home, 12)) for _ in range(3)]
     threads = [threading.Thread(target=_add_many, args=(store.home, 12)) for _ in range(2)]
-    noting = threading.Thread(target=note_often, args=(store.home, first))
-    for worker in [*workers, *threads, noting]:
+    recording = threading.Thread(target=record_uses, args=(store.home, first))
+    for worker in [*workers, *threads, recording]:
         worker.start()
-    for worker in [*workers, *threads, noting]:
+    for worker in [*workers, *threads, recording]:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 3
     assert len(store.tokens()) == 1 + 5 * 12
 
 
-def note_often(home: Path, token_id: str) -> None:
+def record_uses(home: Path, token_id: str) -> None:
     for _ in range(20):
-        TokenStore(home).note_use({token_id: NOW})
+        TokenStore(home).record_last_used({token_id: NOW})
 
 
 def test_noting_a_use_writes_it(store: TokenStore) -> None:
     used, other = add(store), add(store)
-    store.note_use({used: NOW})
+    store.record_last_used({used: NOW})
     assert {t.id: t.last_used_at for t in store.tokens()} == {used: NOW, other: None}
 
 
 def test_noting_a_use_brings_no_token_back(store: TokenStore) -> None:
-    """Neither a revoked entry nor a deleted file."""
+    """Neither a revoked entry nor a deleted file comes back."""
     used = add(store)
     store.remove(used)
-    store.note_use({used: NOW})
+    store.record_last_used({used: NOW})
     assert store.tokens() == []
     store.path.unlink()
-    store.note_use({used: NOW})
+    store.record_last_used({used: NOW})
     assert not store.path.exists()
 
 
@@ -218,7 +218,7 @@ def test_noting_a_use_brings_no_token_back(store: TokenStore) -> None:
 def test_a_change_by_hand_in_the_middle_of_a_write_stays(
     store: TokenStore, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """Whoever edits or removes the file takes no lock; the write that was under way does not undo it."""
+    """A person who edits or removes the file takes no lock. A concurrent write must not undo the edit."""
     used, gone = add(store), add(store)
     fsync = os.fsync
     done: list[bool] = []
@@ -234,24 +234,24 @@ def test_a_change_by_hand_in_the_middle_of_a_write_stays(
                 store.path.write_text(json.dumps(entries))
 
     monkeypatch.setattr(os, "fsync", meddle)
-    store.note_use({used: NOW})
+    store.record_last_used({used: NOW})
     assert [t.id for t in store.tokens()] == ([] if change == "remove" else [used])
     assert store.path.exists() == (change == "edit")
 
 
 def test_entries_of_another_program_stay_as_they_are(store: TokenStore) -> None:
-    """Unknown fields, the older form and what is no token at all survive every change of ours."""
-    strange = {"note": "no token", "deep": {"a": [1, 2]}}
+    """Unknown fields, entries of the older form and entries that are not tokens survive every change."""
+    strange = {"comment": "not a token", "deep": {"a": [1, 2]}}
     write(store, json.dumps([LEGACY, strange]))
     ours = add(store)
-    store.note_use({ours: NOW, "old": NOW})
+    store.record_last_used({ours: NOW, "old": NOW})
     store.remove(ours)
     assert json.loads(store.path.read_text()) == [LEGACY, strange]
     assert [t.id for t in store.tokens()] == ["old"]
 
 
 def test_secure_replaces_what_stands_in_clear(store: TokenStore) -> None:
-    """The secret goes, the token works on, and other fields stay."""
+    """The secret is removed, the token continues to work, and other fields stay."""
     write(store, json.dumps([LEGACY]))
     before = store.tokens()[0]
     assert store.secure() == 1
@@ -263,7 +263,7 @@ def test_secure_replaces_what_stands_in_clear(store: TokenStore) -> None:
 
 
 def test_a_full_disk_loses_nothing(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old file stays as it was, no half file is left, and the error says so."""
+    """The old file is unchanged, no partial file is left, and the error says so."""
     add(store)
     before = store.path.read_bytes()
 
@@ -277,14 +277,13 @@ def test_a_full_disk_loses_nothing(store: TokenStore, monkeypatch: pytest.Monkey
     assert sorted(p.name for p in store.directory.iterdir()) == [".tokens.json.lock", "tokens.json"]
 
 
-def test_the_lock_is_the_plugins(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that holds flock on .tokens.json.lock keeps us from writing; after a while we say so."""
+def test_the_lock_is_the_plugins(store: TokenStore) -> None:
+    """While another program holds flock on .tokens.json.lock, writing waits, and then fails with a message."""
     add(store)
-    monkeypatch.setattr(store_module, "LOCK_TIMEOUT_S", 0.1)
     with (store.directory / ".tokens.json.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StoreUnavailable, match="locked"):
-            add(store)
+            add(TokenStore(store.home, lock_timeout_s=0.1))
     add(store)
     assert len(store.tokens()) == 2
 
@@ -303,7 +302,7 @@ def test_only_live_tokens_are_registered(store: TokenStore) -> None:
 
 
 def test_a_read_in_the_middle_of_a_replacement_finds_the_token(store: TokenStore) -> None:
-    """The file that was opened may have no name any more a moment later; that is no second name, and no refusal."""
+    """A file that is replaced just after it was opened has no name left. That is not refused as a second name is."""
     token, _ = issue("x")
     store.add(token)
     done = threading.Event()
@@ -312,7 +311,7 @@ def test_a_read_in_the_middle_of_a_replacement_finds_the_token(store: TokenStore
         times = [NOW, NOW.replace(year=2027)]
         while not done.is_set():
             times.reverse()
-            TokenStore(store.home).note_use({token.id: times[0]})
+            TokenStore(store.home).record_last_used({token.id: times[0]})
 
     writer = threading.Thread(target=replace)
     writer.start()

@@ -1,4 +1,4 @@
-"""tokens/token.py: what a token is, and when it stops to be good."""
+"""tokens/token.py: how tokens are created, read and stored, and when they expire."""
 
 from __future__ import annotations
 
@@ -51,15 +51,16 @@ def test_it_is_over_at_the_very_second() -> None:
      {"sha256": "a" * 64}, {"sha256": "a" * 64, "scopes": "all"}, {"sha256": 5, "scopes": []},
      {"sha256": "a" * 64, "scopes": [], "expires_at": "tomorrow"}, {"sha256": "a" * 64, "scopes": [], "expires_at": 5},
      {"sha256": None, "token": "b" * 64}],
-    ids=range(11),
+    ids=["empty", "token is a number", "token too short", "token is null", "hash not hex", "no scopes", "scopes are text",
+         "hash is a number", "expiry is a word", "expiry is a number", "hash is null"],
 )  # fmt: skip
 def test_an_entry_that_lets_nobody_in(entry: dict[str, object]) -> None:
-    """What cannot be understood is no token: never a guess, and never one without an expiry."""
+    """An entry that cannot be parsed is not a token. Nothing is guessed, least of all an unlimited lifetime."""
     assert from_entry(entry) is None
 
 
 def test_an_entry_of_the_older_form_has_every_scope() -> None:
-    """OOD's dashboard plugin stores the secret itself, without scopes and expiry."""
+    """OOD's dashboard plugin stores the secret itself, without scopes or expiry."""
     secret = "ab" * 32
     token = from_entry({"id": "1", "name": "n", "token": secret, "created_at": "2026-01-01T00:00:00+01:00"})
     assert token is not None

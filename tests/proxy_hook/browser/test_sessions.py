@@ -1,15 +1,12 @@
-"""proxy_hook/browser/sessions.py: sessions end by time and by signing out; a link is good once, and soon."""
+"""proxy_hook/browser/sessions.py: sessions end by time or by signing out; a link is valid once, for a short time."""
 
 from __future__ import annotations
 
 import threading
-import time
-
-import pytest
 
 from proxy_hook.accounts import UnixAccount
-from proxy_hook.browser import sessions as module
-from proxy_hook.browser.sessions import Links, Sessions
+from proxy_hook.browser.sessions import LINK_LIFETIME_S, MAX_LINKS_PER_USER, MAX_SESSIONS_PER_USER, Links, Sessions
+from tests.clock import Clock
 
 ALICE, BOB = UnixAccount(1001, "alice"), UnixAccount(1002, "bob")
 
@@ -25,17 +22,14 @@ def test_a_session_is_its_users_until_it_is_ended() -> None:
     assert sessions.find(other)
 
 
-def test_a_session_ends_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the time that passes; whoever sets the wall clock, forward or back, signs nobody out."""
-    sessions = Sessions(600)
+def test_a_session_ends_by_time() -> None:
+    """Only monotonic time counts, so setting the wall clock signs nobody out."""
+    clock = Clock()
+    sessions = Sessions(600, clock=clock)
     cookie = sessions.begin(ALICE, "link")
-    now, wall = module.time.monotonic(), time.time()
-    for day in (-86_400, 86_400):
-        monkeypatch.setattr(time, "time", lambda day=day: wall + day)
-        assert sessions.find(cookie)
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + 599)
+    clock.now += 599
     assert sessions.find(cookie)
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + 602)
+    clock.now += 1
     assert sessions.find(cookie) is None
 
 
@@ -52,24 +46,24 @@ def test_an_altered_cookie_is_none() -> None:
     assert Sessions(600).find(cookie) is None, "another process's key"
 
 
-def test_no_cookie_is_kept_and_no_two_sessions_share_a_name() -> None:
+def test_no_cookie_is_stored_and_no_two_sessions_share_a_name() -> None:
     sessions = Sessions(600)
     cookie = sessions.begin(ALICE, "link")
     session = sessions.find(cookie)
     again = sessions.find(sessions.begin(ALICE, "link"))
     assert session and again
+    # Only the stored sessions themselves can show that they do not contain the cookie.
     assert cookie.split(".")[0] not in repr(sessions._sessions)
     assert session.sid != again.sid
 
 
-def test_sessions_have_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One user's many push out that user's own oldest; all users' together the oldest of all."""
-    sessions = Sessions(600)
+def test_sessions_have_bounds() -> None:
+    """Too many sessions of one user end that user's oldest; too many of all users end the oldest of all."""
+    sessions = Sessions(600, max_sessions=MAX_SESSIONS_PER_USER + 1)
     first = sessions.begin(BOB, "link")
-    mine = [sessions.begin(ALICE, "link") for _ in range(module.MAX_SESSIONS_PER_USER + 5)]
-    assert [bool(sessions.find(cookie)) for cookie in mine] == [False] * 5 + [True] * module.MAX_SESSIONS_PER_USER
+    mine = [sessions.begin(ALICE, "link") for _ in range(MAX_SESSIONS_PER_USER + 5)]
+    assert [bool(sessions.find(cookie)) for cookie in mine] == [False] * 5 + [True] * MAX_SESSIONS_PER_USER
     assert sessions.find(first)
-    monkeypatch.setattr(module, "MAX_SESSIONS", module.MAX_SESSIONS_PER_USER + 1)
     sessions.begin(UnixAccount(1003, "carol"), "link")
     assert sessions.find(first) is None
 
@@ -83,16 +77,16 @@ def test_a_link_is_good_once() -> None:
     assert links.use(code) is None
 
 
-def test_a_link_is_over_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    links = Links()
+def test_a_link_is_over_after_its_time() -> None:
+    clock = Clock()
+    links = Links(clock)
     codes = [links.make(ALICE), links.make(ALICE)]
-    now = module.time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + 59)
+    clock.now += LINK_LIFETIME_S - 1
     assert links.use(codes[0]) == ALICE
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + 60)
+    clock.now += 1
     assert links.look(codes[1]) is None
     assert links.use(codes[1]) is None
-    assert module.LINK_LIFETIME_S == 60
+    assert LINK_LIFETIME_S == 60
 
 
 def test_of_many_browsers_at_once_one_has_the_link() -> None:
@@ -115,10 +109,10 @@ def test_of_many_browsers_at_once_one_has_the_link() -> None:
 
 
 def test_links_have_bounds() -> None:
-    """One user's many push out that user's own oldest, and nobody else's."""
+    """Too many links of one user make only that user's oldest invalid."""
     links = Links()
     bobs = links.make(BOB)
-    mine = [links.make(ALICE) for _ in range(module.MAX_LINKS_PER_USER + 1)]
+    mine = [links.make(ALICE) for _ in range(MAX_LINKS_PER_USER + 1)]
     assert links.look(mine[0]) is None
     assert links.look(mine[1]) == ALICE
     assert links.look(bobs) == BOB

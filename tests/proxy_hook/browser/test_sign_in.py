@@ -1,4 +1,7 @@
-"""proxy_hook/browser/sign_in.py: who gets a session, and how it ends. The hook in one process, without nginx."""
+"""proxy_hook/browser/sign_in.py, saved_form.py and pages.py: who gets a session, and how it ends.
+
+The hook runs in the test's process, without nginx.
+"""
 
 from __future__ import annotations
 
@@ -13,50 +16,48 @@ import pytest
 from werkzeug.http import parse_cookie
 
 from proxy_hook.accounts import UnixAccount
-from proxy_hook.browser.sessions import Sessions
 from proxy_hook.browser.sign_in import EXPIRY_NOTICE_S
-from tests.proxy_hook.front import Answer, SmallSpawner, World, spawner
+from tests.proxy_hook.local_hook import Answer, FakeSpawner, LocalHook
 from tokens.csrf import csrf_token
 
-__all__ = ["spawner"]
 ALICE = UnixAccount(1001, "alice")
 HOME = "/settings/api_tokens"
 HEADER = {"header": "X-Remote-User", "header_peers": ["192.0.2.0/24"], "header_secret_file": "/secret"}
 SECRET = "of the front"
 FRONT = {"x_punway_direct_peer": "192.0.2.7", "x_punway_front_secret": SECRET}
-"""What a request by the front has."""
+"""The headers of a request from the front-end proxy."""
 
 
 @pytest.fixture
-def world(tmp_path: Path, spawner: SmallSpawner) -> Iterator[World]:
-    world = World(tmp_path, {"login": HEADER}, SECRET)
-    yield world
-    world.close()
+def hook(tmp_path: Path, spawner: FakeSpawner) -> Iterator[LocalHook]:
+    hook = LocalHook(tmp_path, {"login": HEADER}, SECRET)
+    yield hook
+    hook.close()
 
 
-def is_in(world: World, cookie: str, **headers: Any) -> bool:
-    return world.one("/auth/pages", cookie=cookie, **headers).status == 204
+def is_in(hook: LocalHook, cookie: str, **headers: Any) -> bool:
+    return hook.one("/auth/pages", cookie=cookie, **headers).status == 204
 
 
 def audited(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [json.loads(record.message) for record in caplog.records if record.name == "punway.audit"]
 
 
-def by_link(world: World, **headers: Any) -> Answer:
-    return world.one(f"/login/once/{world.links.make(ALICE)}", method="POST", form={}, **headers)
+def by_link(hook: LocalHook, **headers: Any) -> Answer:
+    return hook.one(f"/login/once/{hook.links.make(ALICE)}", method="POST", form={}, **headers)
 
 
-def test_a_link_only_asks_and_its_button_signs_in(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """So that a program that looks at links uses none up."""
-    code = world.links.make(ALICE)
+def test_a_link_only_asks_and_its_button_signs_in(hook: LocalHook, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that previews links therefore uses none up."""
+    code = hook.links.make(ALICE)
     for method in ("GET", "HEAD", "GET"):
-        page = world.one(f"/login/once/{code}", method=method)
+        page = hook.one(f"/login/once/{code}", method=method)
         assert (page.status, page.cookies) == (200, [])
         assert "Sign in as alice" in page.body
     with caplog.at_level(logging.INFO, "punway.audit"):
-        answer = world.one(f"/login/once/{code}", method="POST", form={}, x_request_id="r1")
+        answer = hook.one(f"/login/once/{code}", method="POST", form={}, x_request_id="r1")
     assert (answer.status, answer.headers["location"]) == (303, HOME)
-    assert is_in(world, answer.cookie)
+    assert is_in(hook, answer.cookie)
     (line,) = audited(caplog)
     assert (line["action"], line["outcome"], line["user"], line["via"]) == ("sign-in", "ok", "alice", "link")
     assert (line["address"], line["request_id"]) == ("192.0.2.7", "r1")
@@ -64,31 +65,31 @@ def test_a_link_only_asks_and_its_button_signs_in(world: World, caplog: pytest.L
     assert answer.cookie.partition("=")[2] not in caplog.text
 
 
-def test_a_used_or_unknown_link_is_gone(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    code = world.links.make(ALICE)
-    assert world.one(f"/login/once/{code}", method="POST", form={}).status == 303
+def test_a_used_or_unknown_link_is_gone(hook: LocalHook, caplog: pytest.LogCaptureFixture) -> None:
+    code = hook.links.make(ALICE)
+    assert hook.one(f"/login/once/{code}", method="POST", form={}).status == 303
     with caplog.at_level(logging.INFO, "punway.audit"):
         for path in (code, "0" * 64, "", "../x", "é"):
             for method, form in (("GET", None), ("POST", {})):
-                answer = world.one(f"/login/once/{path}", method=method, form=form)
+                answer = hook.one(f"/login/once/{path}", method=method, form=form)
                 assert (answer.status, answer.cookies) == (410, [])
     assert {line["outcome"] for line in audited(caplog)} == {"refused"}
 
 
-def test_of_two_browsers_at_once_one_is_signed_in(world: World) -> None:
-    code = world.links.make(ALICE)
-    answers = world.ask(f"/login/once/{code}", times=10, method="POST", form={})
+def test_of_two_browsers_at_once_one_is_signed_in(hook: LocalHook) -> None:
+    code = hook.links.make(ALICE)
+    answers = hook.ask(f"/login/once/{code}", times=10, method="POST", form={})
     assert sorted(answer.status for answer in answers) == [303] + [410] * 9
 
 
-def test_the_cookie(world: World, tmp_path: Path, spawner: SmallSpawner) -> None:
-    """HttpOnly and SameSite=Lax; under TLS with the prefix that binds it to this host alone, and Secure."""
-    (cookie,) = by_link(world).cookies
+def test_the_cookie(hook: LocalHook, tmp_path: Path, spawner: FakeSpawner) -> None:
+    """It is HttpOnly and SameSite=Lax. With TLS, it is also Secure, and its prefix binds it to this host."""
+    (cookie,) = by_link(hook).cookies
     assert {"HttpOnly", "SameSite=Lax", "Path=/", f"Max-Age={28_800 + EXPIRY_NOTICE_S}"} <= set(cookie.split("; "))
     assert "Domain" not in cookie
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "spawner.sock").symlink_to(tmp_path / "spawner.sock")
-    tls = World(tmp_path / "tls", {"portal": {"public_url": "https://portal.example.org"}})
+    tls = LocalHook(tmp_path / "tls", {"portal": {"public_url": "https://portal.example.org"}})
     try:
         (cookie,) = by_link(tls).cookies
         assert cookie.startswith("__Host-punway=")
@@ -99,28 +100,28 @@ def test_the_cookie(world: World, tmp_path: Path, spawner: SmallSpawner) -> None
         tls.close()
 
 
-def test_two_cookies_of_the_name_are_none(world: World) -> None:
-    """One of them is somebody else's; whose cannot be told."""
-    mine, theirs = by_link(world).cookie, by_link(world).cookie
-    assert is_in(world, mine)
-    assert not is_in(world, f"{theirs}; {mine}")
-    assert not is_in(world, mine, more=(("cookie", theirs),))
+def test_two_cookies_of_the_name_are_none(hook: LocalHook) -> None:
+    """One of them was set by somebody else, and it is impossible to tell which."""
+    mine, theirs = by_link(hook).cookie, by_link(hook).cookie
+    assert is_in(hook, mine)
+    assert not is_in(hook, f"{theirs}; {mine}")
+    assert not is_in(hook, mine, more=(("cookie", theirs),))
 
 
-def test_signing_in_anew_ends_the_session_before(world: World) -> None:
-    first = by_link(world).cookie
-    second = by_link(world, cookie=first).cookie
+def test_signing_in_again_ends_the_previous_session(hook: LocalHook) -> None:
+    first = by_link(hook).cookie
+    second = by_link(hook, cookie=first).cookie
     assert first != second
-    assert is_in(world, second)
-    assert not is_in(world, first)
+    assert is_in(hook, second)
+    assert not is_in(hook, first)
 
 
 def test_whom_the_rules_refuse_has_no_session(
-    world: World, spawner: SmallSpawner, caplog: pytest.LogCaptureFixture
+    hook: LocalHook, spawner: FakeSpawner, caplog: pytest.LogCaptureFixture
 ) -> None:
     spawner.answer = {"refused": "uid 1001 is under 2000"}
     with caplog.at_level(logging.INFO, "punway.audit"):
-        answer = by_link(world)
+        answer = by_link(hook)
     assert (answer.status, answer.cookies) == (403, [])
     assert "under 2000" in answer.body
     (line,) = audited(caplog)
@@ -128,9 +129,9 @@ def test_whom_the_rules_refuse_has_no_session(
     assert "under 2000" in line["reason"]
 
 
-def test_signing_out_ends_it_on_this_side_too(world: World) -> None:
-    cookie = by_link(world).cookie
-    session = world.sessions.find(cookie.partition("=")[2])
+def test_signing_out_ends_it_on_this_side_too(hook: LocalHook) -> None:
+    cookie = by_link(hook).cookie
+    session = hook.sessions.find(cookie.partition("=")[2])
     assert session
     for form in (
         {},
@@ -139,16 +140,16 @@ def test_signing_out_ends_it_on_this_side_too(world: World) -> None:
         {"csrf_token": csrf_token("another session")},
         {"csrf_token": session.sid},
     ):
-        assert world.one("/logout", method="POST", form=form, cookie=cookie).status == 403
-        assert is_in(world, cookie)
+        assert hook.one("/logout", method="POST", form=form, cookie=cookie).status == 403
+        assert is_in(hook, cookie)
     form = {"csrf_token": csrf_token(session.sid)}
-    foreign = world.one("/logout", method="POST", form=form, cookie=cookie, origin="https://evil.example")
+    foreign = hook.one("/logout", method="POST", form=form, cookie=cookie, origin="https://evil.example")
     assert foreign.status == 403
-    answer = world.one("/logout", method="POST", form=form, cookie=cookie, origin=world.config.origin)
+    answer = hook.one("/logout", method="POST", form=form, cookie=cookie, origin=hook.config.origin)
     assert (answer.status, answer.headers["location"]) == (303, "/login/out")
     assert "Max-Age=0" in answer.cookies[0]
-    assert not is_in(world, cookie)
-    assert world.one("/login/out").status == 200
+    assert not is_in(hook, cookie)
+    assert hook.one("/login/out").status == 200
 
 
 @pytest.mark.parametrize(
@@ -158,25 +159,25 @@ def test_signing_out_ends_it_on_this_side_too(world: World) -> None:
      {"sec_fetch_site": "none"}],
     ids=str,
 )  # fmt: skip
-def test_a_form_of_another_origin_signs_nobody_in(world: World, headers: dict[str, Any]) -> None:
-    """Not even by a link of the attacker's own, into the attacker's account."""
-    code = world.links.make(ALICE)
-    answer = world.one(f"/login/once/{code}", method="POST", form={}, **headers)
+def test_a_form_of_another_origin_signs_nobody_in(hook: LocalHook, headers: dict[str, Any]) -> None:
+    """Not even an attacker's own link signs a user in, to the attacker's account."""
+    code = hook.links.make(ALICE)
+    answer = hook.one(f"/login/once/{code}", method="POST", form={}, **headers)
     assert (answer.status, answer.cookies) == (403, [])
-    assert world.links.look(code) == ALICE
+    assert hook.links.look(code) == ALICE
 
 
-def test_the_header_of_a_trusted_peer_signs_in(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """And its session is good beside that header alone: who signs out at the front is out here too."""
+def test_the_header_of_a_trusted_peer_signs_in(hook: LocalHook, caplog: pytest.LogCaptureFixture) -> None:
+    """Its session is valid only together with the header, so signing out at the proxy ends it here too."""
     with caplog.at_level(logging.INFO, "punway.audit"):
-        answer = world.one("/login", x_remote_user="daemon", **FRONT)
+        answer = hook.one("/login", x_remote_user="daemon", **FRONT)
     assert (answer.status, answer.headers["location"]) == (303, HOME)
-    assert is_in(world, answer.cookie, x_remote_user="daemon", **FRONT)
-    assert not is_in(world, answer.cookie)
-    assert not is_in(world, answer.cookie, x_remote_user="bin", **FRONT)
-    assert not is_in(world, answer.cookie, x_remote_user="daemon", x_punway_direct_peer="192.0.2.7")
+    assert is_in(hook, answer.cookie, x_remote_user="daemon", **FRONT)
+    assert not is_in(hook, answer.cookie)
+    assert not is_in(hook, answer.cookie, x_remote_user="bin", **FRONT)
+    assert not is_in(hook, answer.cookie, x_remote_user="daemon", x_punway_direct_peer="192.0.2.7")
     assert audited(caplog)[0]["via"] == "header"
-    assert world.one("/login", cookie=answer.cookie, x_remote_user="daemon", **FRONT).headers["location"] == HOME
+    assert hook.one("/login", cookie=answer.cookie, x_remote_user="daemon", **FRONT).headers["location"] == HOME
 
 
 @pytest.mark.parametrize(
@@ -197,42 +198,42 @@ def test_the_header_of_a_trusted_peer_signs_in(world: World, caplog: pytest.LogC
     ids=str,
 )  # fmt: skip
 def test_a_header_that_signs_nobody_in(
-    world: World, headers: dict[str, Any], status: int, caplog: pytest.LogCaptureFixture
+    hook: LocalHook, headers: dict[str, Any], status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "punway.audit"):
-        answer = world.one("/login", **{**FRONT, **headers})
+        answer = hook.one("/login", **{**FRONT, **headers})
     assert (answer.status, answer.cookies) == (status, [])
     assert all(line["outcome"] == "refused" for line in audited(caplog))
     assert bool(audited(caplog)) == (status == 403)
 
 
-def test_the_fronts_secret(tmp_path: Path, spawner: SmallSpawner) -> None:
-    """Without one, nobody is the front: a secret that is empty is none, whoever sends an empty one."""
-    world = World(tmp_path, {"login": HEADER}, front_secret="")
+def test_the_fronts_secret(tmp_path: Path, spawner: FakeSpawner) -> None:
+    """Without a configured secret, the header is never accepted, not even with an empty secret."""
+    hook = LocalHook(tmp_path, {"login": HEADER}, front_secret="")
     try:
         peer = {"x_punway_direct_peer": "192.0.2.7"}
-        assert world.one("/login", x_remote_user="daemon", **peer).status == 403
-        assert world.one("/login", x_remote_user="daemon", x_punway_front_secret="", **peer).status == 403
+        assert hook.one("/login", x_remote_user="daemon", **peer).status == 403
+        assert hook.one("/login", x_remote_user="daemon", x_punway_front_secret="", **peer).status == 403
     finally:
-        world.close()
+        hook.close()
 
 
-def test_the_front_is_who_connected(world: World) -> None:
-    """Behind a balancer the client's address is another one: it neither makes a front nor unmakes one."""
+def test_the_front_is_who_connected(hook: LocalHook) -> None:
+    """Behind a balancer, the client's address differs from that of the proxy. Only the proxy's address counts."""
     by_client = {**FRONT, "x_punway_direct_peer": "198.51.100.7"}
-    assert world.one("/login", x_remote_user="daemon", x_punway_peer="192.0.2.7", **by_client).status == 403
-    assert world.one("/login", x_remote_user="daemon", x_punway_peer="198.51.100.7", **FRONT).status == 303
+    assert hook.one("/login", x_remote_user="daemon", x_punway_peer="192.0.2.7", **by_client).status == 403
+    assert hook.one("/login", x_remote_user="daemon", x_punway_peer="198.51.100.7", **FRONT).status == 303
 
 
-def test_without_the_switch_a_header_means_nothing(tmp_path: Path, spawner: SmallSpawner) -> None:
-    world = World(tmp_path)
+def test_without_the_switch_a_header_means_nothing(tmp_path: Path, spawner: FakeSpawner) -> None:
+    hook = LocalHook(tmp_path)
     try:
-        answer = world.one("/login", x_remote_user="daemon")
+        answer = hook.one("/login", x_remote_user="daemon")
         assert (answer.status, answer.cookies) == (200, [])
-        assert world.one("/login/oidc").status == 404
-        assert world.one("/login/oidc/callback?code=x&state=y").status == 404
+        assert hook.one("/login/oidc").status == 404
+        assert hook.one("/login/oidc/callback?code=x&state=y").status == 404
     finally:
-        world.close()
+        hook.close()
 
 
 @pytest.mark.parametrize(
@@ -240,13 +241,13 @@ def test_without_the_switch_a_header_means_nothing(tmp_path: Path, spawner: Smal
     [("GET", "/login/else", 404), ("PUT", "/login", 405), ("GET", "/logout", 405), ("POST", "/login", 405),
      ("DELETE", "/login/once/x", 405)],
 )  # fmt: skip
-def test_other_addresses_and_methods(world: World, method: str, path: str, status: int) -> None:
-    assert world.one(path, method=method).status == status
+def test_other_addresses_and_methods(hook: LocalHook, method: str, path: str, status: int) -> None:
+    assert hook.one(path, method=method).status == status
 
 
-def test_a_large_form(world: World) -> None:
-    assert world.one("/logout", method="POST", form={"csrf_token": "x" * 20_000}).status == 413
-    assert world.one("/logout", method="POST", form={str(i): "" for i in range(100)}).status == 303
+def test_a_large_form(hook: LocalHook) -> None:
+    assert hook.one("/logout", method="POST", form={"csrf_token": "x" * 20_000}).status == 413
+    assert hook.one("/logout", method="POST", form={str(i): "" for i in range(100)}).status == 303
 
 
 OWN = {"origin": "http://127.0.0.1:8080", "sec_fetch_site": "same-origin"}
@@ -260,15 +261,15 @@ TYPED = {
 }
 
 
-def test_an_expired_session_keeps_what_was_typed(world: World) -> None:
-    """In the browser, until it has signed in; without the form's own token, and it is told what has happened."""
-    sent = world.one("/pages/expired", method="POST", form=TYPED, **OWN)
+def test_an_expired_session_keeps_what_was_typed(hook: LocalHook) -> None:
+    """The browser keeps it, without the CSRF token, until the user has signed in. The page says what happened."""
+    sent = hook.one("/pages/expired", method="POST", form=TYPED, **OWN)
     assert (sent.status, sent.headers["location"]) == (303, "/login")
     assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(sent.cookies[0].split("; "))
     assert "f" * 64 not in sent.cookies[0]
-    page = world.one("/login", cookie=sent.cookie).body
-    assert "Your session has expired" in page and "Nothing was made or revoked." in page and "is kept" in page
-    answer = by_link(world, cookie=sent.cookie)
+    page = hook.one("/login", cookie=sent.cookie).body
+    assert "Your session has expired" in page and "No token was created or revoked." in page and "is saved" in page
+    answer = by_link(hook, cookie=sent.cookie)
     address, _, query = answer.headers["location"].partition("?")
     assert (address, parse_qsl(query)) == (HOME, [(k, v) for k, v in TYPED.items() if k != "csrf_token" and v])
     assert any(c.startswith("punway-form=;") and "Max-Age=0" in c for c in answer.cookies)
@@ -286,24 +287,24 @@ def test_an_expired_session_keeps_what_was_typed(world: World) -> None:
     ids=["revoking", "a token as a name", "a JWT as a name", "another origin", "another site"],
 )
 def test_what_an_expired_session_does_not_keep(
-    world: World, form: dict[str, str], headers: dict[str, str], kept: str | None
+    hook: LocalHook, form: dict[str, str], headers: dict[str, str], kept: str | None
 ) -> None:
-    answer = world.one("/pages/expired", method="POST", form=form, **headers)
+    answer = hook.one("/pages/expired", method="POST", form=form, **headers)
     assert (answer.status, answer.headers["location"]) == (303, "/login")
     assert [parse_cookie(c)["punway-form"] for c in answer.cookies] == ([] if kept is None else [kept])
 
 
 @pytest.mark.parametrize("kept", ["-", "x=1", "next=//evil.example&name=a%0d%0ab", "&".join(["a=b"] * 50), "\u00ff"])
-def test_a_cookie_leads_nowhere_else(world: World, kept: str) -> None:
-    """Whoever wrote it."""
-    location = by_link(world, cookie=f"punway-form={kept}").headers["location"]
+def test_a_cookie_leads_nowhere_else(hook: LocalHook, kept: str) -> None:
+    """That holds whoever wrote the cookie."""
+    location = by_link(hook, cookie=f"punway-form={kept}").headers["location"]
     assert location in (HOME, f"{HOME}?name=a%0D%0Ab")
 
 
-def test_the_end_of_a_session_is_told_from_a_first_visit(world: World) -> None:
-    assert "expired" not in world.one("/login").body
-    session = by_link(world).cookie
-    world.sessions = world.hook.sign_in._sessions = Sessions(1)
-    assert "Your session has expired" in world.one("/login", cookie=session).body
-    answer = world.one("/pages/expired", cookie=session)
+def test_the_end_of_a_session_is_told_from_a_first_visit(hook: LocalHook) -> None:
+    assert "expired" not in hook.one("/login").body
+    session = by_link(hook).cookie
+    hook.monotonic.now += hook.config.login.session_lifetime + 1
+    assert "Your session has expired" in hook.one("/login", cookie=session).body
+    answer = hook.one("/pages/expired", cookie=session)
     assert (answer.status, answer.headers["location"], answer.cookies) == (303, "/login", [])

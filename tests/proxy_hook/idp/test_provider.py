@@ -1,6 +1,6 @@
-"""proxy_hook/idp/provider.py and keys.py: whom the identity provider's bearer tokens prove, and whom they do not.
+"""proxy_hook/idp/provider.py, keys.py and resource_metadata.py: which bearer tokens of the provider are accepted.
 
-The provider is a small one over real HTTP; the account that its users lead to is this machine's ``daemon``.
+The provider is a fake one over real HTTP. Its user maps to this machine's account ``daemon``.
 """
 
 from __future__ import annotations
@@ -15,82 +15,87 @@ from typing import Any
 
 import pytest
 
-from proxy_hook.idp import keys as module
-from proxy_hook.idp.keys import usable_keys
-from tests.proxy_hook.front import SmallSpawner, World, spawner
-from tests.proxy_hook.provider import FORGERIES, ScriptedProvider, key_of, provider, public_jwk
+from proxy_hook.idp.keys import (
+    FIRST_FETCH_RETRY_S,
+    KEYS_TTL_S,
+    MAX_KEYS_AGE_S,
+    MIN_FETCH_INTERVAL_S,
+    usable_keys,
+)
+from tests.clock import Clock
+from tests.proxy_hook.fake_provider import FORGERIES, FakeProvider, key_of, public_jwk
+from tests.proxy_hook.local_hook import FakeSpawner, LocalHook
 
-__all__ = ["provider", "spawner"]
 DAEMON = pwd.getpwnam("daemon")
 METADATA = 'resource_metadata="http://127.0.0.1:8080/.well-known/oauth-protected-resource"'
 
 
 @pytest.fixture
-def world(tmp_path: Path, provider: ScriptedProvider, spawner: SmallSpawner) -> Iterator[World]:
-    world = World(tmp_path, {"idp": {"issuer": provider.issuer, "audience": "https://portal/api"}})
-    yield world
-    world.close()
+def hook(tmp_path: Path, provider: FakeProvider, spawner: FakeSpawner) -> Iterator[LocalHook]:
+    hook = LocalHook(tmp_path, {"idp": {"issuer": provider.issuer, "audience": "https://portal/api"}})
+    yield hook
+    hook.close()
 
 
-def status(world: World, token: str) -> int:
-    """What a client would see."""
-    answer = world.one("/auth/api", authorization=f"Bearer {token}")
+def status(hook: LocalHook, token: str) -> int:
+    """Return the status that a client would see."""
+    answer = hook.one("/auth/api", authorization=f"Bearer {token}")
     return 204 if answer.status == 204 else int(answer.headers["x-punway-status"])
 
 
-def test_a_good_token_is_its_user_with_its_scopes(world: World, provider: ScriptedProvider) -> None:
-    """Those of its scopes that the portal has; what else it lists gives nothing."""
+def test_a_good_token_is_its_user_with_its_scopes(hook: LocalHook, provider: FakeProvider) -> None:
+    """Only scopes that the portal knows count. Others in the claim have no effect."""
     token = provider.sign(provider.claims(scope="openid jobs:read everything clusters:read"))
-    answer = world.one("/auth/api", authorization=f"Bearer {token}")
-    said = world.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid)
-    assert (said.user, said.via, said.sha256) == ("daemon", "jwt", None)
-    assert said.scopes == ("clusters:read", "jobs:read")
+    answer = hook.one("/auth/api", authorization=f"Bearer {token}")
+    assertion = hook.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid)
+    assert (assertion.user, assertion.via, assertion.sha256) == ("daemon", "jwt", None)
+    assert assertion.scopes == ("clusters:read", "jobs:read")
 
 
 @pytest.mark.parametrize("scope", [["jobs:read"], "jobs:read"], ids=["array", "text"])
-def test_scopes_are_an_array_or_one_text(world: World, provider: ScriptedProvider, scope: Any) -> None:
+def test_scopes_are_an_array_or_one_text(hook: LocalHook, provider: FakeProvider, scope: Any) -> None:
     token = provider.sign(provider.claims(scope=scope))
-    answer = world.one("/auth/api", authorization=f"Bearer {token}")
-    assert world.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid).scopes == ("jobs:read",)
+    answer = hook.one("/auth/api", authorization=f"Bearer {token}")
+    assert hook.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid).scopes == ("jobs:read",)
 
 
-def test_the_site_bounds_the_scopes(tmp_path: Path, provider: ScriptedProvider, spawner: SmallSpawner) -> None:
-    """As it does those of the portal's own tokens."""
+def test_the_site_bounds_the_scopes(tmp_path: Path, provider: FakeProvider, spawner: FakeSpawner) -> None:
+    """The same limit applies to Punway tokens."""
     idp = {"issuer": provider.issuer, "audience": "https://portal/api"}
-    world = World(tmp_path, {"idp": idp, "tokens": {"allowed_scopes": ["jobs:read"]}})
+    hook = LocalHook(tmp_path, {"idp": idp, "tokens": {"allowed_scopes": ["jobs:read"]}})
     token = provider.sign(provider.claims(scope="jobs:write files:read"))
-    answer = world.one("/auth/api", authorization=f"Bearer {token}")
-    assert world.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid).scopes == ("jobs:read",)
-    world.close()
+    answer = hook.one("/auth/api", authorization=f"Bearer {token}")
+    assert hook.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid).scopes == ("jobs:read",)
+    hook.close()
 
 
-@pytest.mark.parametrize("scope", [None, "", 7, {"jobs:read": True}, [["jobs:read"]]])
-def test_no_scopes_are_none(world: World, provider: ScriptedProvider, scope: Any) -> None:
+@pytest.mark.parametrize("scope", [None, "", 7, {"jobs:read": True}, [["jobs:read"]]], ids=repr)
+def test_no_scopes_are_none(hook: LocalHook, provider: FakeProvider, scope: Any) -> None:
     token = provider.sign(provider.claims(scope=scope))
-    answer = world.one("/auth/api", authorization=f"Bearer {token}")
-    assert world.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid).scopes == ()
+    answer = hook.one("/auth/api", authorization=f"Bearer {token}")
+    assert hook.verifier.verify(answer.headers["x-pun-assertion"], DAEMON.pw_uid).scopes == ()
 
 
 @pytest.mark.parametrize("how", FORGERIES)
-def test_a_forged_token_is_401(world: World, provider: ScriptedProvider, how: str) -> None:
-    """And no address that it names is asked for anything."""
-    assert status(world, provider.sign(provider.claims())) == 204
-    assert status(world, provider.forge(provider.claims(), how)) == 401
+def test_a_forged_token_is_401(hook: LocalHook, provider: FakeProvider, how: str) -> None:
+    """No address that it names is requested."""
+    assert status(hook, provider.sign(provider.claims())) == 204
+    assert status(hook, provider.forge(provider.claims(), how)) == 401
     assert set(provider.asked) <= {"/.well-known/openid-configuration", "/jwks"}
 
 
-def test_a_refusal_says_where_tokens_come_from(world: World, provider: ScriptedProvider) -> None:
-    """RFC 9728, section 5.1: also to who sends nothing."""
+def test_a_refusal_says_where_tokens_come_from(hook: LocalHook, provider: FakeProvider) -> None:
+    """RFC 9728, section 5.1. It also tells clients that sent no credential."""
     refused: list[dict[str, Any]] = [{}, {"authorization": f"Bearer {provider.forge(provider.claims(), 'none')}"}]
     for headers in refused:
-        assert METADATA in world.one("/auth/api", **headers).headers["www-authenticate"]
-    document = json.loads(world.one("/.well-known/oauth-protected-resource").body)
+        assert METADATA in hook.one("/auth/api", **headers).headers["www-authenticate"]
+    document = json.loads(hook.one("/.well-known/oauth-protected-resource").body)
     assert document["resource"] == "http://127.0.0.1:8080"
     assert document["authorization_servers"] == [provider.issuer]
     assert "jobs:write" in document["scopes_supported"]
-    below = json.loads(world.one("/.well-known/oauth-protected-resource/api/v1").body)
+    below = json.loads(hook.one("/.well-known/oauth-protected-resource/api/v1").body)
     assert below["resource"] == "http://127.0.0.1:8080/api/v1"
-    assert world.one("/.well-known/oauth-protected-resource/else").status == 404
+    assert hook.one("/.well-known/oauth-protected-resource/else").status == 404
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -114,9 +119,9 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_token_that_is_not_for_the_api(world: World, provider: ScriptedProvider, name: str) -> None:
-    """Signed by the provider's own key, and 401 all the same."""
-    assert status(world, provider.sign(provider.claims(**WRONG[name]))) == 401
+def test_a_token_that_is_not_for_the_api(hook: LocalHook, provider: FakeProvider, name: str) -> None:
+    """It is signed with the provider's own key, and still refused with 401."""
+    assert status(hook, provider.sign(provider.claims(**WRONG[name]))) == 401
 
 
 @pytest.mark.parametrize(
@@ -124,91 +129,94 @@ def test_a_token_that_is_not_for_the_api(world: World, provider: ScriptedProvide
     [{"typ": "logout+jwt"}, {"typ": "dpop+jwt"}, {"crit": ["x"], "x": 1}, {"alg": "RS512"}, {"kid": "two"}],
     ids=["logout", "dpop", "crit", "algorithm", "kid"],
 )
-def test_a_header_that_says_something_else(world: World, provider: ScriptedProvider, header: dict[str, Any]) -> None:
-    assert status(world, provider.sign(provider.claims(), **header)) == 401
+def test_a_header_that_says_something_else(hook: LocalHook, provider: FakeProvider, header: dict[str, Any]) -> None:
+    assert status(hook, provider.sign(provider.claims(), **header)) == 401
 
 
 @pytest.mark.parametrize(
-    "token", ["eyJ.eyJ.x", "eyJhIjoxfQ.e30.", "eyJhbGciOiJSUzI1NiJ9.e30.AA", "eyJ" + "a" * 9000 + ".b.c"]
+    "token",
+    ["eyJ.eyJ.x", "eyJhIjoxfQ.e30.", "eyJhbGciOiJSUzI1NiJ9.e30.AA", "eyJ" + "a" * 9000 + ".b.c"],
+    ids=["invalid JSON", "no algorithm", "no issuer", "too long"],
 )
-def test_what_is_no_jwt(world: World, token: str) -> None:
-    assert status(world, token) == 401
+def test_what_is_no_jwt(hook: LocalHook, token: str) -> None:
+    assert status(hook, token) == 401
 
 
-@pytest.mark.parametrize("claim", [None, 7, ["daemon"], "", "nobody-of-that-name", "daemon ", "root", "DAEMON"])
-def test_an_identity_that_is_no_user_here(world: World, provider: ScriptedProvider, claim: Any) -> None:
-    assert status(world, provider.sign(provider.claims(preferred_username=claim))) == 403
+@pytest.mark.parametrize(
+    "claim", [None, 7, ["daemon"], "", "nobody-of-that-name", "daemon ", "root", "DAEMON"], ids=repr
+)
+def test_an_identity_that_is_no_user_here(hook: LocalHook, provider: FakeProvider, claim: Any) -> None:
+    assert status(hook, provider.sign(provider.claims(preferred_username=claim))) == 403
 
 
-def test_it_ends_at_the_second(world: World, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the clocks may differ for its beginning."""
-    now = time.time()
-    token = provider.sign(provider.claims(exp=int(now) + 100, nbf=int(now) + 10))
-    assert status(world, token) == 204
-    monkeypatch.setattr("proxy_hook.idp.provider.time.time", lambda: int(now) + 99.9)
-    assert status(world, token) == 204
-    monkeypatch.setattr("proxy_hook.idp.provider.time.time", lambda: int(now) + 100)
-    assert status(world, token) == 401
+def test_it_ends_at_the_second(tmp_path: Path, provider: FakeProvider, spawner: FakeSpawner) -> None:
+    """There is a tolerance for the beginning of a token, since clocks differ, but none for its end."""
+    clock = Clock(int(time.time()))
+    hook = LocalHook(tmp_path, {"idp": {"issuer": provider.issuer, "audience": "https://portal/api"}}, wall_clock=clock)
+    token = provider.sign(provider.claims(exp=int(clock.now) + 100, nbf=int(clock.now) + 10))
+    assert status(hook, token) == 204
+    clock.now += 99.9
+    assert status(hook, token) == 204
+    clock.now += 0.1
+    assert status(hook, token) == 401
+    hook.close()
 
 
-def test_the_keys_are_fetched_once_and_again_for_an_unknown_name(
-    world: World, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At most once a minute, whatever names clients make up; a new key of the provider is found so."""
+def test_the_keys_are_fetched_once_and_again_for_an_unknown_name(hook: LocalHook, provider: FakeProvider) -> None:
+    """They are fetched at most once a minute, however many names clients invent. New keys are found this way."""
     for _ in range(5):
-        assert status(world, provider.sign(provider.claims())) == 204
+        assert status(hook, provider.sign(provider.claims())) == 204
     assert provider.asked.count("/jwks") == 1
     first, provider.key = provider.key, key_of("provider, later")
     provider.keys.append(public_jwk(provider.key, "two"))
-    assert status(world, provider.sign(provider.claims(), kid="two")) == 204
+    assert status(hook, provider.sign(provider.claims(), kid="two")) == 204
     for name in range(5):
-        assert status(world, provider.sign(provider.claims(), kid=f"made-up-{name}")) == 401
+        assert status(hook, provider.sign(provider.claims(), kid=f"made-up-{name}")) == 401
     assert provider.asked.count("/jwks") == 2
-    now = time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.MIN_FETCH_INTERVAL_S + 1)
-    assert status(world, provider.sign(provider.claims(), kid="made-up")) == 401
+    hook.monotonic.now += MIN_FETCH_INTERVAL_S + 1
+    assert status(hook, provider.sign(provider.claims(), kid="made-up")) == 401
     assert provider.asked.count("/jwks") == 3
     assert first is not provider.key
 
 
-def test_a_hundred_at_once_fetch_the_keys_once(world: World, provider: ScriptedProvider) -> None:
+def test_a_hundred_at_once_fetch_the_keys_once(hook: LocalHook, provider: FakeProvider) -> None:
     token = provider.sign(provider.claims())
-    answers = world.ask(times=100, authorization=f"Bearer {token}")
+    answers = hook.ask(times=100, authorization=f"Bearer {token}")
     assert {answer.status for answer in answers} == {204}
     assert provider.asked.count("/jwks") == 1
 
 
 def test_an_unreachable_provider_lets_nobody_in_and_stops_nobody(
-    world: World, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    hook: LocalHook, provider: FakeProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without its keys its tokens are 503, and a token of ours is good; with old keys both are, for a day."""
+    """Without keys, its tokens get a 503, and Punway tokens work. With old keys, both work for a day."""
     provider.down = True
     token = provider.sign(provider.claims())
     with caplog.at_level(logging.WARNING):
-        assert status(world, token) == 503
-    assert "could not be fetched" in caplog.text
-    assert status(world, world.secret) == 204
+        assert status(hook, token) == 503
+    assert "failed to fetch" in caplog.text
+    assert status(hook, hook.secret) == 204
     provider.down = False
-    assert status(world, token) == 503, "asked again at once"
-    now = time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.FIRST_FETCH_RETRY_S + 1)
-    assert status(world, token) == 204
+    assert status(hook, token) == 503, "the provider is not asked again at once"
+    start = hook.monotonic.now
+    hook.monotonic.now = start + FIRST_FETCH_RETRY_S + 1
+    assert status(hook, token) == 204
     provider.down = True
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.KEYS_TTL_S + 100)
-    assert status(world, token) == 204
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.MAX_KEYS_AGE_S + 1000)
-    assert status(world, token) == 503
-    assert status(world, world.secret) == 204
+    hook.monotonic.now = start + KEYS_TTL_S + 100
+    assert status(hook, token) == 204
+    hook.monotonic.now = start + MAX_KEYS_AGE_S + 1000
+    assert status(hook, token) == 503
+    assert status(hook, hook.secret) == 204
 
 
-def test_a_provider_of_another_name_gives_no_keys(world: World, provider: ScriptedProvider) -> None:
+def test_a_provider_of_another_name_gives_no_keys(hook: LocalHook, provider: FakeProvider) -> None:
     """OpenID Connect Discovery 1.0, section 4.3."""
     provider.discovery = {"issuer": "https://evil.example"}
-    assert status(world, provider.sign(provider.claims())) == 503
+    assert status(hook, provider.sign(provider.claims())) == 503
 
 
 def test_keys_that_are_of_no_use() -> None:
-    """Secret ones, ones for encryption, broken ones; where nothing is left the document is refused."""
+    """Secret keys, encryption keys and malformed keys are ignored. A document without other keys is refused."""
     good = public_jwk(key_of("provider, later"), "good")
     bad = [{"kty": "oct", "k": "c2VjcmV0", "kid": "hmac"}, {**good, "kid": "encryption", "use": "enc"},
            {**good, "kid": "private", "d": "AQAB"}, {"kty": "RSA", "kid": "broken", "n": 5}, "no key", None]  # fmt: skip
@@ -218,11 +226,11 @@ def test_keys_that_are_of_no_use() -> None:
             usable_keys(document)
 
 
-def test_without_an_audience_no_jwt_is_taken(tmp_path: Path, provider: ScriptedProvider) -> None:
-    world = World(tmp_path, {"idp": {"issuer": provider.issuer}})
+def test_without_an_audience_no_jwt_is_taken(tmp_path: Path, provider: FakeProvider) -> None:
+    hook = LocalHook(tmp_path, {"idp": {"issuer": provider.issuer}})
     try:
-        assert status(world, provider.sign(provider.claims())) == 401
-        assert world.one("/.well-known/oauth-protected-resource").status == 404
+        assert status(hook, provider.sign(provider.claims())) == 401
+        assert hook.one("/.well-known/oauth-protected-resource").status == 404
         assert provider.asked == []
     finally:
-        world.close()
+        hook.close()

@@ -15,7 +15,7 @@ import pytest
 from proxy_hook.token_routes import RouteTable
 from pun_app.pages.flash import MAX_FLASHES, Flashes
 from pun_app.pages.render import ago, exact
-from tests.proxy_hook.real_registrar import USER
+from tests.proxy_hook.local_registrar import USER
 from tests.pun_app.pun import ORIGIN, Pun, form_field, pun, registrar
 from tokens import scopes
 from tokens.csrf import csrf_token
@@ -168,7 +168,7 @@ def test_the_list(pun: Pun) -> None:
     over, _ = issue("over", ("jobs:read",), now - timedelta(hours=3))
     pun.store.add(used)
     pun.store.add(over)
-    pun.store.note_use({used.id: now - timedelta(minutes=3)})
+    pun.store.record_last_used({used.id: now - timedelta(minutes=3)})
     text = pun.store.path.read_text().rstrip().removesuffix("]")
     pun.store.path.write_text(f'{text}, {{"id": "odd/../id", "name": "plugin", "token": "{"c" * 64}"}}]')
     page = pun.page()
@@ -309,7 +309,7 @@ def test_a_full_disk_loses_nothing(pun: Pun, registrar: RouteTable, monkeypatch:
     (token,) = pun.store.tokens()
     assert registrar.hashes(registrar.find(token.sha256).uid) == [token.sha256]  # type: ignore[union-attr]
     location = pun.post({"id": token.id}, 303, "/revoke").headers["Location"]
-    assert "still stands in the file" in pun.page(path=location).html.find(role="status").text
+    assert "still in the file" in pun.page(path=location).html.find(role="status").text
     assert registrar.find(token.sha256) is None
 
 

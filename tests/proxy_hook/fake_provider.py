@@ -1,27 +1,24 @@
-"""An identity provider that says what a test wants, over real HTTP: what no honest one would say, too."""
+"""A fake identity provider over real HTTP, which can also send what an honest provider never would."""
 
 from __future__ import annotations
 
 import base64
 import hmac
 import json
-import threading
 import time
-from collections.abc import Iterator
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
-import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 @cache
-def key_of(whose: str) -> rsa.RSAPrivateKey:
-    """A key, made once for all tests of a run: that takes longer than most of them."""
+def key_of(name: str) -> rsa.RSAPrivateKey:
+    """Return a key for a name. It is created once per run, because that takes longer than most tests."""
     return rsa.generate_private_key(65537, 2048)
 
 
@@ -30,8 +27,8 @@ def public_jwk(key: rsa.RSAPrivateKey, kid: str) -> dict[str, Any]:
     return {**jwk, "kid": kid, "use": "sig", "alg": "RS256"}
 
 
-class ScriptedProvider:
-    """``asked`` has the paths that were asked for; ``tokens`` is what its token endpoint answers."""
+class FakeProvider:
+    """A provider. ``asked`` lists the requested paths; ``tokens`` is the response of its token endpoint."""
 
     def __init__(self) -> None:
         self.key = key_of("provider")
@@ -83,7 +80,7 @@ class ScriptedProvider:
         handler.wfile.write(content)
 
     def claims(self, **more: Any) -> dict[str, Any]:
-        """The claims of a good access token, changed; a claim of None is left out."""
+        """Return the claims of a valid access token, with changes. A claim of None is left out."""
         now = int(time.time())
         claims = {
             "iss": self.issuer, "aud": "https://portal/api", "sub": "1", "exp": now + 300, "iat": now,
@@ -92,16 +89,16 @@ class ScriptedProvider:
         return {key: value for key, value in claims.items() if value is not None}
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
-        """A JWT with the provider's own key."""
+        """Return a JWT that is signed with the provider's own key."""
         return jwt.encode(claims, self.key, algorithm="RS256", headers={"kid": "one", **header})
 
     def forge(self, claims: dict[str, Any], how: str) -> str:
-        """A JWT that the provider did not sign, by one of the known ways."""
+        """Return a JWT that the provider did not sign, forged in one of the known ways."""
         theirs = key_of("forger")
         if how == "none":
             return jwt.encode(claims, "", algorithm="none", headers={"kid": "one"})
         if how == "hmac":
-            # PyJWT itself refuses a public key as an HMAC secret, so the signature is made by hand.
+            # PyJWT refuses to use a public key as an HMAC secret, so the signature is computed here.
             pem = self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
             return _hmac_signed(claims, pem)
         ways: dict[str, dict[str, Any]] = {
@@ -127,16 +124,3 @@ def _hmac_signed(claims: dict[str, Any], secret: bytes) -> str:
     head = encoded(json.dumps({"alg": "HS256", "typ": "JWT", "kid": "one"}).encode())
     text = f"{head}.{encoded(json.dumps(claims).encode())}"
     return f"{text}.{encoded(hmac.new(secret, text.encode(), 'sha256').digest())}"
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    provider = ScriptedProvider()
-    thread = threading.Thread(target=provider.server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield provider
-    finally:
-        provider.server.shutdown()
-        provider.server.server_close()
-        thread.join()

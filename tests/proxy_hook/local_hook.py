@@ -1,4 +1,4 @@
-"""The hook in one process, for tests: with a spawner that answers as told to, and without nginx in front."""
+"""A hook in the test's process, with a fake spawner and without nginx in front of it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import pytest
-
 from proxy_hook.accounts import Accounts
+from proxy_hook.app import App
 from proxy_hook.browser.oidc import OidcSignIn
 from proxy_hook.browser.sessions import Links, Sessions
 from proxy_hook.browser.sign_in import SignIn
@@ -26,12 +26,13 @@ from proxy_hook.idp.resource_metadata import ResourceMetadata
 from proxy_hook.rate_limits import RateLimits
 from proxy_hook.spawner_client import SpawnerClient
 from proxy_hook.token_routes import RouteTable
+from tests.clock import Clock
 from tokens.assertion import Signer, Verifier
 from tokens.token import issue
 
 
-class SmallSpawner(threading.Thread):
-    """Stands where the spawner would: answers each request as told to, and counts them."""
+class FakeSpawner(threading.Thread):
+    """A spawner that gives every account the response ``answer``, and records the requests in ``asked``."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
@@ -60,6 +61,8 @@ class SmallSpawner(threading.Thread):
 
 @dataclass
 class Answer:
+    """A response of the hook."""
+
     status: int
     headers: dict[str, str]
     cookies: list[str]
@@ -67,37 +70,53 @@ class Answer:
 
     @property
     def cookie(self) -> str:
-        """The one cookie that was set, as a browser would send it back."""
+        """The only cookie that was set, in the form in which a browser sends it back."""
         (cookie,) = [c for c in self.cookies if "Max-Age=0" not in c]
         return cookie.partition(";")[0]
 
 
-class World:
-    """One hook, with its route table, sessions and links at hand; its requests share one event loop."""
+class LocalHook:
+    """A hook and its parts. All requests run in one event loop.
 
-    def __init__(self, folder: Path, tables: dict[str, Any] | None = None, front_secret: str = "") -> None:
+    ``clock`` is the wall clock of assertions and token lifetimes, which tests may replace. ``monotonic`` is the
+    monotonic clock of sessions, links, sign-ins and the identity provider.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tables: dict[str, Any] | None = None,
+        front_secret: str = "",
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self.config: Config = from_data(tables or {}, Path("test.toml"))
-        self.signer = Signer()
+        self.monotonic = Clock()
+        self.signer = Signer(wall_clock)
         (folder / "pub").write_bytes(self.signer.public_pem())
         self.verifier = Verifier(folder / "pub")
-        self.routes = RouteTable.in_folder(folder)
+        self.routes = RouteTable.in_folder(folder, clock=wall_clock)
         self.token, self.secret = issue("x")
         self.routes.add(1001, "alice", [self.token.sha256])
-        self.links, self.sessions = Links(), Sessions(self.config.login.session_lifetime)
+        self.links = Links(self.monotonic)
+        self.sessions = Sessions(self.config.login.session_lifetime, clock=self.monotonic)
         self.spawner = spawner = SpawnerClient(folder / "spawner.sock")
         self.accounts = Accounts(self.config.pun.user_regex)
-        self.provider = IdentityProvider(self.config.idp)
-        oidc = OidcSignIn(self.config, self.provider, "secret") if self.config.login.oidc else None
-        self.hook = Hook(
+        self.provider = IdentityProvider(self.config.idp, clock=self.monotonic, wall_clock=wall_clock)
+        oidc = None
+        if self.config.login.oidc:
+            oidc = OidcSignIn(self.config, self.provider, "secret", self.monotonic)
+        hook = Hook(
             routes=self.routes,
             spawner=spawner,
             signer=self.signer,
             by_jwt=self._by_jwt() if self.config.takes_jwts else None,
             sign_in=SignIn(self.config, self.sessions, self.links, self.accounts, spawner, oidc, front_secret),
             metadata=ResourceMetadata(self.config),
-            rates=RateLimits(self.config.limits),
+            limits=RateLimits(self.config.limits),
             policy=self.config.token_policy,
+            clock=wall_clock,
         )
+        self._app = App(hook)
         self._loop = asyncio.new_event_loop()
 
     def _by_jwt(self) -> ByJwt:
@@ -112,7 +131,7 @@ class World:
         more: tuple[tuple[str, str], ...] = (),
         **headers: str,
     ) -> list[Answer]:
-        """What the hook says to so many requests at once. Underscores in names of headers become hyphens."""
+        """Return the hook's answers to simultaneous requests. Underscores in header names become hyphens."""
         path, _, query = path.partition("?")
         given = [*((k.replace("_", "-"), v) for k, v in {"x_punway_peer": "192.0.2.7", **headers}.items()), *more]
         body = urlencode(form).encode() if form is not None else b""
@@ -123,12 +142,13 @@ class World:
             "headers": [(k.encode(), v.encode()) for k, v in given],
         }  # fmt: skip
 
-        async def all_of_them() -> list[Answer]:
+        async def ask_all() -> list[Answer]:
             return list(await asyncio.gather(*(self._one(scope, body) for _ in range(times))))
 
-        return self._loop.run_until_complete(all_of_them())
+        return self._loop.run_until_complete(ask_all())
 
     def one(self, path: str, **more: Any) -> Answer:
+        """Return the hook's answer to one request."""
         return self.ask(path, **more)[0]
 
     async def _one(self, scope: dict[str, Any], body: bytes) -> Answer:
@@ -140,12 +160,14 @@ class World:
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self.hook(scope, receive, send)
+        await self._app(scope, receive, send)
         headers = [(k.decode(), v.decode()) for k, v in sent[0]["headers"]]
         cookies = [v for k, v in headers if k == "set-cookie"]
         return Answer(sent[0]["status"], dict(headers), cookies, sent[1]["body"].decode())
 
     def close(self) -> None:
+        """End all tasks, threads and connections."""
+
         async def end() -> None:
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
@@ -156,14 +178,5 @@ class World:
 
         self._loop.run_until_complete(end())
         self._loop.close()
-        self.accounts._pool.shutdown()
+        self.accounts.close()
         self.routes.close()
-
-
-@pytest.fixture
-def spawner(tmp_path: Path) -> Iterator[SmallSpawner]:
-    spawner = SmallSpawner(tmp_path / "spawner.sock")
-    spawner.start()
-    yield spawner
-    spawner.listener.shutdown(socket.SHUT_RDWR)
-    spawner.listener.close()
