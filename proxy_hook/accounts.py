@@ -85,7 +85,7 @@ class Accounts:
         except KeyError:
             raise forbidden(f"Your identity maps to the user {name}, who has no account on this host") from None
         except asyncio.TimeoutError:
-            raise unavailable("The name service does not respond; try again") from None
+            raise unavailable("The name service does not answer; try again") from None
         if entry.pw_name != name:
             # Some directories ignore case. A user has only one spelling here.
             raise forbidden(f"Your identity maps to the user {name}, whose name the name service spells differently")
@@ -160,7 +160,7 @@ class EligibleAccounts:
         try:
             account = await asyncio.wait_for(asyncio.shield(lookup), self._lookup_timeout_s)
         except asyncio.TimeoutError:
-            raise unavailable("The name service does not respond; try again") from None
+            raise unavailable("The name service does not answer; try again") from None
         if account is None:
             raise _no_account(uid)
         return account

@@ -113,5 +113,5 @@ class Hook:
     async def health(self) -> dict[str, Any]:
         """Return the health of hook and spawner, as a JSON object. Raises HttpError (503)."""
         if not await self.spawner.alive():
-            raise unavailable("The spawner does not respond")
+            raise unavailable("The spawner does not answer")
         return {"data": {"status": "ok", "hook": "ok", "spawner": "ok"}}

@@ -10,7 +10,7 @@ from typing import Any
 
 from proxy_hook.accounts import Accounts, UnixAccount
 from proxy_hook.browser.sessions import Session
-from proxy_hook.config import Idp
+from proxy_hook.config_keys import Idp
 from proxy_hook.credentials import BearerToken, Jwt
 from proxy_hook.errors import unauthorized
 from proxy_hook.idp.provider import IdentityProvider

@@ -16,7 +16,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from proxy_hook.config import Limits
+from proxy_hook.config_keys import Limits
 from proxy_hook.errors import HttpError
 from proxy_hook.identify import Principal
 from proxy_hook.web import Headers

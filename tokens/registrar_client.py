@@ -105,6 +105,6 @@ class RegistrarClient:
                     response: dict[str, Any] = json.loads(responses.readline(MAX_MESSAGE_BYTES))
         except (OSError, ValueError) as error:
             raise RegistrarUnavailable(
-                f"the portal does not respond at {self._path} ({error}); is it running on this host?"
+                f"the portal does not answer at {self._path} ({error}); is it running on this host?"
             ) from error
         return response

@@ -150,4 +150,4 @@ class OidcSignIn:
 
 def _unreachable(error: Exception) -> HttpError:
     log.warning("a request to the identity provider failed: %s", error)
-    return unavailable("The site's identity provider does not respond as expected; try again")
+    return unavailable("The site's identity provider does not answer as expected; try again")

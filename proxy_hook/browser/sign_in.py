@@ -266,4 +266,4 @@ def error_page_from_nginx(request: WebRequest) -> WebResponse:
         body = json.loads(request.header("x-punway-answer") or "")
         return error_page(HttpError(status, body["error"], body["message"]))
     except (ValueError, LookupError, TypeError):
-        return error_page(HttpError(503, "service_unavailable", "The portal did not respond in time; try again"))
+        return error_page(HttpError(503, "service_unavailable", "The portal did not answer in time; try again"))

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import jwt
 
-from proxy_hook.config import Idp
+from proxy_hook.config_keys import Idp
 from proxy_hook.config_rules import is_safe_url
 from proxy_hook.errors import HttpError, unauthorized
 from proxy_hook.idp.keys import KeySet, usable_keys
@@ -164,7 +164,7 @@ class IdentityProvider:
             if self._document and not refresh:
                 return self._document
             if self._clock() < self._retry_at:
-                raise OSError(f"{issuer} did not respond a moment ago")
+                raise OSError(f"{issuer} did not answer a moment ago")
             self._retry_at = self._clock() + DISCOVERY_RETRY_S
             document = await self.get_json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
             if document.get("issuer") != issuer:

@@ -14,7 +14,7 @@ from typing import Any
 
 from proxy_hook.accounts import EligibleAccounts
 from proxy_hook.browser.sessions import Links
-from proxy_hook.config import Limits
+from proxy_hook.config_keys import Limits
 from proxy_hook.rate_limits import MAX_REGISTRAR_REQUESTS_PER_MINUTE, RateLimits
 from proxy_hook.registrar import Registrar
 from proxy_hook.token_routes import RouteTable

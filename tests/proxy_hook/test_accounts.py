@@ -13,7 +13,7 @@ import pytest
 
 from proxy_hook import accounts as module
 from proxy_hook.accounts import LOOKUP_THREADS, Accounts, EligibleAccounts, UnixAccount
-from proxy_hook.config import Pun
+from proxy_hook.config_keys import Pun
 from proxy_hook.errors import HttpError
 from spawner.eligible import Rules
 

@@ -1,4 +1,4 @@
-"""proxy_hook/config.py: every error names the key and the file; the example lists every key."""
+"""proxy_hook/config.py, config_keys.py and config_rules.py: every error names key and file; the example has all keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import tomli
 
-from proxy_hook.config import TABLES, Config, ConfigError, from_data, load, path_to_use
+from proxy_hook.config import Config, ConfigError, from_data, load, path_to_use
+from proxy_hook.config_keys import TABLES
 from proxy_hook.config_rules import size_of
 
 FILE = Path("/etc/punway/punway.toml")
@@ -90,7 +91,7 @@ FILE = Path("/etc/punway/punway.toml")
         ({"idp": {"issuer": "https://i", "audience": "x"}, "login": {"client_id": "x"}}, "idp.audience"),
         ({"pun": {"environment": {"A=B": "1"}}}, "pun.environment.A=B"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: value if isinstance(value, str) else repr(value)[:60],
 )
 def test_an_error_names_key_and_file(data: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -113,7 +114,7 @@ def test_an_empty_file_is_the_defaults() -> None:
 
 
 def test_the_example_lists_every_key_with_its_default() -> None:
-    """Commented out, so that the file says what holds already; and nothing that is no key."""
+    """The keys are commented out, so the unchanged file has no effect. It has no unknown keys."""
     text = (files("nginx") / "punway.example.toml").read_text(encoding="utf-8")
     live = "\n".join(
         line.removeprefix("#") if line.startswith("#") and " = " in line else line for line in text.splitlines()
@@ -149,7 +150,7 @@ def test_the_reference_has_every_key_with_its_type_and_default() -> None:
     assert not [row for row in rows if "." in row]
 
 
-@pytest.mark.parametrize(("text", "size"), [("0", 0), ("50M", 50 * 2**20), ("1k", 1024), ("2G", 2 * 2**30)])
+@pytest.mark.parametrize(("text", "size"), [("0", 0), ("50M", 50 * 2**20), ("1k", 1024), ("2G", 2 * 2**30)], ids=str)
 def test_sizes(text: str, size: int) -> None:
     assert size_of(text) == size
 

@@ -9,7 +9,7 @@ import limits.strategies
 import pytest
 
 from proxy_hook.accounts import UnixAccount
-from proxy_hook.config import Limits
+from proxy_hook.config_keys import Limits
 from proxy_hook.errors import HttpError, unauthorized
 from proxy_hook.identify import Principal
 from proxy_hook.rate_limits import MAX_REGISTRAR_REQUESTS_PER_MINUTE, RateLimits

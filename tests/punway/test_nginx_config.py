@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy_hook.config import Config, Limits, Login, Mcp, Portal
+from proxy_hook.config import Config
+from proxy_hook.config_keys import Limits, Login, Mcp, Portal
 from punway import nginx_config
 from punway.nginx_config import ANSWERS, PAGES, error_page, portal_config, whole_config
 from punway.serve_nginx import write_files

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy_hook.config import Idp
+from proxy_hook.config_keys import Idp
 from proxy_hook.errors import HttpError
 from proxy_hook.idp.user_map import UserMap
 
