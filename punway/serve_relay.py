@@ -38,7 +38,7 @@ def main(config: Config) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway relay: %(message)s")
     relay = Relay(listener, str(config.run_dir), _max_requests())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, relay.leave)
+        signal.signal(number, relay.stop)
     logging.getLogger("punway").info("ready")
     relay.run()
 

@@ -1,9 +1,10 @@
-"""One request that the relay passes on, and its response: bytes to the process that answers, parsed on the way back.
+"""An exchange: one request that the relay passes on to a user's process, and the response.
 
-One connection carries one request. A response that response_head.py refuses never reaches nginx: the relay closes the
-connection instead, nginx takes that for a 502, and its error_page makes the portal's 503 of it.
+Each connection carries one request. Requests are passed on as bytes, and responses are parsed. A response that
+response_head.py rejects never reaches nginx: the relay closes the connection, nginx treats that as a 502, and its
+error_page turns it into the portal's 503.
 
-One side is read only while the other has taken everything, so an exchange holds at most one read of each direction.
+One side is read only while the other side has no unsent data, so an exchange holds at most one read per direction.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import re
 import select
 import socket
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy_hook.relay.response_head import MAX_HEAD_BYTES, BadResponse, parse_head
 
@@ -21,24 +23,35 @@ if TYPE_CHECKING:
 
 MAX_REQUEST_HEAD_BYTES = 64 * 1024
 READ_BYTES = 128 * 1024
-REQUEST_HEAD_TIMEOUT_S = 10.0
-IDLE_TIMEOUT_S = 340.0
-"""Seconds without a byte: longer than nginx waits, and than a request may (pun_app/long_poll.py)."""
-RESPONSE_HEAD_TIMEOUT_S = 30.0
-"""Seconds from the first byte of a response to the end of its head."""
-LINGER_TIMEOUT_S = 10.0
-"""Seconds that nginx has to close its connection after a response. Until then the rest of the request is discarded:
-on a connection that is closed, nginx would fail to write it, and not read the response."""
 
 _DESTINATION = re.compile(rb"\r\nX-Pun-Socket: ([^\r\n]*)\r\nX-Pun-User: ([^\r\n]*)")
 _IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
-Share = tuple[str, bytes]
-"""A socket's path and a user: what the bound is for."""
+
+@dataclass(frozen=True)
+class Timeouts:
+    """The timeouts of an exchange, in seconds."""
+
+    request_head_s: float = 10.0
+    """From the connection to the end of the request's head."""
+    idle_s: float = 340.0
+    """Without any byte. It is longer than nginx waits, and longer than a request may take (pun_app/long_poll.py)."""
+    response_head_s: float = 30.0
+    """From the first byte of the response to the end of its head."""
+    linger_s: float = 10.0
+    """From the end of the response until nginx closes the connection. The rest of the request is discarded until then.
+    If the relay closed the connection first, nginx would fail to write the request, and not read the response."""
+
+
+class Destination(NamedTuple):
+    """The socket that a request is for, and the user who sent it. Each destination has a limited number of requests."""
+
+    path: str
+    user: bytes
 
 
 class Side:
-    """One connection of an exchange, and what it has not taken yet."""
+    """One connection of an exchange, with the data that could not be sent yet."""
 
     __slots__ = ("_epoll", "_events", "connection", "unsent")
 
@@ -49,7 +62,7 @@ class Side:
         self._events: int | None = None
 
     def send(self, data: bytes) -> None:
-        """Send what the kernel takes, and keep the rest. Raises OSError."""
+        """Send as much as the kernel accepts, and keep the rest in ``unsent``. Raises OSError."""
         try:
             sent = self.connection.send(data)
         except BlockingIOError:
@@ -57,7 +70,7 @@ class Side:
         self.unsent = data[sent:]
 
     def watch(self, events: int | None) -> None:
-        """Wait for these events; None is for none at all, not even for the end of the connection."""
+        """Wait for these events. None means no events at all, not even the end of the connection."""
         if events == self._events:
             return
         if events is None:
@@ -70,122 +83,128 @@ class Side:
 
 
 class Exchange:
-    """One request and its response: ``front`` is nginx's connection, ``back`` the one to the process that answers."""
+    """A request and its response. ``downstream`` is nginx's connection, ``upstream`` that to the user's process."""
 
     def __init__(self, relay: Relay, connection: socket.socket) -> None:
         self._relay = relay
-        self._front = relay.adopt(connection, self)
-        self._back: Side | None = None
-        self._share: Share = ("", b"")
-        # Of the request, and then of the response, until it is whole.
+        self._timeouts = relay.timeouts
+        self._downstream = relay.adopt(connection, self)
+        self._upstream: Side | None = None
+        self._destination = Destination("", b"")
+        # The beginning of the head that is being received: first that of the request, then that of the response.
         self._head = b""
         self._to_head_request = False
-        # Bytes of the response that are still to come; None before its head.
-        self._left: int | None = None
+        # How many bytes of the response are still missing; None before the end of its head.
+        self._remaining: int | None = None
         self._closed = False
-        self.deadline = time.monotonic() + REQUEST_HEAD_TIMEOUT_S
+        self.deadline = 0.0
+        self._expect_within(self._timeouts.request_head_s)
 
     def handle(self, descriptor: int, events: int) -> None:
-        """Do what the events of one side allow."""
-        if descriptor == self._front.connection.fileno():
-            self._handle_front(events)
-        elif self._back:
-            self._handle_back(self._back, events)
+        """Handle the events of one side."""
+        if descriptor == self._downstream.connection.fileno():
+            self._handle_downstream(events)
+        elif self._upstream:
+            self._handle_upstream(self._upstream, events)
         if not self._closed:
             self._watch()
 
-    def _watch(self) -> None:
-        """Read from a side while the other has taken everything."""
-        front, back = self._front, self._back
-        front.watch((_OUT if front.unsent else 0) | (0 if back and back.unsent else _IN))
-        if back:
-            # Where the other end is closed, the kernel says so again and again, unless it is not asked at all.
-            back.watch((_OUT if back.unsent else 0) | (0 if front.unsent else _IN) or None)
+    def _expect_within(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
 
-    def _handle_front(self, events: int) -> None:
+    def _watch(self) -> None:
+        """Wait for data from each side whose other side has no unsent data."""
+        down, up = self._downstream, self._upstream
+        down.watch((_OUT if down.unsent else 0) | (0 if up and up.unsent else _IN))
+        if up:
+            # After the other end is closed, the kernel reports that again and again, unless no event is requested.
+            up.watch((_OUT if up.unsent else 0) | (0 if down.unsent else _IN) or None)
+
+    def _handle_downstream(self, events: int) -> None:
         try:
             if events & _OUT:
-                self._front.send(self._front.unsent)
-            data = self._front.connection.recv(READ_BYTES) if events & _IN else None
+                self._downstream.send(self._downstream.unsent)
+            data = self._downstream.connection.recv(READ_BYTES) if events & _IN else None
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if events & _GONE or data == b"":
-            # Its client hung up, or has the whole response.
+            # nginx's client hung up, or nginx has the complete response.
             self.close()
-        elif data and self._back:
-            self._send_back(self._back, data)
-        elif data and self._left is None:
+        elif data and self._upstream:
+            self._send_upstream(self._upstream, data)
+        elif data and self._remaining is None:
             self._head += data
             self._read_request_head()
 
     def _read_request_head(self) -> None:
+        """Connect to the request's destination and send the request, once its head is complete."""
         end = self._head.find(b"\r\n\r\n")
         if end < 0:
             if len(self._head) > MAX_REQUEST_HEAD_BYTES:
                 self.fail("the head of the request is too large")
             return
-        to = _DESTINATION.search(self._head, 0, end)
-        if not to:
-            self.fail("nginx did not say where to")
+        match = _DESTINATION.search(self._head, 0, end)
+        if not match:
+            self.fail("nginx did not name a destination")
             return
-        self._share = (to[1].decode("latin-1"), to[2])
+        self._destination = Destination(match[1].decode("latin-1"), match[2])
         try:
-            self._back = self._relay.connect(self._share, self)
+            self._upstream = self._relay.connect(self._destination, self)
         except (BadResponse, OSError) as error:
             self.fail(str(error))
             return
-        request, self._head = self._head[: to.start()] + self._head[to.end() :], b""
+        request, self._head = self._head[: match.start()] + self._head[match.end() :], b""
         self._to_head_request = request.startswith(b"HEAD ")
-        self._send_back(self._back, request)
+        self._send_upstream(self._upstream, request)
 
-    def _send_back(self, back: Side, data: bytes) -> None:
+    def _send_upstream(self, upstream: Side, data: bytes) -> None:
         if not self._head:
-            self.deadline = time.monotonic() + IDLE_TIMEOUT_S
+            self._expect_within(self._timeouts.idle_s)
         try:
-            back.send(data)
+            upstream.send(data)
         except OSError:
-            # It reads no more. It may have answered before.
-            back.unsent = b""
+            # The process no longer reads. It may have responded before.
+            upstream.unsent = b""
 
-    def _handle_back(self, back: Side, events: int) -> None:
+    def _handle_upstream(self, upstream: Side, events: int) -> None:
         if events & _GONE:
-            back.unsent = b""
+            upstream.unsent = b""
         elif events & _OUT:
-            self._send_back(back, back.unsent)
-        if self._front.unsent or not events & (_IN | _GONE):
+            self._send_upstream(upstream, upstream.unsent)
+        if self._downstream.unsent or not events & (_IN | _GONE):
             return
         try:
-            data = back.connection.recv(READ_BYTES)
+            data = upstream.connection.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if not data:
-            self.fail("it ended before it was whole")
+            self.fail("it ended early")
             return
-        if self._left is None:
+        if self._remaining is None:
             data = self._read_response_head(data)
         else:
-            data = data[: self._left]
-            self._left -= len(data)
-            self.deadline = time.monotonic() + IDLE_TIMEOUT_S
+            data = data[: self._remaining]
+            self._remaining -= len(data)
+            self._expect_within(self._timeouts.idle_s)
         if not data:
             return
         try:
-            self._front.send(data)
+            self._downstream.send(data)
         except OSError:
             self.close()
             return
-        if self._left == 0:
-            self._end_back(back)
-            self.deadline = time.monotonic() + LINGER_TIMEOUT_S
+        if self._remaining == 0:
+            self._end_upstream(upstream)
+            self._expect_within(self._timeouts.linger_s)
 
     def _read_response_head(self, data: bytes) -> bytes:
-        """Return what of a response goes to nginx, once its head is whole."""
+        """Return what nginx gets of the response: nothing until the head is complete."""
         if not self._head:
-            self.deadline = time.monotonic() + RESPONSE_HEAD_TIMEOUT_S
+            self._expect_within(self._timeouts.response_head_s)
         self._head += data
         end = self._head.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
         if end < 0:
@@ -196,21 +215,21 @@ class Exchange:
             head = parse_head(
                 self._head[:end],
                 to_head_request=self._to_head_request,
-                allowed=self._relay.allowed_from(self._share[0]),
+                allowed=self._relay.allowed_from(self._destination.path),
             )
         except BadResponse as error:
             self.fail(str(error))
             return b""
         body = self._head[end + 4 : end + 4 + head.body_bytes]
-        self._left = head.body_bytes - len(body)
+        self._remaining = head.body_bytes - len(body)
         self._head = b""
-        self.deadline = time.monotonic() + IDLE_TIMEOUT_S
+        self._expect_within(self._timeouts.idle_s)
         return head.text + body
 
     def fail(self, reason: str) -> None:
-        """End the exchange: nginx sees that there is no response, or that it is not whole."""
-        if self._left != 0:
-            self._relay.complain(self._share[0], reason)
+        """End the exchange. nginx sees no response, or an incomplete one."""
+        if self._remaining != 0:
+            self._relay.log_failure(self._destination.path, reason)
         self.close()
 
     def close(self) -> None:
@@ -218,12 +237,12 @@ class Exchange:
         if self._closed:
             return
         self._closed = True
-        if self._back:
-            self._end_back(self._back)
-        self._relay.drop(self._front)
+        if self._upstream:
+            self._end_upstream(self._upstream)
+        self._relay.drop(self._downstream)
         self._relay.forget(self)
 
-    def _end_back(self, back: Side) -> None:
-        self._relay.drop(back)
-        self._relay.release(self._share)
-        self._back = None
+    def _end_upstream(self, upstream: Side) -> None:
+        self._relay.drop(upstream)
+        self._relay.release(self._destination)
+        self._upstream = None

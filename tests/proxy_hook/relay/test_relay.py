@@ -1,4 +1,4 @@
-"""proxy_hook/relay/relay.py and exchange.py, on real sockets: what passes, what is bounded, and what is noticed."""
+"""proxy_hook/relay/relay.py and exchange.py, on real sockets: what passes, the limits, and the timeouts."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy_hook.relay import exchange as relay_exchange
-from proxy_hook.relay import relay as relay_module
+from proxy_hook.relay.exchange import Timeouts
 from proxy_hook.relay.relay import Relay
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class Front:
-    """A relay that runs in a thread, and the users' processes behind it: one listener for each."""
+class LocalRelay:
+    """A relay in a thread, and the users' processes behind it, each with a listener."""
 
-    def __init__(self, folder: Path, max_requests: int = 100) -> None:
+    def __init__(self, folder: Path, max_requests: int = 100, **options: Any) -> None:
         self.folder = folder
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(folder / "relay.sock"))
         listener.listen(100)
-        self.relay = Relay(listener, str(folder), max_requests)
+        self.relay = Relay(listener, str(folder), max_requests, sweep_interval_s=0.05, **options)
         self.failed: list[BaseException] = []
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -45,7 +47,7 @@ class Front:
             self.failed.append(error)
 
     def pun(self, user: str) -> str:
-        """The path of a user's process, which is made."""
+        """Create the listener of a user's process. Return its path."""
         path = self.folder / "puns" / user / "pun.sock"
         path.parent.mkdir(parents=True, exist_ok=True)
         self.puns[user] = listener = socket.socket(socket.AF_UNIX)
@@ -60,7 +62,7 @@ class Front:
         return connection
 
     def ask(self, path: str, user: str = "u", line: str = "GET /", body: bytes = b"") -> socket.socket:
-        """A connection as nginx makes one, on which a request was sent."""
+        """Connect and send a request, as nginx does. Return the connection."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(60)
         connection.connect(str(self.folder / "relay.sock"))
@@ -69,24 +71,31 @@ class Front:
         return connection
 
     def end(self) -> None:
-        self.relay.leave()
+        self.relay.stop()
         self.thread.join(60)
         assert not self.thread.is_alive()
-        for exchange in tuple(self.relay._exchanges):
-            exchange.close()
-        for connection in (*self.relay._closed, self.listener, *self.puns.values()):
+        self.relay.close()
+        for connection in (self.listener, *self.puns.values()):
             connection.close()
 
 
-@pytest.fixture
-def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
-    monkeypatch.setattr(relay_module, "SWEEP_INTERVAL_S", 0.05)
-    # Short: a socket's path has 107 bytes.
+@contextmanager
+def running(max_requests: int = 8, **options: Any) -> Iterator[LocalRelay]:
+    """Run a relay, with the given options, until the block ends."""
+    # The folder's name is short, because a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="pw-") as folder:
-        front = Front(Path(folder), max_requests=8)
-        yield front
-        front.end()
-        assert not front.failed
+        relay = LocalRelay(Path(folder), max_requests, **options)
+        try:
+            yield relay
+        finally:
+            relay.end()
+        assert not relay.failed
+
+
+@pytest.fixture
+def front() -> Iterator[LocalRelay]:
+    with running() as relay:
+        yield relay
 
 
 def until(done: Callable[[], bool]) -> None:
@@ -97,15 +106,15 @@ def until(done: Callable[[], bool]) -> None:
 
 
 def everything(connection: socket.socket) -> bytes:
-    said = b""
+    received = b""
     with suppress(ConnectionResetError):
         while part := connection.recv(65_536):
-            said += part
+            received += part
     connection.close()
-    return said
+    return received
 
 
-def test_a_request_arrives_without_what_was_for_the_relay(front: Front) -> None:
+def test_a_request_arrives_without_the_headers_for_the_relay(front: LocalRelay) -> None:
     path = front.pun("u")
     with front.ask(path, body=b"body") as connection, front.accept("u") as pun:
         assert pun.recv(65_536) == b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody"
@@ -113,8 +122,8 @@ def test_a_request_arrives_without_what_was_for_the_relay(front: Front) -> None:
         assert connection.recv(65_536) == GOOD
 
 
-def test_large_bodies_pass_both_ways(front: Front) -> None:
-    """More than the kernel's buffers hold, while the readers are slow; and nothing is lost or swapped."""
+def test_large_bodies_pass_both_ways(front: LocalRelay) -> None:
+    """They are larger than the kernel's buffers, and the readers are slow. Nothing is lost or reordered."""
     sent = bytes(range(256)) * 16_384
     path = front.pun("u")
     got = []
@@ -130,13 +139,13 @@ def test_large_bodies_pass_both_ways(front: Front) -> None:
     thread = threading.Thread(target=serve)
     thread.start()
     connection = front.ask(path, line="POST /", body=sent)
-    said = b""
-    while not said.endswith(sent):
-        said += connection.recv(10_000)
+    received = b""
+    while not received.endswith(sent):
+        received += connection.recv(10_000)
     connection.close()
     thread.join(60)
     assert got[0].endswith(sent)
-    assert said == b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(sent) + sent
+    assert received == b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(sent) + sent
 
 
 @pytest.mark.parametrize(
@@ -144,8 +153,8 @@ def test_large_bodies_pass_both_ways(front: Front) -> None:
     ["{run}/hook.sock", "{run}/spawner.sock", "{run}/register.sock", "{run}/puns/../pun.sock", "{run}/puns/./pun.sock",
      "{run}/puns/a/../../hook.sock", "{run}/puns/u/other.sock", "/run/docker.sock", "{run}/puns/u/pun.sock/x", "", "pun.sock"],
 )  # fmt: skip
-def test_it_connects_to_users_processes_alone(front: Front, path: str) -> None:
-    """Whatever nginx says: no other socket of the portal or of the host is reached."""
+def test_it_connects_to_users_processes_alone(front: LocalRelay, path: str) -> None:
+    """Whatever nginx names, the relay connects to no other socket of the portal or of the host."""
     named = path.format(run=front.folder)
     reached = None
     if path.startswith("{run}") and path.endswith(".sock"):
@@ -163,69 +172,78 @@ def test_it_connects_to_users_processes_alone(front: Front, path: str) -> None:
         reached.close()
 
 
-def test_a_users_share_is_smaller_than_the_whole(front: Front) -> None:
-    """A stopped process has a part of the connections; other users have theirs, and so has the user, elsewhere."""
+def test_the_limit_of_a_user_is_below_the_total(front: LocalRelay) -> None:
+    """A stopped process takes only a part of the connections. Other users' requests still pass."""
     stopped, other = front.pun("u"), front.pun("v")
     waiting = [front.ask(stopped) for _ in range(2)]
-    until(lambda: len(front.relay._open) == 1 and sum(front.relay._open.values()) == 2)
-    assert everything(front.ask(stopped)) == b""
+    assert everything(front.ask(stopped)) == b"", "the third one is refused"
     with front.ask(other, "v") as connection, front.accept("v") as pun:
         pun.sendall(GOOD)
         assert connection.recv(65_536) == GOOD
     for connection in waiting:
         connection.close()
-    until(lambda: not front.relay._open)
     for _ in waiting:
         front.accept("u").close()
-    with front.ask(stopped) as connection, front.accept("u") as pun:
-        pun.sendall(GOOD)
-        assert connection.recv(65_536) == GOOD
+
+    def is_served() -> bool:
+        with front.ask(stopped) as connection:
+            front.puns["u"].settimeout(0.2)
+            with suppress(TimeoutError, BrokenPipeError, ConnectionResetError), front.accept("u") as pun:
+                pun.sendall(GOOD)
+                return connection.recv(65_536) == GOOD
+        return False
+
+    until(is_served)
 
 
-def test_beyond_the_whole_nobody_waits(front: Front) -> None:
-    """Connections that say nothing count, too, and end by themselves."""
+def test_requests_beyond_the_total_are_refused_at_once(front: LocalRelay) -> None:
+    """Silent connections count too."""
     silent = [socket.socket(socket.AF_UNIX) for _ in range(8)]
     for connection in silent:
         connection.connect(str(front.folder / "relay.sock"))
-    until(lambda: len(front.relay._exchanges) == 8)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(str(front.folder / "relay.sock"))
         assert connection.recv(1) == b""
     for connection in silent:
         connection.close()
-    until(lambda: not front.relay._exchanges)
+    path = front.pun("u")
+    with front.ask(path) as connection, front.accept("u") as pun:
+        pun.sendall(GOOD)
+        assert connection.recv(65_536) == GOOD
 
 
-def test_a_client_that_hangs_up_is_noticed(front: Front) -> None:
-    """Also while its upload waits for a process that does not read: the process sees the end."""
+def test_a_client_that_hangs_up_is_noticed(front: LocalRelay) -> None:
+    """That is so even while its upload waits for a process that does not read. The process sees the end."""
     path = front.pun("u")
     with front.ask(path) as connection:
         pun = front.accept("u")
         connection.setblocking(False)
-        (exchange,) = front.relay._exchanges
+        blocked = 0
 
         def is_stuck() -> bool:
-            with suppress(BlockingIOError):
+            nonlocal blocked
+            try:
                 connection.send(b"x" * 65_536)
-            return bool(exchange._back and exchange._back.unsent)
+                blocked = 0
+            except BlockingIOError:
+                blocked += 1
+            return blocked == 30
 
         until(is_stuck)
-    until(lambda: not front.relay._exchanges)
     assert everything(pun).startswith(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nxxx")
 
 
-def test_a_head_that_does_not_end_is_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once it is too large, and not when its time is up: it takes no memory meanwhile."""
-    monkeypatch.setattr(relay_exchange, "RESPONSE_HEAD_TIMEOUT_S", 10**6)
+def test_a_head_that_does_not_end_is_refused(front: LocalRelay) -> None:
+    """It is refused as soon as it is too large, long before its timeout, so it cannot fill the memory."""
     connection = front.ask(front.pun("u"))
     with front.accept("u") as pun:
         pun.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: " + b"a" * 8192)
         assert everything(connection) == b""
 
 
-def test_bytes_beyond_the_length_are_cut(front: Front) -> None:
-    """Also those that come later."""
+def test_bytes_beyond_the_length_are_cut(front: LocalRelay) -> None:
+    """That is so even if they come later."""
     path = front.pun("u")
     with front.ask(path) as connection, front.accept("u") as pun:
         pun.sendall(GOOD[:-1])
@@ -237,36 +255,36 @@ def test_bytes_beyond_the_length_are_cut(front: Front) -> None:
         assert connection.recv(65_536) == GOOD
 
 
-@pytest.mark.parametrize("constant", ["RESPONSE_HEAD_TIMEOUT_S", "IDLE_TIMEOUT_S", "REQUEST_HEAD_TIMEOUT_S"])
-def test_nobody_is_waited_for_for_ever(front: Front, monkeypatch: pytest.MonkeyPatch, constant: str) -> None:
-    """A head that does not end, an answer that does not come, a request that is not sent."""
-    monkeypatch.setattr(relay_exchange, constant, 0.1)
-    path = front.pun("u")
-    if constant == "REQUEST_HEAD_TIMEOUT_S":
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(60)
-        connection.connect(str(front.folder / "relay.sock"))
-    else:
-        connection = front.ask(path)
-        pun = front.accept("u")
-        if constant == "RESPONSE_HEAD_TIMEOUT_S":
-            pun.sendall(b"HTTP/1.1 200 OK\r\n")
-    assert everything(connection) == b""
-    if constant != "REQUEST_HEAD_TIMEOUT_S":
-        pun.close()
+@pytest.mark.parametrize("timeout", ["response_head_s", "idle_s", "request_head_s"])
+def test_nobody_is_waited_for_for_ever(timeout: str) -> None:
+    """Timeouts end a head that does not end, a response that does not come, and a request that is not sent."""
+    with running(timeouts=replace(Timeouts(), **{timeout: 0.1})) as front:
+        path = front.pun("u")
+        if timeout == "request_head_s":
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(60)
+            connection.connect(str(front.folder / "relay.sock"))
+        else:
+            connection = front.ask(path)
+            pun = front.accept("u")
+            if timeout == "response_head_s":
+                pun.sendall(b"HTTP/1.1 200 OK\r\n")
+        assert everything(connection) == b""
+        if timeout != "request_head_s":
+            pun.close()
 
 
-def test_a_response_whose_connection_stays_open_ends(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its length; the connection to nginx is closed soon, should nginx not do so."""
-    monkeypatch.setattr(relay_exchange, "LINGER_TIMEOUT_S", 0.1)
-    connection = front.ask(front.pun("u"))
-    with front.accept("u") as pun:
-        pun.sendall(GOOD)
-        assert everything(connection) == GOOD
+def test_a_response_whose_connection_stays_open_ends() -> None:
+    """It ends by its length. The relay closes nginx's connection soon if nginx does not."""
+    with running(timeouts=Timeouts(linger_s=0.1)) as front:
+        connection = front.ask(front.pun("u"))
+        with front.accept("u") as pun:
+            pun.sendall(GOOD)
+            assert everything(connection) == GOOD
 
 
 def test_an_error_in_an_exchange_ends_that_one_and_is_logged(
-    front: Front, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    front: LocalRelay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = front.pun("u")
     with monkeypatch.context() as patch:
@@ -279,10 +297,10 @@ def test_an_error_in_an_exchange_ends_that_one_and_is_logged(
 
 
 def test_an_error_of_the_loop_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not go on without its listener; what started it starts it again."""
+    """It does not continue without its listener. Whatever started it restarts it."""
     monkeypatch.setattr(Relay, "_accept", lambda _: os.close(-1))
     with tempfile.TemporaryDirectory(prefix="pw-") as folder:
-        front = Front(Path(folder))
+        front = LocalRelay(Path(folder))
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(f"{folder}/relay.sock")
             front.thread.join(60)
@@ -290,10 +308,8 @@ def test_an_error_of_the_loop_ends_the_process(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(front.failed[0], OSError)
 
 
-def test_what_is_logged_is_bounded(
-    front: Front, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line a minute for each process, with what was wrong and without control characters."""
+def test_what_is_logged_is_bounded(front: LocalRelay, caplog: pytest.LogCaptureFixture) -> None:
+    """Each process gets one line a minute, which says what was wrong and has no control characters."""
     caplog.set_level(logging.WARNING)
     path = front.pun("u")
     for _ in range(3):
@@ -303,8 +319,7 @@ def test_what_is_logged_is_bounded(
             assert everything(connection) == b""
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1 and path in lines[0] and lines[0].isprintable()
-    monkeypatch.setattr(relay_module, "LOG_INTERVAL_S", 0)
-    front.relay.complain("x" * 10_000, "y")
+    front.relay.log_failure("x" * 10_000, "y")
     assert len(caplog.records[-1].getMessage()) < 300
 
 
@@ -322,9 +337,9 @@ PIECES = st.lists(
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Front, str]]:
+def shared() -> Iterator[tuple[LocalRelay, str]]:
     with tempfile.TemporaryDirectory(prefix="pw-") as folder:
-        front = Front(Path(folder))
+        front = LocalRelay(Path(folder))
         yield front, front.pun("u")
         front.end()
         assert not front.failed
@@ -332,24 +347,24 @@ def shared() -> Iterator[tuple[Front, str]]:
 
 @given(PIECES)
 @settings(deadline=None)
-def test_any_bytes_are_one_response_or_none(shared: tuple[Front, str], pieces: list[bytes]) -> None:
-    """However they are cut: nginx gets nothing, or one head that is known with no more bytes than it says."""
+def test_any_bytes_are_one_response_or_none(shared: tuple[LocalRelay, str], pieces: list[bytes]) -> None:
+    """However the bytes are split, nginx gets nothing, or one valid head with at most as many bytes as it announces."""
     front, path = shared
     connection = front.ask(path)
     with front.accept("u") as pun, suppress(BrokenPipeError, ConnectionResetError):
         for piece in pieces:
             pun.sendall(piece)
-    said = b""
+    received = b""
     with suppress(ConnectionResetError):
         while part := connection.recv(65_536):
-            said += part
-            head, end, body = said.partition(b"\r\n\r\n")
+            received += part
+            head, end, body = received.partition(b"\r\n\r\n")
             if end and len(body) >= int(dict(line.split(b": ") for line in head.split(b"\r\n")[1:])[b"Content-Length"]):
                 break
     connection.close()
-    if not said:
+    if not received:
         return
-    head, end, body = said.partition(b"\r\n\r\n")
+    head, end, body = received.partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
     assert first == b"HTTP/1.1 200 OK" and end
     names = [line.split(b": ")[0] for line in lines]

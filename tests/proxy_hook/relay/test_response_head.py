@@ -1,4 +1,4 @@
-"""proxy_hook/relay/response_head.py: any bytes are a head that nginx may have, or are refused."""
+"""proxy_hook/relay/response_head.py: any bytes are either a valid head or rejected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parse(head: bytes, *, to_head_request: bool = False) -> ResponseHead:
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: a\r\n b", False)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nLocation: /\t/evil", False)
 def test_any_head_is_well_formed_or_refused(head: bytes, to_head_request: bool) -> None:
-    """One status line from 200 on, known headers once each, printable values; nothing else gets through."""
+    """A valid head has one status from 200 on, known headers at most once each, and printable values."""
     try:
         parsed = parse(head, to_head_request=to_head_request)
     except BadResponse:
@@ -60,7 +60,7 @@ def test_any_head_is_well_formed_or_refused(head: bytes, to_head_request: bool) 
      ("\u0085".encode(), False), ("\u202e".encode(), False), (b"\xff", False), (b"\xed\xa0\x80", False), (b"a\tb", False)],
 )  # fmt: skip
 def test_what_the_audit_log_gets_is_one_line_of_text(header: bytes, value: bytes, is_passed_on: bool) -> None:
-    """A process of a user's own may say anything: what is no text, or would end a line to some reader, is left out."""
+    """A user's process may send anything. Values that are not text, or end a line for some reader, are omitted."""
     text = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + header + b": " + value).text
     assert (header.lower() in text.lower()) is is_passed_on
 
@@ -80,7 +80,7 @@ def test_what_a_pun_sends_is_passed_on() -> None:
      b"Content-Length: 4\r\nETag: a\r\nETag: a", b"Content-Length: 4\r\n", b"Content-Length: 4\r\n folded"],
 )  # fmt: skip
 def test_a_head_that_is_refused(lines: bytes) -> None:
-    """Where a response ends is said once and in one way, and a known header is there once."""
+    """The length is given once and in one way, and each known header occurs once."""
     with pytest.raises(BadResponse):
         parse(b"HTTP/1.1 200 OK\r\n" + lines)
 
@@ -118,8 +118,8 @@ def test_a_challenge_is_for_bearer_tokens(value: str, passed: bool) -> None:
     assert (b"Www-Authenticate" in text) == passed
 
 
-def test_what_nginx_said_to_an_agents_credential_is_handed_on() -> None:
-    """By the MCP server; of a user's process nginx says it itself."""
+def test_rate_limits_of_an_agents_credential_are_passed_on() -> None:
+    """Only the MCP server may send them. For users' processes, nginx adds them itself."""
     head = b'HTTP/1.1 429 X\r\nContent-Length: 0\r\nRateLimit: "a";r=0'
     assert b"Ratelimit: " in parse_head(head, to_head_request=False, allowed=ALLOWED_OF_MCP_SERVER).text
     assert b"Ratelimit: " not in parse(head).text
