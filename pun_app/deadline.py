@@ -14,9 +14,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
-from pun_app.adapters.errors import SchedulerError
-from pun_app.errors import ApiError
-
 READ_S = 20.0
 """Seconds for a request that reads. Slurm's commands give up by themselves after 18 s, and say why."""
 CHANGE_S = 40.0
@@ -56,17 +53,19 @@ def time_limit(method: str, path: str) -> float:
     return READ_S if path.endswith("/jobs/status") else CHANGE_S
 
 
-def begin(work: Callable[[], T], name: str) -> Future[T]:
-    """Run ``work`` in a thread of its own, which has no deadline yet. Return what it will give or raise."""
+def begin(work: Callable[[], T], name: str, expected: tuple[type[Exception], ...] = ()) -> Future[T]:
+    """Run ``work`` in a thread of its own, which has no deadline yet. Return what it will give or raise.
+
+    An exception that is not ``expected`` is logged here, since nobody may be left to handle it.
+    """
     future = Future[T]()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except (ApiError, SchedulerError) as error:
+        except expected as error:
             future.set_exception(error)
         except Exception as error:
-            # Whoever asked may not wait for it any more.
             log.exception("%s failed", name)
             future.set_exception(error)
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillAsked
 from typing import Any, TypeVar
 
-from pun_app.adapters.errors import SchedulerUnavailable
+from pun_app.adapters.errors import SchedulerError, SchedulerUnavailable
 from pun_app.adapters.model import Job
 from pun_app.deadline import begin, left
 
@@ -59,7 +59,7 @@ class Remembered:
                 # list that is awaited still (jobs_since).
                 awaited = min((v[0] for v in self._asked.values() if not v[1].done()), default=now)
                 self._asked = {k: v for k, v in self._asked.items() if now - v[0] < FRESH or v[0] >= awaited}
-                asked, answer = now, begin(ask, "question")
+                asked, answer = now, begin(ask, "question", (SchedulerError,))
                 if key:
                     self._asked[key] = asked, answer
         future: Future[T] = answer
