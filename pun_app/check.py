@@ -56,7 +56,7 @@ def _check_file(path: Path) -> Finding:
         )
     try:
         adapter = adapter_for(cluster.id, name, cluster.job)
-        paths = [adapter.command_path(command) for command in adapter.commands()]
+        paths = [adapter.command_path(command) for command in adapter.program_names()]
         missing = [p for p in paths if os.path.isabs(p) and not os.access(p, os.X_OK)]
         if missing:
             return Finding(False, f"{path}: cannot be run: {', '.join(missing)} (job.bin, job.bin_overrides)")

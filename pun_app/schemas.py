@@ -283,7 +283,7 @@ class StatusAnswer(Struct):
 
 
 class JobAction(Struct):
-    """The result of cancelling, holding or releasing a job."""
+    """The result of cancel_command, hold_command or release_command a job."""
 
     job_id: Annotated[str, Meta(description="The job's id.")]
     status: Annotated[

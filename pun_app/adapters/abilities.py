@@ -12,7 +12,7 @@ from pun_app.adapters.registry import ADAPTERS, adapter_class
 
 def missing_operations(adapter: type[Adapter]) -> list[str]:
     """Those of OPERATIONS that answer 501."""
-    return [name for name in OPERATIONS if not adapter.does(name)]
+    return [name for name in OPERATIONS if not adapter.supports(name)]
 
 
 def missing_options(adapter: type[Adapter]) -> list[str]:
@@ -25,7 +25,7 @@ def table() -> str:
     classes = [adapter_class(name) for name in ADAPTERS]
     lines = [f"| | {' | '.join(f'`{name}`' for name in ADAPTERS)} |", "|---" * (len(classes) + 1) + "|"]
     for operation in OPERATIONS:
-        cells = ["yes" if adapter.does(operation) else "501" for adapter in classes]
+        cells = ["yes" if adapter.supports(operation) else "501" for adapter in classes]
         lines.append(f"| {operation} | {' | '.join(cells)} |")
     for option in OPTIONS:
         cells = ["yes" if option in adapter.options else "422" for adapter in classes]

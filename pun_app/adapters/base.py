@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from pun_app.adapters.arrays import parse_array
-from pun_app.adapters.directives import Asked, Directives, asked
+from pun_app.adapters.directives import Directives, Requested, asked
 from pun_app.adapters.errors import JobNotFound, Rejected, Unsupported
 from pun_app.adapters.model import (
     DEPENDENCIES,
@@ -27,8 +27,8 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
-    Trial,
-    whole_job,
+    ValidationResult,
+    merge_tasks,
 )
 from pun_app.adapters.native import Native
 
@@ -44,7 +44,7 @@ WITHOUT_OUTER_BLANKS = (
 """The names and paths of a submit, which neither begin nor end with a blank."""
 
 
-def by_id(job_id: str) -> tuple[tuple[int, ...], str]:
+def id_sort_key(job_id: str) -> tuple[tuple[int, ...], str]:
     """The order of job ids in which they were given: by their numbers, not by their digits."""
     return tuple(int(number) for number in re.findall(r"\d+", job_id)), job_id
 
@@ -104,102 +104,104 @@ class Adapter:
         if self.native is not None:
             self.native.check(request.native)
 
-    def requested(self, request: JobRequest) -> Asked:
+    def requested(self, request: JobRequest) -> Requested:
         """What a submit asks for in all, its wall time as the scheduler makes it."""
         known, unit = asked(request, self.directives), self.wall_time_unit
         return known if known.wall_time is None else replace(known, wall_time=-(-known.wall_time // unit) * unit)
 
     def submit(self, request: JobRequest) -> Job:
         """Submit; the job as far as it is known then. Raises Rejected when nothing was submitted."""
-        raise self._lacking("submit jobs")
+        raise self._unsupported("submit jobs")
 
-    def validate(self, request: JobRequest) -> Trial:
+    def validate(self, request: JobRequest) -> ValidationResult:
         """Ask whether the scheduler would take the job, and submit nothing. Raises Rejected where it would not."""
-        raise self._lacking("check a job without submitting it")
+        raise self._unsupported("check a job without submitting it")
 
-    def submitted(self, submit_tag: str) -> Job | None:
+    def find_submitted(self, submit_tag: str) -> Job | None:
         """The job of a submit with that submit tag, alive or ended lately; None where there is none."""
-        raise self._lacking("look for a submit")
+        raise self._unsupported("look for a submit")
 
     def jobs(self) -> list[Job]:
         """The jobs of the user that this process is, those that ended lately among them."""
-        raise self._lacking("list jobs")
+        raise self._unsupported("list jobs")
 
     def page(self, count: int, before: str | None) -> list[Job]:
         """The ``count`` jobs of the list with the latest ids, or the latest before that one, the latest first.
 
         An adapter that can do so reads them without keeping the others.
         """
-        listed = sorted(self.jobs(), key=lambda job: by_id(job.id), reverse=True)
-        return [job for job in listed if before is None or by_id(job.id) < by_id(before)][:count]
+        listed = sorted(self.jobs(), key=lambda job: id_sort_key(job.id), reverse=True)
+        return [job for job in listed if before is None or id_sort_key(job.id) < id_sort_key(before)][:count]
 
     def job(self, job_id: str) -> Job:
         """One job of this user, alive or ended. Raises JobNotFound, also for another user's."""
-        raise self._lacking("show a job")
+        raise self._unsupported("show a job")
 
     def output(self, job_id: str) -> OutputFiles:
         """Return the paths of a job's output files.
 
         Raises JobNotFound, and Rejected for an array, whose tasks have files of their own.
         """
-        raise self._lacking("tell where the output of jobs is")
+        raise self._unsupported("tell where the output of jobs is")
 
-    def array_of(self, job_id: str) -> str:
+    def array_id(self, job_id: str) -> str:
         """The id of the array that a task in the list belongs to; the job's own, where it is no task."""
         return job_id
 
-    def same_id(self, job_id: str) -> str:
+    def normalize_id(self, job_id: str) -> str:
         """One form for the ids of a job that may be written in several."""
         return job_id
 
-    def picked(self, jobs: list[Job], job_ids: Sequence[str]) -> dict[str, Job]:
+    def select(self, jobs: list[Job], job_ids: Sequence[str]) -> dict[str, Job]:
         """Those of a list that were asked for, an array by its tasks too, by the ids as they were asked for."""
         found: dict[str, list[Job]] = {}
         for job in jobs:
-            for name in {self.same_id(job.id), self.same_id(self.array_of(job.id))}:
+            for name in {self.normalize_id(job.id), self.normalize_id(self.array_id(job.id))}:
                 found.setdefault(name, []).append(job)
         return {
-            job_id: self.in_one(job_id, found[name]) for job_id in job_ids if (name := self.same_id(job_id)) in found
+            job_id: self.merge(job_id, found[name])
+            for job_id in job_ids
+            if (name := self.normalize_id(job_id)) in found
         }
 
-    def in_one(self, job_id: str, jobs: list[Job]) -> Job:
+    def merge(self, job_id: str, jobs: list[Job]) -> Job:
         """The job that was asked for: itself, or an array's tasks in one, with the array's id where it has one task."""
-        job, array = whole_job(job_id, jobs), self.array_of(jobs[0].id)
-        is_array = self.same_id(job_id) == self.same_id(array) != self.same_id(jobs[0].id)
+        job, array = merge_tasks(job_id, jobs), self.array_id(jobs[0].id)
+        is_array = self.normalize_id(job_id) == self.normalize_id(array) != self.normalize_id(jobs[0].id)
         return msgspec.structs.replace(job, id=array) if is_array else job
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Those of the user's jobs that are in no list any more, or only as part of a job, asked for all at once."""
         return {}
 
     def cancel(self, job_id: str) -> None:
-        raise self._lacking("cancel jobs")
+        raise self._unsupported("cancel jobs")
 
     def hold(self, job_id: str) -> str | None:
         """Hold a queued job; its status then."""
-        raise self._lacking("hold jobs")
+        raise self._unsupported("hold jobs")
 
     def release(self, job_id: str) -> str | None:
         """Release a held job; its status then."""
-        raise self._lacking("release jobs")
+        raise self._unsupported("release jobs")
 
     def history(self, period: Period) -> list[PastJob]:
         """The jobs of this user that ended in a period, in any order."""
-        raise self._lacking("tell of jobs that have ended")
+        raise self._unsupported("tell of jobs that have ended")
 
     def queues(self) -> list[Queue]:
         """The queues that the caller may see."""
-        raise self._lacking("list queues")
+        raise self._unsupported("list queues")
 
     def accounts(self) -> list[Account]:
         """The accounts that the caller may charge."""
-        raise self._lacking("list accounts")
+        raise self._unsupported("list accounts")
 
     def info(self) -> ClusterInfo:
         """How much of the cluster is in use."""
-        raise self._lacking("tell how much of it is in use")
+        raise self._unsupported("tell how much of it is in use")
 
-    def commands(self) -> list[str]:
+    def program_names(self) -> list[str]:
         """The commands that it runs, by name, for ``punway check``."""
         return []
 
@@ -208,18 +210,18 @@ class Adapter:
         return None
 
     @classmethod
-    def does(cls, operation: str) -> bool:
+    def supports(cls, operation: str) -> bool:
         """Whether the adapter has one of OPERATIONS."""
         return getattr(cls, operation) is not getattr(Adapter, operation)
 
     def command_path(self, name: str) -> str:
         """Where one of them is. Raises SchedulerUnavailable when it is not found."""
-        raise self._lacking(f"run {name}")
+        raise self._unsupported(f"run {name}")
 
-    def one_task(self, job_id: str, example: str) -> Rejected:
+    def array_output_error(self, job_id: str, example: str) -> Rejected:
         """What output() raises for an array."""
         return Rejected(f"Job {job_id} is an array; each of its tasks has output of its own: ask for {example}")
 
-    def _lacking(self, what: str) -> Unsupported:
+    def _unsupported(self, what: str) -> Unsupported:
         name = self.config.get("adapter")
         return Unsupported(f"The adapter {name} of cluster {self.cluster_id} cannot {what}")

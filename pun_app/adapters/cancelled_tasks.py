@@ -29,7 +29,7 @@ class CancelledTasks:
         self._kept = ExpiringFiles(folder_of_user() / "cancelled" / adapter.cluster_id, KEPT, SchedulerUnavailable)
 
     def is_task(self, job_id: str) -> bool:
-        return self._adapter.array_of(job_id) != job_id
+        return self._adapter.array_id(job_id) != job_id
 
     def queued(self, job_id: str) -> Job | None:
         """The task, where it is one that is queued: what keep() is to be given once it is cancelled."""
@@ -79,7 +79,7 @@ class CancelledTasks:
             if content is None:
                 return None
             task = msgspec.json.decode(content, type=Job)
-            array = self._adapter.job(self._adapter.array_of(job_id))
+            array = self._adapter.job(self._adapter.array_id(job_id))
         except JobNotFound:
             return None
         except msgspec.DecodeError as error:

@@ -39,7 +39,7 @@ class Directives:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requested:
     """What a submit asks for in all. ``wall_time`` is in seconds. None is what is not asked for, or not known."""
 
     job_name: str | None
@@ -49,11 +49,11 @@ class Asked:
     is_held: bool
 
 
-def asked(request: JobRequest, directives: Directives | None) -> Asked:
+def asked(request: JobRequest, directives: Directives | None) -> Requested:
     """Return what the script, the options and the native options ask for together; of two, the later in this order."""
     if directives is None:
         name, queue, account = request.job_name, request.queue_name, request.accounting_id
-        return Asked(name, queue, account, request.wall_time, request.hold)
+        return Requested(name, queue, account, request.wall_time, request.hold)
     script, native = list(_script_words(request, directives)), list(request.native)
     is_foreign = bool(directives.foreign) and bool(re.search(rf"(?m)^{directives.foreign}", request.content))
     found = {}
@@ -71,7 +71,7 @@ def asked(request: JobRequest, directives: Directives | None) -> Asked:
     times += _times(native, options, directives)
     name = "".join(found["job_name"]).partition("[" if directives.array_in_name else "\n")[0]
     words = {*script, *native}
-    return Asked(
+    return Requested(
         job_name=name or (None if is_foreign else directives.default_name),
         queue_name=_one_queue("".join(found["queue_name"])),
         accounting_id="".join(found["accounting_id"]) or None,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 
-from pun_app.adapters.directives import Asked
+from pun_app.adapters.directives import Requested
 from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest, Queue
 
 _QOS = re.compile(r"(?m)^(?:#SBATCH\s(?:.*\s)?)?(?:--qos\b|-q)")
 
 
-def check_limits(request: JobRequest, asked: Asked, queues: list[Queue]) -> None:
+def check_limits(request: JobRequest, asked: Requested, queues: list[Queue]) -> None:
     """Raise Rejected where every queue that the job may go to allows less than it asks for.
 
     What is not known is no limit. A QOS of Slurm may lift its partition's limits, so with one nothing is compared.

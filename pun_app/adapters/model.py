@@ -16,7 +16,7 @@ RUNNING = "running"
 SUSPENDED = "suspended"
 COMPLETED = "completed"
 
-BY_PROGRESS = (None, COMPLETED, QUEUED_HELD, QUEUED, RUNNING, SUSPENDED)
+STATUS_PRECEDENCE = (None, COMPLETED, QUEUED_HELD, QUEUED, RUNNING, SUSPENDED)
 """The statuses in the order in which one task's decides for its array, the last first (as OOD has it)."""
 
 
@@ -96,11 +96,11 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
 
 
-def whole_job(job_id: str, jobs: list[Job]) -> Job:
+def merge_tasks(job_id: str, jobs: list[Job]) -> Job:
     """The one that was asked for: itself, or an array's tasks in one."""
     if len(jobs) == 1:
         return jobs[0]
-    leading = max(jobs, key=lambda job: BY_PROGRESS.index(job.status))
+    leading = max(jobs, key=lambda job: STATUS_PRECEDENCE.index(job.status))
     first = jobs[0]
     ended = [job for job in jobs if job.status == COMPLETED]
     outcome = exit_code = ended_at = None
@@ -173,7 +173,7 @@ def _share(used: int | None, of: int | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ValidationResult:
     """What a scheduler says to a job that it would take: when it would start (Unix seconds), and what else it says."""
 
     starts_at: int | None = None

@@ -41,7 +41,7 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
-    Trial,
+    ValidationResult,
 )
 from pun_app.adapters.remembered import ANEW, JOB, JOBS, PAGE, Key, NoAnswer, Remembered
 from pun_app.deadline import CHANGE_S, READ_S, left, until
@@ -167,15 +167,15 @@ class CachedScheduler:
     def submit(self, request: JobRequest) -> Job:
         return self._changing(lambda: self.adapter.submit(request))
 
-    def validate(self, request: JobRequest) -> Trial:
+    def validate(self, request: JobRequest) -> ValidationResult:
         """Ask the scheduler, and compare with the limits of the queue, which a scheduler may not do."""
         trial = self._operate(lambda: self.adapter.validate(request))
-        if self.adapter.does("queues"):
+        if self.adapter.supports("queues"):
             check_limits(request, self.adapter.requested(request), self.queues()[0])
         return trial
 
-    def submitted(self, submit_tag: str) -> Job | None:
-        return self._operate(lambda: self.adapter.submitted(submit_tag))
+    def find_submitted(self, submit_tag: str) -> Job | None:
+        return self._operate(lambda: self.adapter.find_submitted(submit_tag))
 
     def last_look(self, job_id: str, known: tuple[Job, float] | None) -> tuple[Job, float]:
         """Return a job at the end of a wait for it, of which this was known, and when it was asked for.
@@ -238,11 +238,11 @@ class CachedScheduler:
         """Those of the jobs that the list has, an array by its tasks too, by the ids as they were asked for."""
         jobs, age, asked = self._asked((JOBS, ""), self.adapter.jobs, ANEW if fresh else 0.0)
         newer = self._remembered.jobs_since(asked)
-        found = self.adapter.picked([newer.get(job.id, job) for job in jobs], job_ids)
+        found = self.adapter.select([newer.get(job.id, job) for job in jobs], job_ids)
         return {**found, **{one: newer[one] for one in job_ids if one in newer}}, age
 
     def _unlisted(self, job_ids: list[str]) -> dict[str, Job]:
-        return self._asked(None, lambda: self.adapter.unlisted(job_ids))[0]
+        return self._asked(None, lambda: self.adapter.look_up(job_ids))[0]
 
     def _gone(self, job_ids: list[str]) -> dict[str, Job]:
         tasks = self._asked(None, lambda: [self._cancelled.task(job_id) for job_id in job_ids])[0]

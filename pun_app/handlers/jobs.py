@@ -133,7 +133,7 @@ def submit_job(request: Request) -> Answer[SubmittedJobAnswer] | Answer[ValidAns
         return _submitted_answer(cluster, cluster.scheduler.submit(settled), met)
 
     def find(submit_tag: str) -> SubmittedJobAnswer | None:
-        job = cluster.scheduler.submitted(submit_tag)
+        job = cluster.scheduler.find_submitted(submit_tag)
         return _submitted_answer(cluster, job, {}) if job else None
 
     if request.idempotency_key is None:

@@ -67,8 +67,8 @@ class Scheduler:
     def options(self) -> frozenset[str]:
         return adapter_class(self.adapter).options
 
-    def does(self, operation: str) -> bool:
-        return adapter_class(self.adapter).does(operation)
+    def supports(self, operation: str) -> bool:
+        return adapter_class(self.adapter).supports(operation)
 
 
 class Caller:
@@ -272,7 +272,7 @@ class AdapterContract:
 
     def test_validate_compares_with_the_queues_limits(self, mine: Caller, scheduler: Scheduler) -> None:
         """More time than a queue allows is refused before it is submitted, by the option or by its queue's limit."""
-        if not scheduler.does("validate"):
+        if not scheduler.supports("validate"):
             return
         for name, limit in scheduler.other["queues"].items():
             for wall_time, status in ((60, 200), (7200, 200 if limit is None or limit >= 7200 else 422)):
@@ -648,7 +648,7 @@ class AdapterContract:
             return mine.client("POST", "/api/v1/jobs?validate=true", body)
 
         answer = tried(SLEEP)
-        if not scheduler.does("validate"):
+        if not scheduler.supports("validate"):
             assert (answer.status_code, answer.json()["error"]) == (501, "not_implemented")
         else:
             assert answer.status_code == 200 and answer.json()["data"]["accepted"] is True, answer.text
@@ -668,7 +668,7 @@ class AdapterContract:
     def test_queues(self, mine: Caller, scheduler: Scheduler) -> None:
         """Those that can be named in a submit, with their limits."""
         answer = mine.get("/api/v1/queues")
-        if not scheduler.does("queues"):
+        if not scheduler.supports("queues"):
             assert answer.status_code == 501
             return
         queues = {queue["name"]: queue for queue in answer.json()["data"]}
@@ -681,7 +681,7 @@ class AdapterContract:
 
     def test_accounts(self, mine: Caller, scheduler: Scheduler) -> None:
         answer = mine.get("/api/v1/accounts")
-        if not scheduler.does("accounts"):
+        if not scheduler.supports("accounts"):
             assert (answer.status_code, scheduler.adapter in answer.json()["message"]) == (501, True)
             return
         names = [account["name"] for account in answer.json()["data"]]
@@ -696,7 +696,7 @@ class AdapterContract:
 
     def test_how_much_is_in_use(self, mine: Caller, scheduler: Scheduler) -> None:
         answer = mine.get("/api/v1/cluster_info", headers={"Cache-Control": "no-cache"})
-        if not scheduler.does("info"):
+        if not scheduler.supports("info"):
             assert answer.status_code == 501
             return
         job = mine.submit(SLEEP)["job_id"]
@@ -714,7 +714,7 @@ class AdapterContract:
     def test_history(self, mine: Caller, scheduler: Scheduler, others: Caller) -> None:
         """What has ended, with how; chosen by time and outcome; and nobody else's."""
         answer = mine.get("/api/v1/jobs/historic")
-        if not scheduler.does("history"):
+        if not scheduler.supports("history"):
             assert answer.status_code == 501
             return
         good, bad = mine.submit(TRUE)["job_id"], mine.submit("#!/bin/sh\nexit 4\n")["job_id"]

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.command import Output
+from pun_app.adapters.command_line import LOOKUP_TIMEOUT_S, RECENT_S, CommandLineAdapter
 from pun_app.adapters.errors import (
     JobNotFound,
     NotSent,
@@ -34,10 +35,9 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
-    whole_job,
+    merge_tasks,
 )
 from pun_app.adapters.native import CONDOR_SUBMIT
-from pun_app.adapters.scheduler import LATELY, LOOKING_UP, SchedulerAdapter
 
 _NEVER_SENT = re.compile(
     r"can't find address|couldn't find|no such (schedd|file)|failed to connect|cannot locate", re.I
@@ -47,12 +47,12 @@ _NO_SUCH_JOB = re.compile("Couldn't find/")
 _SUBMITTED = re.compile(r"^(\d+)\.\d+ - (\d+)\.\d+\s*$", re.M)
 
 
-class HTCondorAdapter(SchedulerAdapter):
+class HTCondorAdapter(CommandLineAdapter):
     """An HTCondor access point. Its keys in the cluster file: cluster, default_universe, default_docker_image,
     user_group_map, additional_attributes, and those of Commands."""
 
     product = "HTCondor"
-    waiting = "IDLE"
+    queued_state = "IDLE"
     job_id = re.compile(r"[1-9]\d{0,9}(\.\d{1,9})?")
     options = frozenset(OPTIONS) - {"nodes", "qos", "reservation", "after", "afterok", "afternotok", "afterany"}
     native = CONDOR_SUBMIT
@@ -62,7 +62,7 @@ class HTCondorAdapter(SchedulerAdapter):
     )  # fmt: skip
     version_argv = ("condor_version",)
     version_pattern = r"CondorVersion: (\S+)"
-    cancelling, holding, releasing = ("condor_rm",), ("condor_hold",), ("condor_release",)
+    cancel_command, hold_command, release_command = ("condor_rm",), ("condor_hold",), ("condor_release",)
     submit_tag_location = "attribute PunwaySubmitTag (condor_q -af ClusterId PunwaySubmitTag)"
     failures = ((JobNotFound, _NO_SUCH_JOB), (NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE))
     failure_noise = re.compile("^ERROR: ")
@@ -81,32 +81,32 @@ class HTCondorAdapter(SchedulerAdapter):
             site["docker_image"] = str(job.get("default_docker_image") or "ubuntu:latest")
         self._site = {**site, **{str(name): str(value) for name, value in more.items()}}
 
-    def aimed(self, argv: Any) -> list[str]:
+    def for_cluster(self, argv: Any) -> list[str]:
         # condor_status asks the pool; the others a schedd.
         return list(argv) if argv[0] in ("condor_status", "condor_version") else [argv[0], *self._schedd, *argv[1:]]
 
-    def send(self, request: JobRequest) -> Output:
+    def run_submit(self, request: JobRequest) -> Output:
         schedd = ["-name", request.queue_name] if request.queue_name is not None else self._schedd
         with script_file(request.content) as path:
             text = description(request, path, self._site)
-            return self.submitting.run(
+            return self.submit_commands.run(
                 ["condor_submit", *schedd, "-terse", *request.native, "-"], text, cwd=request.workdir
             )
 
-    def submitted_id(self, output: Output) -> str | None:
+    def parse_job_id(self, output: Output) -> str | None:
         found = _SUBMITTED.search(output.out)
         return found[1] if found and not output.code else None
 
-    def tagged(self, submit_tag: str) -> list[Job]:
+    def find_tagged(self, submit_tag: str) -> list[Job]:
         tagged = ["condor_q", "-constraint", f'PunwaySubmitTag == "{submit_tag}"']
-        return self._jobs(self._ads(tagged, timeout=LOOKING_UP), [])
+        return self._jobs(self._ads(tagged, timeout=LOOKUP_TIMEOUT_S), [])
 
-    def array_of(self, job_id: str) -> str:
+    def array_id(self, job_id: str) -> str:
         return job_id.partition(".")[0]
 
     def jobs(self) -> list[Job]:
         # Jobs leave the queue at their ends.
-        return self._jobs(self._ads(["condor_q", self.user]), self._ended(int(time.time()) - LATELY))
+        return self._jobs(self._ads(["condor_q", self.user]), self._ended(int(time.time()) - RECENT_S))
 
     def job(self, job_id: str) -> Job:
         self.check_id(job_id)
@@ -122,14 +122,14 @@ class HTCondorAdapter(SchedulerAdapter):
         if not ads:
             raise JobNotFound()
         if len(ads) > 1:
-            raise self.one_task(job_id, f"{ads[0].cluster}.{ads[0].proc}")
+            raise self.array_output_error(job_id, f"{ads[0].cluster}.{ads[0].proc}")
         return output_files(ads[0])
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
         queued, ended = self._ads(["condor_q", *job_ids]), self._ads(["condor_history", *job_ids])
         procs = {f"{ad.cluster}.{ad.proc}": job_of(ad, has_left=True) for ad in ended if ad.owner == self.user}
         procs |= {f"{ad.cluster}.{ad.proc}": job_of(ad, has_left=False) for ad in queued if ad.owner == self.user}
-        return self.picked(list(procs.values()), job_ids)
+        return self.select(list(procs.values()), job_ids)
 
     def history(self, period: Period) -> list[PastJob]:
         past = [past_job(ad) for ad in self._ended(period.start) if ad.owner == self.user]
@@ -137,7 +137,7 @@ class HTCondorAdapter(SchedulerAdapter):
 
     def queues(self) -> list[Queue]:
         """The schedds of the pool, which is what options.queue_name chooses."""
-        found = self._read(self.ask(["condor_status", "-schedd", "-json", "-attributes", "Name"]), Schedd)
+        found = self._read(self.read(["condor_status", "-schedd", "-json", "-attributes", "Name"]), Schedd)
         default = self._schedd[1] if self._schedd else None
         return [Queue(name=schedd.name, state="up", default=schedd.name == default) for schedd in found]
 
@@ -157,7 +157,7 @@ class HTCondorAdapter(SchedulerAdapter):
         return [Account(name, default=index == 0) for index, name in enumerate(names)]
 
     def info(self) -> ClusterInfo:
-        text = self.ask(["condor_status", "-json", "-attributes", "Machine,State,Cpus,Gpus"])
+        text = self.read(["condor_status", "-json", "-attributes", "Machine,State,Cpus,Gpus"])
         slots = self._read(text, Slot)
         used = [slot for slot in slots if slot.state == "Claimed"]
         return ClusterInfo(
@@ -170,7 +170,7 @@ class HTCondorAdapter(SchedulerAdapter):
         )
 
     def _ads(self, argv: list[str], **settings: Any) -> list[Ad]:
-        return self._read(self.ask([*argv, "-json", "-attributes", ATTRIBUTES], **settings), Ad)
+        return self._read(self.read([*argv, "-json", "-attributes", ATTRIBUTES], **settings), Ad)
 
     def _ended(self, since: int) -> list[Ad]:
         """Jobs of the user that have left the queue, the latest first. Not by -completedsince: it ends at the first job
@@ -195,6 +195,6 @@ class HTCondorAdapter(SchedulerAdapter):
                 if ad.owner == self.user:
                     clusters.setdefault(ad.cluster, {})[ad.proc] = job_of(ad, has_left=has_left)
         return [
-            msgspec.structs.replace(whole_job(str(number), list(procs.values())), id=str(number))
+            msgspec.structs.replace(merge_tasks(str(number), list(procs.values())), id=str(number))
             for number, procs in clusters.items()
         ]

@@ -31,7 +31,7 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
-    Trial,
+    ValidationResult,
 )
 from pun_app.adapters.script import is_one_path
 from pun_app.expiring_files import folder_of_user
@@ -57,10 +57,10 @@ class LocalAdapter(Adapter):
             )
         self._slots = slots
 
-    def validate(self, request: JobRequest) -> Trial:
+    def validate(self, request: JobRequest) -> ValidationResult:
         self._check(request)
         waiting = [job for job in self.jobs() if job.status in (model.QUEUED, model.RUNNING)]
-        return Trial(int(time.time()) if len(waiting) < self._slots and not request.hold else None)
+        return ValidationResult(int(time.time()) if len(waiting) < self._slots and not request.hold else None)
 
     def _check(self, request: JobRequest) -> None:
         self.check_options(request)
@@ -94,7 +94,7 @@ class LocalAdapter(Adapter):
             self._see_to_runner()
         return self._job(job)
 
-    def submitted(self, submit_tag: str) -> Job | None:
+    def find_submitted(self, submit_tag: str) -> Job | None:
         with _disk():
             return next((self._job(job) for job in self._queue.jobs() if job.submit_tag == submit_tag), None)
 
@@ -142,7 +142,7 @@ class LocalAdapter(Adapter):
         self._see_to_runner()
         return model.QUEUED
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
         found = {}
         for job_id in job_ids:
             try:

@@ -16,6 +16,7 @@ import msgspec
 
 from pun_app.adapters.arrays import parse_array, ranges_of
 from pun_app.adapters.command import Output
+from pun_app.adapters.command_line import LOOKUP_TIMEOUT_S, CommandLineAdapter, job_environment
 from pun_app.adapters.directives import LSF
 from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerError, SchedulerUnavailable, Unanswered
 from pun_app.adapters.lsf.bsub import submit_command
@@ -44,7 +45,6 @@ from pun_app.adapters.model import (
     Queue,
 )
 from pun_app.adapters.native import BSUB
-from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 
 FIELDS = (
     "jobid", "jobindex", "stat", "user", "queue", "job_name", "proj_name", "submit_time", "start_time", "finish_time",
@@ -74,21 +74,21 @@ _EARLIEST = 725_846_400
 _UNITS = {"KB": 1024, "MB": 1, "GB": 1 / 1024, "TB": 1 / 1024**2}
 
 
-class LsfAdapter(SchedulerAdapter):
+class LsfAdapter(CommandLineAdapter):
     """An LSF cluster. Its keys in the cluster file: bindir, libdir, envdir, serverdir, cluster; those of Commands."""
 
     product = "LSF"
-    waiting = "PEND"
+    queued_state = "PEND"
     directives = LSF
     wall_time_unit = 60
-    repeated = re.compile(r"still trying|retrying", re.I)
+    retry_message = re.compile(r"still trying|retrying", re.I)
     # Never 0: to bkill, bstop and their like that is every job of the user.
     job_id = re.compile(r"[1-9]\d{0,9}(\[[1-9]\d{0,8}\])?")
     options = frozenset(OPTIONS) - {"qos"}
     native = BSUB
     programs = ("bsub", "bjobs", "bhist", "bkill", "bstop", "bresume", "bqueues", "bparams", "bhosts", "lsid")
     version_argv = ("lsid", "-V")
-    cancelling, holding, releasing = ("bkill",), ("bstop",), ("bresume",)
+    cancel_command, hold_command, release_command = ("bkill",), ("bstop",), ("bresume",)
     submit_tag_location = "description (bjobs -l)"
     failures = ((NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE), (JobNotFound, _NO_SUCH_JOB))
 
@@ -104,24 +104,24 @@ class LsfAdapter(SchedulerAdapter):
         self._cluster = ["-m", str(job["cluster"])] if job.get("cluster") else []
         self._fields: tuple[str, ...] | None = FIELDS
 
-    def aimed(self, argv: Any) -> list[str]:
+    def for_cluster(self, argv: Any) -> list[str]:
         local = argv[0] in ("bhist", "bparams", "bhosts", "lsid")
         return list(argv) if local else [argv[0], *self._cluster, *argv[1:]]
 
-    def send(self, request: JobRequest) -> Output:
+    def run_submit(self, request: JobRequest) -> Output:
         environment = job_environment(request, "bsub")
         if request.array is not None:
             self._check_array_size(request.array)
-        argv = self.aimed(submit_command(request, self._memory_units()))
+        argv = self.for_cluster(submit_command(request, self._memory_units()))
         # The directory that bsub runs in is the job's; -cwd is not in every LSF.
-        return self.submitting.run(argv, request.content, environment=environment, cwd=request.workdir)
+        return self.submit_commands.run(argv, request.content, environment=environment, cwd=request.workdir)
 
-    def submitted_id(self, output: Output) -> str | None:
+    def parse_job_id(self, output: Output) -> str | None:
         found = _SUBMITTED.search(output.out)
         return found[1] if found else None
 
-    def tagged(self, submit_tag: str) -> list[Job]:
-        text = self._printed(self.run(["bjobs", "-UF", "-l", "-a", "-u", self.user], timeout=LOOKING_UP))
+    def find_tagged(self, submit_tag: str) -> list[Job]:
+        text = self._printed(self.run(["bjobs", "-UF", "-l", "-a", "-u", self.user], timeout=LOOKUP_TIMEOUT_S))
         return [job_of(story) for story in stories(text) if story.description.endswith(submit_tag)]
 
     def failure(self, output: Output) -> SchedulerError:
@@ -131,13 +131,13 @@ class LsfAdapter(SchedulerAdapter):
         # bsub adds to each error that the job was not submitted; of a daemon that hangs it cannot know.
         return Unanswered(re.sub(r"[.;: ]*Job not submitted[.]*", "", error.message))
 
-    def is_under_way(self, output: Output) -> bool:
+    def is_accepted(self, output: Output) -> bool:
         # volclava's answer for an array, whose elements it then sees to; and that for tasks of which some had ended.
         return "Operation is in progress" in output.err or (
             "is being terminated" in output.out and bool(_ALREADY_ENDED.fullmatch(output.err))
         )
 
-    def array_of(self, job_id: str) -> str:
+    def array_id(self, job_id: str) -> str:
         return job_id.partition("[")[0]
 
     def jobs(self) -> list[Job]:
@@ -155,10 +155,10 @@ class LsfAdapter(SchedulerAdapter):
         if len(jobs) == 1 or any(job.native_state == "EXIT" and job.outcome is None for job in jobs):
             more = {story.id: story for story in stories(self._told([job_id]))}
             jobs = [told(job, more[job.id]) if job.id in more else job for job in jobs]
-        return self.in_one(job_id, self._with_who_ended_them(jobs))
+        return self.merge(job_id, self._with_who_ended_them(jobs))
 
-    def in_one(self, job_id: str, jobs: list[Job]) -> Job:
-        job = super().in_one(job_id, jobs)
+    def merge(self, job_id: str, jobs: list[Job]) -> Job:
+        job = super().merge(job_id, jobs)
         is_array = job.id != jobs[0].id
         return msgspec.structs.replace(job, name=re.sub(r"\[\d+\]$", "", job.name or "")) if is_array else job
 
@@ -167,7 +167,7 @@ class LsfAdapter(SchedulerAdapter):
 
         What waits goes first, so that it does not begin in the place of what ran.
         """
-        job = self.unfinished(job_id)
+        job = self.unfinished_job(job_id)
         tasks = [] if "[" in job.id else [task for task in self._listed([job.id]) if "[" in task.id]
         waiting = [task for task in tasks if task.status in (QUEUED, QUEUED_HELD)]
         others = [task for task in tasks if task.status not in (QUEUED, QUEUED_HELD, COMPLETED)]
@@ -178,16 +178,16 @@ class LsfAdapter(SchedulerAdapter):
             for span in ranges_of(sorted(int(task.id.partition("[")[2].rstrip("]")) for task in some))
         ]
         if named:
-            self.change(self.cancelling, job, *named)
+            self.run_change(self.cancel_command, job, *named)
         if not named or not are_few:
-            self.change(self.cancelling, job)
+            self.run_change(self.cancel_command, job)
 
     def _with_who_ended_them(self, jobs: list[Job]) -> list[Job]:
         """The jobs, where this LSF does not tell why it ended one: a script may end with the same exit codes."""
         unclear = [job for job in jobs if job.outcome == "failed" and (job.exit_code or 0) > BY_SIGNAL]
         if not unclear or "exit_reason" in (self._fields or ()):
             return jobs
-        ids = list(dict.fromkeys(self.array_of(job.id) for job in unclear))
+        ids = list(dict.fromkeys(self.array_id(job.id) for job in unclear))
         ended = {past.job.id: past.job for past in self._past(ids)}
         return [
             msgspec.structs.replace(job, outcome=ended[job.id].outcome, exit_code=ended[job.id].exit_code)
@@ -199,7 +199,7 @@ class LsfAdapter(SchedulerAdapter):
     def _check_array_size(self, text: str) -> None:
         """Raise Rejected for more tasks than this LSF takes: some make one plain job of them. bparams(1)."""
         try:
-            found = re.search(r"MAX_JOB_ARRAY_SIZE\s*=\s*(\d+)", self.ask(["bparams", "-l"]))
+            found = re.search(r"MAX_JOB_ARRAY_SIZE\s*=\s*(\d+)", self.read(["bparams", "-l"]))
         except SchedulerUnavailable as error:
             raise NotSent(error.message) from error
         size = parse_array(text).size
@@ -213,11 +213,11 @@ class LsfAdapter(SchedulerAdapter):
         if not mine:
             raise JobNotFound()
         if len(mine) > 1 or ("[" in mine[0].id and "[" not in job_id):
-            raise self.one_task(job_id, mine[0].id)
+            raise self.array_output_error(job_id, mine[0].id)
         return mine[0].output
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        return self.picked([past.job for past in self._past(job_ids)], job_ids)
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        return self.select([past.job for past in self._past(job_ids)], job_ids)
 
     def history(self, period: Period) -> list[PastJob]:
         latest = time.time() + _DAY
@@ -235,11 +235,11 @@ class LsfAdapter(SchedulerAdapter):
         return [past_job(story, limits) for story in mine]
 
     def queues(self) -> list[Queue]:
-        default = default_queues(self.ask(["bparams"]))
-        return queues_of(self.ask(["bqueues", "-l", "-u", self.user]), default)
+        default = default_queues(self.read(["bparams"]))
+        return queues_of(self.read(["bqueues", "-l", "-u", self.user]), default)
 
     def info(self) -> ClusterInfo:
-        return cluster_info(self.ask(["bhosts", "-w"]))
+        return cluster_info(self.read(["bhosts", "-w"]))
 
     def _listed(self, chosen: list[str]) -> list[Job]:
         """Jobs, with the fields that this LSF knows. Raises JobNotFound, where none of the user's is there."""
@@ -262,7 +262,7 @@ class LsfAdapter(SchedulerAdapter):
         said = output.err.strip() or output.out
         if _NO_JOBS.search(said) or _NO_SUCH_JOB.search(said):
             return []
-        raise self.reading_failure(output)
+        raise self.read_failure(output)
 
     def _told(self, chosen: list[str]) -> str:
         """The long answer about jobs, its lines not broken."""
@@ -271,18 +271,18 @@ class LsfAdapter(SchedulerAdapter):
     def _printed(self, output: Output) -> str:
         """What a reading command printed; nothing where there is no such job."""
         if output.code and not _NO_JOBS.search(output.out + output.err) and not _NO_SUCH_JOB.search(output.err):
-            raise self.reading_failure(output)
+            raise self.read_failure(output)
         return output.out
 
     def _ended_long_ago(self, job_id: str) -> Job:
-        job = self.unlisted([job_id]).get(job_id)
+        job = self.look_up([job_id]).get(job_id)
         if job is None:
             raise JobNotFound()
         return job
 
     def _memory_units(self) -> tuple[float, float]:
         """What one MiB is in the units of -M and of rusage[mem]: KB and MB, but for lsf.conf's LSF_UNIT_FOR_LIMITS."""
-        folder = self.submitting.environment.get("LSF_ENVDIR", "/etc")
+        folder = self.submit_commands.environment.get("LSF_ENVDIR", "/etc")
         try:
             text = Path(folder, "lsf.conf").read_text(errors="replace")
         except OSError:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pun_app.adapters.command import Output
+from pun_app.adapters.command_line import LOOKUP_TIMEOUT_S, RECENT_S, CommandLineAdapter
 from pun_app.adapters.directives import PBS
 from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, Unanswered, Unsupported
 from pun_app.adapters.model import (
@@ -42,7 +43,6 @@ from pun_app.adapters.pbs.pbspro_parse import (
     user_of,
 )
 from pun_app.adapters.pbs.qsub import common_options, dependencies, environment, output_files
-from pun_app.adapters.scheduler import LATELY, LOOKING_UP, SchedulerAdapter
 from pun_app.adapters.script import in_workdir
 
 UNKNOWN_JOB, FINISHED = 153, 35
@@ -59,7 +59,7 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+)(:\d+)?)?(%\d+)?")
 _IN_ONE_COMMAND = 2000
 
 
-class PbsProAdapter(SchedulerAdapter):
+class PbsProAdapter(CommandLineAdapter):
     """An OpenPBS or PBS Pro cluster. Its keys in the cluster file: host, exec, and those of Commands."""
 
     product = "PBS"
@@ -71,7 +71,7 @@ class PbsProAdapter(SchedulerAdapter):
     version_argv = ("qstat", "--version")
     version_pattern = r"pbs_version = (\S+)"
     # One id a command: with a good and an unknown one, OpenPBS 23.06's server crashes.
-    cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
+    cancel_command, hold_command, release_command = ("qdel",), ("qhold",), ("qrls",)
     submit_tag_location = "PBS_O_MAIL (qstat -f)"
     failures = ((NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE))
     failure_codes = MappingProxyType({UNKNOWN_JOB: JobNotFound})
@@ -84,33 +84,33 @@ class PbsProAdapter(SchedulerAdapter):
         # The commands write and read times of their own zone. In UTC no hour comes twice.
         super().__init__(cluster_id, job, server, {"TZ": "UTC"})
 
-    def send(self, request: JobRequest) -> Output:
+    def run_submit(self, request: JobRequest) -> Output:
         script = in_workdir(request, '"$PBS_O_WORKDIR"', "PBS_O_WORKDIR", self.product)
-        return self.submitting.run(
+        return self.submit_commands.run(
             submit_command(request), script, environment=environment(request), cwd=request.workdir
         )
 
-    def submitted_id(self, output: Output) -> str | None:
+    def parse_job_id(self, output: Output) -> str | None:
         # Before the exit status, which with -W block=true is the job's own.
         found = self.job_id.fullmatch(output.out.strip().partition("\n")[0])
         return found[0] if found else None
 
-    def tagged(self, submit_tag: str) -> list[Job]:
-        jobs = self._jobs(self._select("-u", self.user, timeout=LOOKING_UP), timeout=LOOKING_UP)
+    def find_tagged(self, submit_tag: str) -> list[Job]:
+        jobs = self._jobs(self._select("-u", self.user, timeout=LOOKUP_TIMEOUT_S), timeout=LOOKUP_TIMEOUT_S)
         return [job_of(job_id, job) for job_id, job in jobs.items() if submit_tag in str(job.variables)]
 
-    def change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
+    def run_change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
         array = re.sub(r"\[\d+\]", "[]", job.id)
-        if command != self.cancelling and array != job.id:
+        if command != self.cancel_command and array != job.id:
             raise Rejected(
                 f"Job {job.id} is a task of an array, which PBS holds and releases only as a whole: ask for {array}"
             )
-        super().change(command, job, *tasks)
+        super().run_change(command, job, *tasks)
 
     def jobs(self) -> list[Job]:
         ids = self._select("-u", self.user)
         try:
-            ids += self._ended(int(time.time()) - LATELY)
+            ids += self._ended(int(time.time()) - RECENT_S)
         except Unsupported:
             pass  # Without a history only what has not ended is there.
         return [job_of(job_id, job) for job_id, job in self._jobs(ids).items()]
@@ -125,33 +125,33 @@ class PbsProAdapter(SchedulerAdapter):
         for found, job in self._jobs([self.check_id(job_id)]).items():
             if user_of(job) == self.user:
                 if "[]" in found:
-                    raise self.one_task(job_id, found.replace("[]", "[1]").partition(".")[0])
+                    raise self.array_output_error(job_id, found.replace("[]", "[1]").partition(".")[0])
                 return output_files(found, str(job.output), str(job.error), str(job.joined), str(job.kept))
         raise JobNotFound()
 
-    def same_id(self, job_id: str) -> str:
+    def normalize_id(self, job_id: str) -> str:
         return job_id.partition(".")[0]
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
         mine = [job_of(found, job) for found, job in self._jobs(job_ids).items() if user_of(job) == self.user]
-        return self.picked(mine, job_ids)
+        return self.select(mine, job_ids)
 
     def history(self, period: Period) -> list[PastJob]:
         past = [past_job(job_id, job) for job_id, job in self._jobs(self._ended(period.start)).items()]
         return [one for one in past if period.holds(one.job)]
 
     def queues(self) -> list[Queue]:
-        servers = read(self.ask(["qstat", "-B", "-f", "-F", "json"]), Servers).servers.values()
-        queues = read(self.ask(["qstat", "-Q", "-f", "-F", "json"]), Queues).queues
+        servers = read(self.read(["qstat", "-B", "-f", "-F", "json"]), Servers).servers.values()
+        queues = read(self.read(["qstat", "-Q", "-f", "-F", "json"]), Queues).queues
         default = {server.default_queue for server in servers}
         return [queue_of(name, queue, name in default) for name, queue in queues.items() if admits(queue, self.user)]
 
     def info(self) -> ClusterInfo:
-        return cluster_info(list(read(self.ask(["pbsnodes", "-a", "-F", "json"]), Nodes).nodes.values()))
+        return cluster_info(list(read(self.read(["pbsnodes", "-a", "-F", "json"]), Nodes).nodes.values()))
 
     def _select(self, *options: str, **settings: Any) -> list[str]:
         """Ids of jobs and arrays, not of an array's tasks."""
-        return self.ids_in(self.ask(["qselect", *options], **settings))
+        return self.parse_job_ids(self.read(["qselect", *options], **settings))
 
     def _ended(self, since: int) -> list[str]:
         """Ids of the user's jobs that have ended, and changed since then. Raises Unsupported."""
@@ -160,8 +160,8 @@ class PbsProAdapter(SchedulerAdapter):
         if _HISTORY_OFF in output.err:
             raise Unsupported(f"PBS keeps no history of jobs on cluster {self.cluster_id} (job_history_enable)")
         if output.code:
-            raise self.reading_failure(output)
-        return self.ids_in(output.out)
+            raise self.read_failure(output)
+        return self.parse_job_ids(output.out)
 
     def _jobs(self, ids: Sequence[str], **settings: Any) -> dict[str, JobAnswer]:
         """Those of the jobs that are there, by id. Raises SchedulerUnavailable.
@@ -177,7 +177,7 @@ class PbsProAdapter(SchedulerAdapter):
                 output = self.run(["qstat", *in_json, *part], **settings)
             # One that has gone makes the status that of a failure; the others are told all the same.
             if output.code not in (0, UNKNOWN_JOB, FINISHED):
-                raise self.reading_failure(output)
+                raise self.read_failure(output)
             jobs |= read(output.out, Jobs).jobs
         return jobs
 

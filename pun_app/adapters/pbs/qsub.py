@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 
+from pun_app.adapters.command_line import job_environment
 from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import DEPENDENCIES, JobRequest, OutputFiles
-from pun_app.adapters.scheduler import job_environment
 from pun_app.adapters.script import is_one_path
 
 _LETTERS = {"job_name": "-N", "queue_name": "-q", "accounting_id": "-A"}

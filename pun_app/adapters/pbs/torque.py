@@ -16,6 +16,7 @@ import msgspec
 
 from pun_app.adapters.arrays import parse_array
 from pun_app.adapters.command import Output
+from pun_app.adapters.command_line import LOOKUP_TIMEOUT_S, CommandLineAdapter
 from pun_app.adapters.directives import PBS
 from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, Unanswered
 from pun_app.adapters.markup import Element, document, text_of
@@ -35,7 +36,6 @@ from pun_app.adapters.model import (
 from pun_app.adapters.native import TORQUE_QSUB
 from pun_app.adapters.parse import clock, number
 from pun_app.adapters.pbs.qsub import common_options, dependencies, environment, output_files
-from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter
 
 STATUS = {
     "Q": QUEUED, "W": QUEUED, "T": QUEUED, "H": QUEUED_HELD, "R": RUNNING, "E": RUNNING, "S": SUSPENDED, "C": COMPLETED,
@@ -53,19 +53,19 @@ _UNREACHABLE = re.compile(r"time[d]? ?out|connection|munge|trqauthd|end of file|
 _IN_ONE_COMMAND = 2000
 
 
-class TorqueAdapter(SchedulerAdapter):
+class TorqueAdapter(CommandLineAdapter):
     """A Torque cluster. Its keys in the cluster file: host, and those of Commands."""
 
     product = "Torque"
     directives = PBS
-    waiting = "Q"
+    queued_state = "Q"
     job_id = re.compile(r"\d{1,12}(\[\d{0,9}\])?(\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200})?")
     options = frozenset(OPTIONS)
     native = TORQUE_QSUB
     programs = ("qsub", "qselect", "qstat", "qdel", "qhold", "qrls", "pbsnodes")
     version_argv = ("qstat", "--version")
     version_pattern = r"[Vv]ersion:? (\S+)"
-    cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
+    cancel_command, hold_command, release_command = ("qdel",), ("qhold",), ("qrls",)
     submit_tag_location = "PBS_O_MAIL (qstat -f)"
     failures = ((NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE))
     failure_codes = MappingProxyType({UNKNOWN_JOB: JobNotFound})
@@ -75,20 +75,20 @@ class TorqueAdapter(SchedulerAdapter):
         job = {"bin_overrides": job.get("custom_bin"), **job}
         super().__init__(cluster_id, job, {"PBS_DEFAULT": str(job["host"])} if job.get("host") else {}, {})
 
-    def send(self, request: JobRequest) -> Output:
-        return self.submitting.run(
+    def run_submit(self, request: JobRequest) -> Output:
+        return self.submit_commands.run(
             submit_command(request), request.content, environment=environment(request), cwd=request.workdir
         )
 
-    def submitted_id(self, output: Output) -> str | None:
+    def parse_job_id(self, output: Output) -> str | None:
         found = self.job_id.fullmatch(output.out.strip().partition("\n")[0])
         return found[0] if found and not output.code else None
 
-    def tagged(self, submit_tag: str) -> list[Job]:
-        jobs = self._jobs(self._select(timeout=LOOKING_UP), timeout=LOOKING_UP)
+    def find_tagged(self, submit_tag: str) -> list[Job]:
+        jobs = self._jobs(self._select(timeout=LOOKUP_TIMEOUT_S), timeout=LOOKUP_TIMEOUT_S)
         return [job_of(job) for job in jobs if f"PBS_O_MAIL={submit_tag}" in text_of(job, "Variable_List")]
 
-    def array_of(self, job_id: str) -> str:
+    def array_id(self, job_id: str) -> str:
         return re.sub(r"\[\d+\]", "[]", job_id)
 
     def jobs(self) -> list[Job]:
@@ -100,40 +100,40 @@ class TorqueAdapter(SchedulerAdapter):
         mine = [job for job in found if job.owner == self.user]
         if not mine:
             raise JobNotFound()
-        return self.in_one(job_id, mine)
+        return self.merge(job_id, mine)
 
-    def in_one(self, job_id: str, jobs: list[Job]) -> Job:
+    def merge(self, job_id: str, jobs: list[Job]) -> Job:
         if "[]" not in job_id:
             return jobs[0]
-        return msgspec.structs.replace(super().in_one(job_id, jobs), name=re.sub(r"-\d+$", "", jobs[0].name or ""))
+        return msgspec.structs.replace(super().merge(job_id, jobs), name=re.sub(r"-\d+$", "", jobs[0].name or ""))
 
     def output(self, job_id: str) -> OutputFiles:
         if "[]" in self.check_id(job_id):
-            raise self.one_task(job_id, job_id.replace("[]", "[1]").partition(".")[0])
+            raise self.array_output_error(job_id, job_id.replace("[]", "[1]").partition(".")[0])
         for job in self._jobs([job_id]):
             if job_of(job).owner == self.user:
                 paths = (text_of(job, name) for name in ("Output_Path", "Error_Path", "Join_Path", "Keep_Files"))
                 return output_files(text_of(job, "Job_Id"), *paths)
         raise JobNotFound()
 
-    def same_id(self, job_id: str) -> str:
+    def normalize_id(self, job_id: str) -> str:
         return job_id.partition(".")[0]
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
         # Of an array the list has the tasks; its own id would list everybody's jobs here.
         asked = [job_id for job_id in job_ids if "[]" not in job_id]
         mine = [job for job in map(job_of, self._jobs(asked)) if job.owner == self.user]
-        return self.picked(mine, job_ids)
+        return self.select(mine, job_ids)
 
     def queues(self) -> list[Queue]:
-        return queues_of(self.ask(["qstat", "-Q", "-f"]), self.ask(["qstat", "-B", "-f"]))
+        return queues_of(self.read(["qstat", "-Q", "-f"]), self.read(["qstat", "-B", "-f"]))
 
     def info(self) -> ClusterInfo:
-        return cluster_info(document(self.ask(["pbsnodes", "-x"]), self.product))
+        return cluster_info(document(self.read(["pbsnodes", "-x"]), self.product))
 
     def _select(self, **settings: Any) -> list[str]:
         """Ids of the user's jobs, those that have ended and are still kept among them."""
-        return self.ids_in(self.ask(["qselect", "-u", self.user], **settings))
+        return self.parse_job_ids(self.read(["qselect", "-u", self.user], **settings))
 
     def _jobs(self, ids: Sequence[str], *, tasks: bool = False, **settings: Any) -> list[Element]:
         """Those of the jobs that are there. Raises SchedulerUnavailable."""
@@ -143,7 +143,7 @@ class TorqueAdapter(SchedulerAdapter):
             output = self.run(argv, **settings)
             # One that has gone makes the status that of a failure; the others are told all the same.
             if output.code not in (0, UNKNOWN_JOB, NOT_YOURS):
-                raise self.reading_failure(output)
+                raise self.read_failure(output)
             # Of several jobs each is a document of its own.
             together = re.sub(r"<\?xml[^>]*\?>", "", output.out)
             jobs += document(f"<Jobs>{together}</Jobs>", self.product).iter("Job")

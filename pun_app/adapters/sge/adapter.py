@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from pun_app.adapters.command import Output
+from pun_app.adapters.command_line import LOOKUP_TIMEOUT_S, CommandLineAdapter, job_environment
 from pun_app.adapters.directives import GRID_ENGINE
 from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerError, SchedulerUnavailable, Unanswered
 from pun_app.adapters.groups import group_names
@@ -31,11 +32,10 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
-    Trial,
-    whole_job,
+    ValidationResult,
+    merge_tasks,
 )
 from pun_app.adapters.native import SGE_QSUB
-from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.adapters.sge.output import KnownStreams, Streams
 from pun_app.adapters.sge.parse import cluster_info, details, has_submit_tag, objects, past_jobs, queues_of, rows
 from pun_app.adapters.sge.qsub import shell_options, stream_options, task_options
@@ -59,18 +59,18 @@ _SUBMITTED = re.compile(r"(\d{1,10})(\.\d+-\d+:\d+)?")
 _NAME = re.compile(r"(?!\d)[!-~]+")
 
 
-class SgeAdapter(SchedulerAdapter):
+class SgeAdapter(CommandLineAdapter):
     """A Grid Engine cell. Its keys in the cluster file: sge_root, and those of Commands."""
 
     product = "Grid Engine"
-    waiting = "qw"
+    queued_state = "qw"
     directives = GRID_ENGINE
     job_id = re.compile(r"[1-9]\d{0,9}(\.[1-9]\d{0,8})?")
     options = frozenset(OPTIONS) - {"nodes", "gpus", "qos", "after", "afterok", "afternotok"}
     native = SGE_QSUB
     programs = ("qsub", "qstat", "qacct", "qdel", "qhold", "qrls", "qconf", "qhost")
     version_argv = ("qstat", "-help")
-    cancelling, holding, releasing = ("qdel",), ("qhold",), ("qrls",)
+    cancel_command, hold_command, release_command = ("qdel",), ("qhold",), ("qrls",)
     submit_tag_location = "context (qstat -j ID)"
     failures = ((NotSent, _NEVER_SENT), (Unanswered, _UNREACHABLE), (JobNotFound, _NO_SUCH_JOB))
     failure_noise = re.compile(r"^Unable to run job: |(; )?Exiting\.$")
@@ -84,41 +84,41 @@ class SgeAdapter(SchedulerAdapter):
         self._never_ran: dict[str, None] = {}
         self._alive: dict[str, tuple[float, Job]] = {}
 
-    def send(self, request: JobRequest) -> Output:
+    def run_submit(self, request: JobRequest) -> Output:
         environment = job_environment(request, "qsub")
-        return self.submitting.run(self._submit_command(request), request.content, environment=environment)
+        return self.submit_commands.run(self._submit_command(request), request.content, environment=environment)
 
-    def validate(self, request: JobRequest) -> Trial:
+    def validate(self, request: JobRequest) -> ValidationResult:
         self.check_options(request)
         argv, environment = self._submit_command(request), job_environment(request, "qsub")
-        output = self.submitting.run([*argv, "-w", "v"], request.content, environment=environment)
+        output = self.submit_commands.run([*argv, "-w", "v"], request.content, environment=environment)
         if output.code:
-            raise self.refusal(output)
-        return Trial(message=output.out.strip()[:500] or None)
+            raise self.submit_failure(output)
+        return ValidationResult(message=output.out.strip()[:500] or None)
 
-    def submitted_id(self, output: Output) -> str | None:
+    def parse_job_id(self, output: Output) -> str | None:
         found = _SUBMITTED.fullmatch(output.out.strip().rpartition("\n")[2])
         return found[1] if found and not output.code else None
 
-    def tagged(self, submit_tag: str) -> list[Job]:
-        listed = rows(self.ask(self._listing("prs"), timeout=LOOKING_UP))
+    def find_tagged(self, submit_tag: str) -> list[Job]:
+        listed = rows(self.read(self._listing("prs"), timeout=LOOKUP_TIMEOUT_S))
         # Each is a command; what was just submitted is among the latest.
         return [
-            whole_job(number, listed[number])
+            merge_tasks(number, listed[number])
             for number in sorted(listed, key=int, reverse=True)[:_LATEST]
-            if has_submit_tag(self.ask(["qstat", "-xml", "-j", number], timeout=LOOKING_UP), submit_tag)
+            if has_submit_tag(self.read(["qstat", "-xml", "-j", number], timeout=LOOKUP_TIMEOUT_S), submit_tag)
         ]
 
     def jobs(self) -> list[Job]:
-        return [whole_job(number, tasks) for number, tasks in rows(self.ask(self._listing("prsz"))).items()]
+        return [merge_tasks(number, tasks) for number, tasks in rows(self.read(self._listing("prsz"))).items()]
 
     def job(self, job_id: str) -> Job:
         number, _, task = self.check_id(job_id).partition(".")
-        listed = rows(self.ask(self._listing("prsz")), task).get(number, [])
+        listed = rows(self.read(self._listing("prsz")), task).get(number, [])
         if any(one.native_state != "z" for one in listed):
             # A row has the number of the array, whose id would make every change one of all its tasks.
-            job = msgspec.structs.replace(whole_job(job_id, listed), id=job_id)
-            job = details(self.ask(["qstat", "-xml", "-j", number]), job, task)
+            job = msgspec.structs.replace(merge_tasks(job_id, listed), id=job_id)
+            job = details(self.read(["qstat", "-xml", "-j", number]), job, task)
             self._alive = {**dict(list(self._alive.items())[-_REMEMBERED:]), job_id: (time.monotonic(), job)}
             return job
         ended = [past.job for past in self._accounting(["-j", number], task)]
@@ -129,7 +129,7 @@ class SgeAdapter(SchedulerAdapter):
                 return seen[1]
             raise JobNotFound()
         # Until it stands in the accounting file it is known that it has ended, not how.
-        job = msgspec.structs.replace(whole_job(job_id, ended or listed), id=job_id)
+        job = msgspec.structs.replace(merge_tasks(job_id, ended or listed), id=job_id)
         return msgspec.structs.replace(job, outcome="cancelled") if not ended and job_id in self._never_ran else job
 
     def submit(self, request: JobRequest) -> Job:
@@ -151,32 +151,32 @@ class SgeAdapter(SchedulerAdapter):
         if streams.owner != self.user:
             raise JobNotFound()
         if streams.array and not task:
-            raise self.one_task(job_id, f"{number}.1")
+            raise self.array_output_error(job_id, f"{number}.1")
         return streams.files(number, task)
 
     def _streams_of(self, number: str) -> Streams | None:
         output = self.run(["qstat", "-xml", "-j", number])
         streams = self._known.of(number, None if output.code else output.out, self.user)
-        if streams is None and output.code and not isinstance(error := self.reading_failure(output), JobNotFound):
+        if streams is None and output.code and not isinstance(error := self.read_failure(output), JobNotFound):
             raise error
         return streams
 
-    def array_of(self, job_id: str) -> str:
+    def array_id(self, job_id: str) -> str:
         return job_id.partition(".")[0]
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        text = self.ask(self._listing("prsz"))
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        text = self.read(self._listing("prsz"))
         alive = {}
         for job_id in job_ids:
             number, _, task = job_id.partition(".")
             listed = rows(text, task).get(number, []) if task else []
             if listed:
-                alive[job_id] = msgspec.structs.replace(whole_job(job_id, listed), id=job_id)
-        return {**alive, **self.picked([past.job for past in self._accounting(["-j"])], job_ids)}
+                alive[job_id] = msgspec.structs.replace(merge_tasks(job_id, listed), id=job_id)
+        return {**alive, **self.select([past.job for past in self._accounting(["-j"])], job_ids)}
 
     def cancel(self, job_id: str) -> None:
-        job = self.unfinished(job_id)
-        self.change(self.cancelling, job)
+        job = self.unfinished_job(job_id)
+        self.run_change(self.cancel_command, job)
         if job.status in (QUEUED, QUEUED_HELD):
             # Of a job that never ran the accounting file says nothing.
             self._never_ran[job.id] = None
@@ -185,7 +185,7 @@ class SgeAdapter(SchedulerAdapter):
 
     def has_held_tasks(self, job: Job) -> bool:
         # In the list an array is one job here.
-        tasks = rows(self.ask(self._listing("prsz"))).get(job.id, [])
+        tasks = rows(self.read(self._listing("prsz"))).get(job.id, [])
         return any(task.status == QUEUED_HELD for task in tasks)
 
     def history(self, period: Period) -> list[PastJob]:
@@ -193,7 +193,7 @@ class SgeAdapter(SchedulerAdapter):
         return [past for past in self._accounting(["-b", begin, "-j"]) if period.holds(past.job)]
 
     def queues(self) -> list[Queue]:
-        return queues_of(self.ask(["qstat", "-xml", "-f", "-s", "s"]), self.ask(["qconf", "-sq", "*"]))
+        return queues_of(self.read(["qstat", "-xml", "-f", "-s", "s"]), self.read(["qconf", "-sq", "*"]))
 
     def accounts(self) -> list[Account]:
         """The projects that let the user in."""
@@ -201,7 +201,7 @@ class SgeAdapter(SchedulerAdapter):
         if output.code and "no project" in output.out + output.err:
             return []
         if output.code:
-            raise self.reading_failure(output)
+            raise self.read_failure(output)
         default = self.run(["qconf", "-suser", self.user]).out
         return [
             Account(name, default=f"default_project {name}\n" in default)
@@ -210,7 +210,7 @@ class SgeAdapter(SchedulerAdapter):
         ]
 
     def info(self) -> ClusterInfo:
-        return cluster_info(self.ask(["qhost", "-xml"]), self.ask(["qstat", "-xml", "-f", "-s", "s"]))
+        return cluster_info(self.read(["qhost", "-xml"]), self.read(["qstat", "-xml", "-f", "-s", "s"]))
 
     def _listing(self, states: str) -> list[str]:
         return ["qstat", "-xml", "-r", "-u", self.user, "-s", states]
@@ -219,12 +219,12 @@ class SgeAdapter(SchedulerAdapter):
         """Records of the user's own jobs, one for each task that has ended."""
         output = self.run(["qacct", "-o", self.user, *chosen])
         if output.code and not re.search(rf"{_NO_SUCH_JOB.pattern}|/accounting: No such file", output.err + output.out):
-            raise self.reading_failure(output)
+            raise self.read_failure(output)
         return past_jobs(output.out, self.user, task)
 
     def _object(self, option: str, name: str) -> dict[str, str]:
         """What qconf shows of one project, access list or parallel environment."""
-        found = objects(self.ask(["qconf", option, name]))[0] if re.fullmatch("[!-~]+", name) else {}
+        found = objects(self.read(["qconf", option, name]))[0] if re.fullmatch("[!-~]+", name) else {}
         if name not in found.values():
             raise SchedulerUnavailable(
                 f"Grid Engine's answer cannot be read: qconf {option} tells nothing of {name[:40]!r}"
@@ -280,7 +280,7 @@ class SgeAdapter(SchedulerAdapter):
     def _parallel_environment(self) -> str:
         """The first that gives all of a job's slots on one host; which there are, each site decides. sge_pe(5)."""
         if self._one_host is None:
-            for name in self.ask(["qconf", "-spl"]).split():
+            for name in self.read(["qconf", "-spl"]).split():
                 if self._object("-sp", name).get("allocation_rule") == "$pe_slots":
                     self._one_host = name
                     break

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from pun_app.adapters.base import by_id
+from pun_app.adapters.base import id_sort_key
 from pun_app.adapters.command import Output
+from pun_app.adapters.command_line import LOOKUP_TIMEOUT_S, CommandLineAdapter, job_environment
 from pun_app.adapters.directives import SLURM
 from pun_app.adapters.errors import JobNotFound, NotSent, Unanswered, Unsupported
 from pun_app.adapters.model import (
@@ -28,11 +29,10 @@ from pun_app.adapters.model import (
     PastJob,
     Period,
     Queue,
-    Trial,
+    ValidationResult,
 )
 from pun_app.adapters.native import SBATCH
 from pun_app.adapters.parse import RecordStream, records
-from pun_app.adapters.scheduler import LOOKING_UP, SchedulerAdapter, job_environment
 from pun_app.adapters.slurm.output import (
     OUTPUT_FIELDS,
     PAST_OUTPUT_FIELDS,
@@ -73,11 +73,11 @@ from pun_app.adapters.slurm.squeue import (
 log = logging.getLogger("punway.pun")
 
 
-class SlurmAdapter(SchedulerAdapter):
+class SlurmAdapter(CommandLineAdapter):
     """A Slurm cluster. Its keys in the cluster file: cluster, conf, and those of Commands."""
 
     product = "Slurm"
-    waiting = "PENDING"
+    queued_state = "PENDING"
     directives = SLURM
     wall_time_unit = 60
     job_id = re.compile(r"[1-9]\d{0,9}([_+]\d{1,9})?")
@@ -87,7 +87,7 @@ class SlurmAdapter(SchedulerAdapter):
     version_argv = ("sinfo", "--version")
     version_pattern = r"slurm\S* (\S+)"
     # scancel says nothing of a job that is not there, and ends with 0; it is never asked for one.
-    cancelling, holding, releasing = ("scancel",), ("scontrol", "hold"), ("scontrol", "release")
+    cancel_command, hold_command, release_command = ("scancel",), ("scontrol", "hold"), ("scontrol", "release")
     submit_tag_location = "comment (squeue --me --Format=JobID,Comment:80)"
     failures = ((NotSent, NEVER_SENT), (Unanswered, UNREACHABLE), (JobNotFound, NO_SUCH_JOB))
 
@@ -98,28 +98,28 @@ class SlurmAdapter(SchedulerAdapter):
         self._cluster = str(job["cluster"]) if job.get("cluster") else None
         self._local_name: str | None = None
 
-    def send(self, request: JobRequest) -> Output:
+    def run_submit(self, request: JobRequest) -> Output:
         argv, environment = submit_command(request), job_environment(request, "sbatch")
-        return self.submitting.run(self.aimed(argv), request.content, login=False, environment=environment)
+        return self.submit_commands.run(self.for_cluster(argv), request.content, login=False, environment=environment)
 
-    def validate(self, request: JobRequest) -> Trial:
+    def validate(self, request: JobRequest) -> ValidationResult:
         self.check_options(request)
         argv, environment = trial_command(request), job_environment(request, "sbatch")
-        output = self.scheduler.run(self.aimed(argv), request.content, login=False, environment=environment)
+        output = self.commands.run(self.for_cluster(argv), request.content, login=False, environment=environment)
         if output.code:
-            raise self.refusal(output)
+            raise self.submit_failure(output)
         return parse_trial(output.err)
 
-    def submitted_id(self, output: Output) -> str | None:
+    def parse_job_id(self, output: Output) -> str | None:
         return None if output.code else parse_submit(output.out, self._cluster)
 
-    def tagged(self, submit_tag: str) -> list[Job]:
+    def find_tagged(self, submit_tag: str) -> list[Job]:
         def keep(_: int | None, comment: str | None, job: Job) -> Job | None:
             return job if comment and comment.endswith(submit_tag) else None
 
-        return self._queue(keep, user=self.user, timeout=LOOKING_UP)
+        return self._queue(keep, user=self.user, timeout=LOOKUP_TIMEOUT_S)
 
-    def array_of(self, job_id: str) -> str:
+    def array_id(self, job_id: str) -> str:
         # 123_4 is a task, and 123+1 a part of a heterogeneous job.
         return re.split("[_+]", job_id)[0]
 
@@ -145,7 +145,7 @@ class SlurmAdapter(SchedulerAdapter):
                 if job is not None:
                     jobs.append(job)
 
-        self.ask(queue_command(delimiter, user=user, job_id=job_id), take=take, **settings)
+        self.read(queue_command(delimiter, user=user, job_id=job_id), take=take, **settings)
         return jobs
 
     def page(self, count: int, before: str | None) -> list[Job]:
@@ -155,15 +155,15 @@ class SlurmAdapter(SchedulerAdapter):
 
         def take(data: bytes) -> None:
             for row in stream.feed(data):
-                entry = by_id(row[0]), row
-                if before is not None and entry[0] >= by_id(before):
+                entry = id_sort_key(row[0]), row
+                if before is not None and entry[0] >= id_sort_key(before):
                     continue
                 if len(latest) < count:
                     heapq.heappush(latest, entry)
                 else:
                     heapq.heappushpop(latest, entry)
 
-        self.ask(queue_command(delimiter, user=self.user), take=take)
+        self.read(queue_command(delimiter, user=self.user), take=take)
         return [queued_job(*row)[2] for _, row in sorted(latest, reverse=True)]
 
     def job(self, job_id: str) -> Job:
@@ -184,43 +184,43 @@ class SlurmAdapter(SchedulerAdapter):
         if not mine and not others:
             # It has left the queue (MinJobAge); accounting still knows it. Not where the id is another user's now:
             # Slurm starts again at FirstJobId (slurm.conf(5)), and accounting may hold a job of ours that had it.
-            mine = list(self.unlisted([job_id]).values())
+            mine = list(self.look_up([job_id]).values())
         if not mine:
             raise JobNotFound()
-        return self.in_one(job_id, mine)
+        return self.merge(job_id, mine)
 
     def output(self, job_id: str) -> OutputFiles:
         delimiter = new_delimiter()
         try:
-            printed = self.ask(output_command(delimiter, self.check_id(job_id)))
+            printed = self.read(output_command(delimiter, self.check_id(job_id)))
         except JobNotFound:
             printed = ""
         rows = self._mine(printed, delimiter, OUTPUT_FIELDS)
         made: Callable[..., OutputFiles] = output_files
         if not rows:
-            rows = self._mine(self.ask(past_output_command(delimiter, job_id)), delimiter, PAST_OUTPUT_FIELDS)
+            rows = self._mine(self.read(past_output_command(delimiter, job_id)), delimiter, PAST_OUTPUT_FIELDS)
             made = past_output_files
         if not rows:
             raise JobNotFound()
         # An array that waits is one row, of its first task.
         if len(rows) > 1 or (rows[0][0] != job_id and rows[0][0].startswith(f"{job_id}_")):
-            raise self.one_task(job_id, rows[0][0])
+            raise self.array_output_error(job_id, rows[0][0])
         return made(*rows[0])
 
     def _mine(self, printed: str, delimiter: str, fields: Sequence[str]) -> list[list[str]]:
         """The rows whose second field is this user's uid."""
         return [row for row in records(printed, delimiter, len(fields)) if row[1] == str(self.uid)]
 
-    def picked(self, jobs: list[Job], job_ids: Sequence[str]) -> dict[str, Job]:
+    def select(self, jobs: list[Job], job_ids: Sequence[str]) -> dict[str, Job]:
         """As Adapter.picked(); how an array ended is left open where accounting may know of more tasks."""
-        found = super().picked(jobs, job_ids)
+        found = super().select(jobs, job_ids)
         for job_id, job in found.items():
             if "_" not in job_id and job.status == COMPLETED and _is_array(job_id, jobs):
                 found[job_id] = msgspec.structs.replace(job, outcome=None)
         return found
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        return super().picked(self._accounted(job_ids), job_ids)
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        return super().select(self._accounted(job_ids), job_ids)
 
     def _accounted(self, job_ids: Sequence[str]) -> list[Job]:
         """What accounting knows of these jobs of the user; nothing where the site keeps no accounting."""
@@ -229,26 +229,26 @@ class SlurmAdapter(SchedulerAdapter):
         if output.code:
             if "accounting storage is disabled" in output.err:
                 return []
-            raise self.reading_failure(output)
+            raise self.read_failure(output)
         return [job for uid, job in parse_history(output.out, delimiter) if uid == self.uid]
 
     def history(self, period: Period) -> list[PastJob]:
         delimiter = new_delimiter()
-        rows = parse_past(self.ask(past_command(delimiter, self.user, period)), delimiter)
+        rows = parse_past(self.read(past_command(delimiter, self.user, period)), delimiter)
         # By uid, not by name, and by our own reading of the times: sacct takes in what only touches the period.
         return [past for uid, past in rows if uid == self.uid and period.holds(past.job)]
 
     def queues(self) -> list[Queue]:
         delimiter = new_delimiter()
-        nodes = parse_queue_nodes(self.ask(queue_nodes_command(delimiter)), delimiter)
-        return parse_queues(self.ask(queues_command()), nodes)
+        nodes = parse_queue_nodes(self.read(queue_nodes_command(delimiter)), delimiter)
+        return parse_queues(self.read(queues_command()), nodes)
 
     def accounts(self) -> list[Account]:
-        output = self.scheduler.run(accounts_command(self.user, self._cluster or self._local()))
+        output = self.commands.run(accounts_command(self.user, self._cluster or self._local()))
         if output.code:
             if "accounting_storage" in output.err:
                 raise Unsupported(f"Slurm keeps no accounts on cluster {self.cluster_id}")
-            raise self.reading_failure(output)
+            raise self.read_failure(output)
         accounts = parse_accounts(output.out)
         if not accounts:
             return []
@@ -261,9 +261,9 @@ class SlurmAdapter(SchedulerAdapter):
 
     def info(self) -> ClusterInfo:
         delimiter = new_delimiter()
-        return parse_info(self.ask(info_command(delimiter)), delimiter)
+        return parse_info(self.read(info_command(delimiter)), delimiter)
 
-    def aimed(self, argv: Sequence[str]) -> Sequence[str]:
+    def for_cluster(self, argv: Sequence[str]) -> Sequence[str]:
         """The command, for the configured cluster. ``-M`` only for a cluster that is not the local one:
         with it squeue asks slurmdbd first and takes ten times as long."""
         if self._cluster is None or self._cluster == self._local():
@@ -273,9 +273,9 @@ class SlurmAdapter(SchedulerAdapter):
     def _local(self) -> str:
         """The name of the cluster that commands speak to without ``-M``."""
         if self._local_name is None:
-            output = self.scheduler.run(["scontrol", "show", "config"])
+            output = self.commands.run(["scontrol", "show", "config"])
             if output.code:
-                raise self.reading_failure(output)
+                raise self.read_failure(output)
             name = re.search(r"^ClusterName\s*=\s*(\S+)", output.out, re.MULTILINE)
             self._local_name = name[1] if name else ""
         return self._local_name

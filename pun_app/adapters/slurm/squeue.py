@@ -19,7 +19,7 @@ from pun_app.adapters.model import (
     SUSPENDED,
     Job,
     JobRequest,
-    Trial,
+    ValidationResult,
 )
 from pun_app.adapters.parse import duration, number, records, word
 from pun_app.adapters.script import last_option
@@ -135,10 +135,14 @@ def trial_command(request: JobRequest) -> list[str]:
     return [argv[0], "--test-only", *argv[1:]]
 
 
-def parse_trial(text: str) -> Trial:
+def parse_trial(text: str) -> ValidationResult:
     """What ``sbatch --test-only`` said of a job that it would take. The id in it is nobody's."""
     said = _TRIAL.search(text)
-    return Trial(int(said[1]), said[2].strip()) if said else Trial(message=text.strip()[:500] or None)
+    return (
+        ValidationResult(int(said[1]), said[2].strip())
+        if said
+        else ValidationResult(message=text.strip()[:500] or None)
+    )
 
 
 def parse_submit(text: str, cluster: str | None = None) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pun_app.adapters.command import Output
-from pun_app.adapters.scheduler import SchedulerAdapter
+from pun_app.adapters.command_line import CommandLineAdapter
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -35,7 +35,7 @@ class Recordings(dict[str, dict[str, Any]]):
         ]
 
 
-def answers(adapter: SchedulerAdapter, *outputs: Output) -> list[list[str]]:
+def answers(adapter: CommandLineAdapter, *outputs: Output) -> list[list[str]]:
     """Make an adapter's commands give these answers, one after the other; the argv that it ran are put in the list."""
     ran: list[list[str]] = []
     left = list(outputs)

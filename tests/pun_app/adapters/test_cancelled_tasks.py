@@ -22,7 +22,7 @@ class Arrays(Adapter):
             "7_3": Job("7_3", status=RUNNING, submitted_at=100), "8": Job("8", status=QUEUED, submitted_at=100),
         }  # fmt: skip
 
-    def array_of(self, job_id: str) -> str:
+    def array_id(self, job_id: str) -> str:
         return job_id.partition("_")[0]
 
     def job(self, job_id: str) -> Job:
@@ -33,7 +33,7 @@ class Arrays(Adapter):
     def jobs(self) -> list[Job]:
         return list(self.found.values())
 
-    def picked(self, jobs: list[Job], job_ids: object) -> dict[str, Job]:
+    def select(self, jobs: list[Job], job_ids: object) -> dict[str, Job]:
         return {job.id: job for job in jobs if job.id in job_ids}  # type: ignore[operator]
 
     def cancel(self, job_id: str) -> None:

@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 
 from pun_app.adapters.command import Commands, Output
+from pun_app.adapters.command_line import CommandLineAdapter
 from pun_app.adapters.directives import asked, lsf_minutes, slurm_time
 from pun_app.adapters.lsf.adapter import LsfAdapter
 from pun_app.adapters.model import QUEUED, QUEUED_HELD, JobRequest
 from pun_app.adapters.pbs.pbspro import PbsProAdapter
 from pun_app.adapters.pbs.torque import TorqueAdapter
 from pun_app.adapters.registry import ADAPTERS, adapter_class, adapter_for
-from pun_app.adapters.scheduler import SchedulerAdapter
 from pun_app.adapters.sge.adapter import SgeAdapter
 from pun_app.adapters.slurm.adapter import SlurmAdapter
 
-SCRIPTS: dict[type[SchedulerAdapter], tuple[str, str]] = {
+SCRIPTS: dict[type[CommandLineAdapter], tuple[str, str]] = {
     SlurmAdapter: ("#SBATCH -J one -p short\n#SBATCH --account=chem --time=2:30\n", "#SBATCH --hold\n"),
     PbsProAdapter: ("#PBS -N one -q short\n#PBS -A chem\n#PBS -l walltime=0:02:30 -l ncpus=1\n", "#PBS -h\n"),
     TorqueAdapter: ("#PBS -N one\n#PBS -q short@server -Achem\n#PBS -l nodes=1:ppn=2,walltime=150\n", "#PBS -h\n"),
@@ -25,18 +25,18 @@ SCRIPTS: dict[type[SchedulerAdapter], tuple[str, str]] = {
     SgeAdapter: ("#$ -N one -q short\n#$ -P chem -l mem=1G,h_rt=150 -cwd\n", "#$ -h\n"),
 }
 NAMES = {adapter_class(name): name for name in ADAPTERS}
-LIMITS: dict[type[SchedulerAdapter], int] = {SlurmAdapter: 180, LsfAdapter: 120}
-SUBMITTED: dict[type[SchedulerAdapter], str] = {LsfAdapter: "Job <7> is submitted to queue <short>.\n"}
+LIMITS: dict[type[CommandLineAdapter], int] = {SlurmAdapter: 180, LsfAdapter: 120}
+SUBMITTED: dict[type[CommandLineAdapter], str] = {LsfAdapter: "Job <7> is submitted to queue <short>.\n"}
 
 
-def answered(cls: type[SchedulerAdapter], request: JobRequest, monkeypatch: pytest.MonkeyPatch) -> object:
+def answered(cls: type[CommandLineAdapter], request: JobRequest, monkeypatch: pytest.MonkeyPatch) -> object:
     adapter = adapter_for("c", NAMES[cls], {"adapter": "x", "host": "h"})
     monkeypatch.setattr(Commands, "run", lambda *_, **__: Output(0, SUBMITTED.get(cls, "7\n"), ""))
     return adapter.submit(request)
 
 
 @pytest.mark.parametrize("cls", SCRIPTS, ids=lambda cls: cls.__name__)
-def test_a_submit_tells_what_the_script_says(cls: type[SchedulerAdapter], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submit_tells_what_the_script_says(cls: type[CommandLineAdapter], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name, queue, account and wall time, and never queued of a job that the script holds."""
     said, hold = SCRIPTS[cls]
     request = JobRequest(f"#!/bin/sh\n{said}true\n", "/")

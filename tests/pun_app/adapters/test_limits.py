@@ -9,7 +9,7 @@ import pytest
 from pun_app.adapters.base import Adapter
 from pun_app.adapters.directives import SLURM
 from pun_app.adapters.errors import Rejected
-from pun_app.adapters.model import OPTIONS, JobRequest, Queue, Trial
+from pun_app.adapters.model import OPTIONS, JobRequest, Queue, ValidationResult
 from pun_app.clusters.cached_scheduler import CachedScheduler
 
 PLAIN = JobRequest("#!/bin/sh\n", "/")
@@ -29,14 +29,14 @@ class Taking(Adapter):
         super().__init__("c", {"adapter": "taking"})
         self._queues = list(queues)
 
-    def validate(self, request: JobRequest) -> Trial:
-        return Trial(message="fine")
+    def validate(self, request: JobRequest) -> ValidationResult:
+        return ValidationResult(message="fine")
 
     def queues(self) -> list[Queue]:
         return self._queues
 
 
-def validated(request: JobRequest, *queues: Queue) -> Trial:
+def validated(request: JobRequest, *queues: Queue) -> ValidationResult:
     return CachedScheduler(Taking(*queues)).validate(request)
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from pun_app.adapters import command
 from pun_app.adapters.command import AT_ONCE, Commands
+from pun_app.adapters.command_line import CommandLineAdapter
 from pun_app.adapters.errors import JobNotFound, Rejected, SchedulerUnavailable
 from pun_app.adapters.model import JobRequest, Period
 from pun_app.adapters.registry import ADAPTERS, adapter_class
-from pun_app.adapters.scheduler import SchedulerAdapter
 
-SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), SchedulerAdapter)]
+SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), CommandLineAdapter)]
 
 OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "submit": lambda adapter: adapter.submit(JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")),
@@ -49,8 +49,8 @@ def _quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setitem(Commands.run.__kwdefaults__, "timeout", 0.15)
     monkeypatch.setattr(command, "OUTPUT_SIZE", 2**20)
     for name in SCHEDULERS:
-        monkeypatch.setattr(f"{adapter_class(name).__module__}.LOOKING_UP", 0.15)
-    monkeypatch.setattr("pun_app.adapters.scheduler.time.sleep", lambda _: None)
+        monkeypatch.setattr(f"{adapter_class(name).__module__}.LOOKUP_TIMEOUT_S", 0.15)
+    monkeypatch.setattr("pun_app.adapters.command_line.time.sleep", lambda _: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     yield
     assert command._places._value == AT_ONCE
@@ -59,7 +59,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def adapter_with(name: str, folder: Path, program: str | None, mode: int = 0o755) -> Any:
     """An adapter whose commands are all the same program; without one, there is none of them."""
     cls = adapter_class(name)
-    assert issubclass(cls, SchedulerAdapter)
+    assert issubclass(cls, CommandLineAdapter)
     bin_folder = folder / "bin"
     bin_folder.mkdir(exist_ok=True)
     for one in cls.programs:
@@ -75,7 +75,7 @@ def operations(name: str) -> list[str]:
         operation
         for operation in OPERATIONS
         # HTCondor's accounts are in a file.
-        if (operation == "version" or cls.does(operation)) and (name, operation) != ("htcondor", "accounts")
+        if (operation == "version" or cls.supports(operation)) and (name, operation) != ("htcondor", "accounts")
     ]
 
 

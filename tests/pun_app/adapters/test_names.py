@@ -11,8 +11,8 @@ from html import escape
 import pytest
 
 from pun_app.adapters.command import Output
+from pun_app.adapters.command_line import CommandLineAdapter
 from pun_app.adapters.registry import adapter_for
-from pun_app.adapters.scheduler import SchedulerAdapter
 from tests.pun_app.adapters.recordings import answers
 
 NAMES = [
@@ -72,7 +72,7 @@ def htcondor(names: list[str]) -> list[Output]:
 )
 def test_any_name_hides_no_job(name: str, said: object) -> None:
     adapter = adapter_for("c", name, {"adapter": name, "host": "h"})
-    assert isinstance(adapter, SchedulerAdapter) and callable(said)
+    assert isinstance(adapter, CommandLineAdapter) and callable(said)
     adapter.user = "alice"
     answers(adapter, *said(NAMES))
     jobs = adapter.jobs()

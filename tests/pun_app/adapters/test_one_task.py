@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pun_app.adapters.command_line import CommandLineAdapter
 from pun_app.adapters.model import QUEUED, Job
 from pun_app.adapters.registry import adapter_for
-from pun_app.adapters.scheduler import SchedulerAdapter
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ from pun_app.adapters.scheduler import SchedulerAdapter
 )  # fmt: skip
 def test_an_array_of_one_task(monkeypatch: pytest.MonkeyPatch, name: str, array: str, task: str, asked: str) -> None:
     adapter = adapter_for("c", name, {"adapter": name})
-    assert isinstance(adapter, SchedulerAdapter)
+    assert isinstance(adapter, CommandLineAdapter)
     listed = [Job(task, name="a", status=QUEUED), Job(task.replace("7", "8", 1), name="b", status=QUEUED)]
-    found = adapter.picked(listed, [asked, task])
+    found = adapter.select(listed, [asked, task])
     assert (found[asked].id, found[task].id) == (array, task)
-    monkeypatch.setattr(adapter, "tagged", lambda _: listed[:1])
-    submitted = adapter.submitted("tag")
+    monkeypatch.setattr(adapter, "find_tagged", lambda _: listed[:1])
+    submitted = adapter.find_submitted("tag")
     assert submitted is not None and submitted.id == array

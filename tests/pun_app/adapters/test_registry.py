@@ -10,12 +10,12 @@ import pytest
 
 from pun_app.adapters.base import OPERATIONS, Adapter
 from pun_app.adapters.command import Commands, Output
+from pun_app.adapters.command_line import CommandLineAdapter
 from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import OPTIONS, JobRequest
 from pun_app.adapters.registry import ADAPTERS, adapter_class, adapter_for
-from pun_app.adapters.scheduler import SchedulerAdapter
 
-SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), SchedulerAdapter)]
+SCHEDULERS = [name for name in ADAPTERS if issubclass(adapter_class(name), CommandLineAdapter)]
 
 
 @pytest.mark.parametrize("name", ["", "kubernetes", "base", "slurm.adapter", "../slurm", "os"])
@@ -28,7 +28,7 @@ def test_an_adapter_names_operations_and_options_that_there_are(name: str) -> No
     adapter = adapter_class(name)
     assert adapter.options <= set(OPTIONS)
     for operation in ("submit", "jobs", "job", "cancel", "hold", "release"):
-        assert adapter.does(operation)
+        assert adapter.supports(operation)
     assert all(hasattr(Adapter, operation) for operation in OPERATIONS)
 
 
@@ -36,18 +36,18 @@ def test_an_adapter_names_operations_and_options_that_there_are(name: str) -> No
 def test_commands_print_times_without_a_zone_of_their_own(name: str) -> None:
     """In UTC or as Unix seconds, so that no hour comes twice; and a job gets nothing of that with its submit."""
     adapter = adapter_for("c", name, {"adapter": name, "host": "h"})
-    assert isinstance(adapter, SchedulerAdapter)
-    printing = dict(adapter.scheduler.environment)
+    assert isinstance(adapter, CommandLineAdapter)
+    printing = dict(adapter.commands.environment)
     # Torque's XML and HTCondor's JSON have Unix seconds always.
     assert printing.get("TZ") == "UTC" or printing.get("SLURM_TIME_FORMAT") == "%s" or name in ("torque", "htcondor")
-    assert not {"TZ", "SLURM_TIME_FORMAT", "LSB_DISPLAY_YEAR"} & set(adapter.submitting.environment)
+    assert not {"TZ", "SLURM_TIME_FORMAT", "LSB_DISPLAY_YEAR"} & set(adapter.submit_commands.environment)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_a_clusters_commands_are_where_its_file_says(name: str) -> None:
     """bin_overrides before bin; and with a submit_host nothing is looked for here."""
     cls = adapter_class(name)
-    assert issubclass(cls, SchedulerAdapter)
+    assert issubclass(cls, CommandLineAdapter)
     first, second = cls.programs[:2]
     adapter = adapter_for("c", name, {"adapter": name, "bin": "/b", "bin_overrides": {first: "/o/x"}})
     assert (adapter.command_path(first), adapter.command_path(second)) == ("/o/x", f"/b/{second}")
@@ -57,7 +57,7 @@ def test_a_clusters_commands_are_where_its_file_says(name: str) -> None:
 def sent(name: str, request: JobRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], int]:
     """The words of a submit, and the lines of what is not the script on its standard input."""
     adapter = adapter_for("c", name, {"adapter": name, "host": "h"})
-    assert isinstance(adapter, SchedulerAdapter)
+    assert isinstance(adapter, CommandLineAdapter)
     ran: list[tuple[list[str], str]] = []
 
     def run(_: object, argv: list[str], stdin: str = "", **__: object) -> Output:
@@ -65,7 +65,7 @@ def sent(name: str, request: JobRequest, monkeypatch: pytest.MonkeyPatch) -> tup
         return Output(0, "1", "")
 
     monkeypatch.setattr(Commands, "run", run)
-    adapter.send(request)
+    adapter.run_submit(request)
     argv, stdin = ran[-1]
     return argv, stdin.count("\n")
 

@@ -193,7 +193,7 @@ def test_of_jobs_that_are_waited_for_each_has_its_answer(adapter: Counting, cloc
 class Array(Counting):
     """One array of two tasks."""
 
-    def array_of(self, job_id: str) -> str:
+    def array_id(self, job_id: str) -> str:
         return "5"
 
     def jobs(self) -> list[Job]:
@@ -263,7 +263,7 @@ class Forgetting(Counting):
     def job(self, job_id: str) -> Job:
         return Job(id=super().job(job_id).id, status=COMPLETED, outcome="failed")
 
-    def unlisted(self, job_ids: Sequence[str]) -> dict[str, Job]:
+    def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
         self.asked.append(f"unlisted {' '.join(job_ids)}")
         return {job_id: self.job(job_id) for job_id in job_ids if job_id == "7"}
 
@@ -384,7 +384,7 @@ def test_a_cluster_has_so_many_places(adapter: Counting, monkeypatch: pytest.Mon
         while len(adapter.asked) < module.AT_ONCE:
             time.sleep(0.01)
         with until(time.monotonic() + 0.1), pytest.raises(CommandNotRun, match="other requests"):
-            scheduler.submitted("tag")
+            scheduler.find_submitted("tag")
         adapter.go.set()
         assert all(answer.result() for answer in answers)
     assert scheduler.health.state == "up"

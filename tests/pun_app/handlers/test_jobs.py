@@ -11,7 +11,7 @@ import pytest
 
 from pun_app.adapters.local.adapter import LocalAdapter
 from pun_app.adapters.local.queue import DONE, LocalJob, LocalQueue
-from pun_app.adapters.model import Job, whole_job
+from pun_app.adapters.model import Job, merge_tasks
 from pun_app.errors import Unavailable
 from tests.pun_app.pun import Pun, pun, registrar
 
@@ -183,10 +183,10 @@ def test_that_a_job_can_never_start_is_a_change(pun: Pun, listed: list[str], mon
 def test_an_array_can_start_while_one_of_its_tasks_can() -> None:
     stuck, fine = Job("5_1", **STUCK), Job("5_2", status="queued")  # type: ignore[arg-type]
     running, ended = Job("5_3", status="running"), Job("5_4", status="completed", outcome="failed")
-    assert whole_job("5", [stuck, ended]).can_start is False
-    assert whole_job("5", [ended, stuck]).reason == STUCK["reason"]
+    assert merge_tasks("5", [stuck, ended]).can_start is False
+    assert merge_tasks("5", [ended, stuck]).reason == STUCK["reason"]
     for tasks in ([stuck, fine], [stuck, running], [ended, ended]):
-        assert (whole_job("5", tasks).can_start, whole_job("5", tasks).reason) == (None, None)
+        assert (merge_tasks("5", tasks).can_start, merge_tasks("5", tasks).reason) == (None, None)
 
 
 def test_every_message_is_bounded() -> None:

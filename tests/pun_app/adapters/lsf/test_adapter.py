@@ -197,7 +197,7 @@ def test_lsf_that_is_down_is_no_list_without_jobs(adapter: LsfAdapter) -> None:
     answers(adapter, SAID.output("bjobs-o-json-none"))
     assert adapter.jobs() == []
     others: list[tuple[Callable[[], object], str]] = [
-        (lambda: adapter.history(Period(0, NOW)), "lim-down-bhist"), (lambda: adapter.unlisted(["1"]), "lim-down-bhist"),
+        (lambda: adapter.history(Period(0, NOW)), "lim-down-bhist"), (lambda: adapter.look_up(["1"]), "lim-down-bhist"),
         (adapter.queues, "lim-down-bparams"), (adapter.info, "lim-down-bparams"), (lambda: adapter.output("1"), "lim-down-bjobs-W"),
     ]  # fmt: skip
     for other, name in others:
@@ -274,15 +274,15 @@ def test_an_array_of_one_task_has_the_id_that_was_asked_for(adapter: LsfAdapter)
     answers(adapter, tasks(105, t2="PEND"), Output(0, "", ""))
     assert adapter.job("105[2]").id == "105[2]"
     listed = records(tasks(105, t2="PEND").out)
-    assert {name: job.id for name, job in adapter.picked(listed, ["105", "105[2]"]).items()} == {
+    assert {name: job.id for name, job in adapter.select(listed, ["105", "105[2]"]).items()} == {
         "105": "105", "105[2]": "105[2]",
     }  # fmt: skip
 
 
 def test_a_submit_to_a_daemon_that_hangs_claims_nothing(adapter: LsfAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """bsub says then that the job was not submitted; but it may be, once the daemon goes on."""
-    monkeypatch.setattr(adapter, "send", lambda *_: SAID.output("mbatchd-hangs-bsub"))
-    monkeypatch.setattr(adapter, "submitted", lambda *_: None)
+    monkeypatch.setattr(adapter, "run_submit", lambda *_: SAID.output("mbatchd-hangs-bsub"))
+    monkeypatch.setattr(adapter, "find_submitted", lambda *_: None)
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(SchedulerUnavailable) as caught:
         adapter.submit(PLAIN)
@@ -305,19 +305,19 @@ def test_every_recorded_answer_to_a_change(adapter: LsfAdapter, name: str) -> No
     output = SAID.output(name)
     if output.code == 0:
         if SAID[name]["argv"][0] == "bsub":
-            assert re.fullmatch(r"\d+", adapter.submitted_id(output) or "")
+            assert re.fullmatch(r"\d+", adapter.parse_job_id(output) or "")
         return
     error = adapter.failure(output)
     gone = "No matching job found" in output.err or "Illegal job ID" in output.err or "not found" in output.err
     kind = Unanswered if "Communication time out" in output.err else JobNotFound if gone else Rejected
     assert type(error) is kind, error.message
     assert "Usage" not in error.message
-    assert adapter.submitted_id(output) is None
+    assert adapter.parse_job_id(output) is None
 
 
 def test_a_job_to_wait_for_that_is_not_there_is_a_refusal(adapter: LsfAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a 404: what was asked for is a submit."""
-    monkeypatch.setattr(adapter, "send", lambda *_: SAID.output("bsub-bad-depend"))
+    monkeypatch.setattr(adapter, "run_submit", lambda *_: SAID.output("bsub-bad-depend"))
     with pytest.raises(Rejected, match="99999: No matching job found"):
         adapter.submit(replace(PLAIN, afterok=("99999",)))
 
@@ -502,7 +502,7 @@ def test_of_one_submit_that_became_several_jobs_one_is_kept(
     none = Output(0, "", "")
     others = [said for number in (10, 11) for said in (row_of(number), none, row_of(number), none)]
     ran = answers(adapter, Output(0, tagged_jobs(9, 11, 10), ""), *others)
-    job = adapter.submitted("tag")
+    job = adapter.find_submitted("tag")
     assert job is not None and job.id == "9"
     assert [argv for argv in ran if argv[0] == "bkill"] == [["bkill", "10"], ["bkill", "11"]]
     assert job.reason == (
@@ -514,7 +514,7 @@ def test_of_one_submit_that_became_several_jobs_one_is_kept(
 def test_a_job_that_could_not_be_cancelled_is_named(adapter: LsfAdapter) -> None:
     down = Output(255, "", "batch system daemon not responding ... still trying\n")
     answers(adapter, Output(0, tagged_jobs(9, 10), ""), row_of(10), Output(0, "", ""), row_of(10), down)
-    job = adapter.submitted("tag")
+    job = adapter.find_submitted("tag")
     assert job is not None and job.reason is not None and "job 10 could not be cancelled" in job.reason
 
 
@@ -522,7 +522,7 @@ def test_a_submit_that_bsub_repeated_is_looked_up(adapter: LsfAdapter, monkeypat
     said = Output(
         0, "Job <11> is submitted to queue <short>.\n", "batch system daemon not responding ... still trying\n"
     )
-    monkeypatch.setattr(adapter, "send", lambda *_: said)
+    monkeypatch.setattr(adapter, "run_submit", lambda *_: said)
     none = Output(0, "", "")
     tagged = Output(0, tagged_jobs(10, 11).replace("<tag>", f"<{PLAIN.submit_tag}>"), "")
     answers(adapter, tagged, row_of(11), none, row_of(11), none)
@@ -531,12 +531,12 @@ def test_a_submit_that_bsub_repeated_is_looked_up(adapter: LsfAdapter, monkeypat
 
 
 def test_bsub_is_told_to_ask_once(adapter: LsfAdapter) -> None:
-    assert adapter.submitting.environment["LSB_NTRIES"] == "1"
+    assert adapter.submit_commands.environment["LSB_NTRIES"] == "1"
 
 
 def test_more_tasks_than_this_lsf_takes_are_refused(adapter: LsfAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of such an array volclava makes one plain job. Where the limit cannot be asked for, nothing was submitted."""
-    monkeypatch.setattr(type(adapter.submitting), "run", lambda *_, **__: pytest.fail("it was submitted"))
+    monkeypatch.setattr(type(adapter.submit_commands), "run", lambda *_, **__: pytest.fail("it was submitted"))
     answers(adapter, Output(0, "    MAX_JOB_ARRAY_SIZE = 1000\n", ""))
     with pytest.raises(Rejected, match="at most 1000 tasks"):
         adapter.submit(replace(PLAIN, array="1-1001"))
@@ -570,8 +570,8 @@ def test_units_of_memory_are_the_clusters(tmp_path: Path) -> None:
 
 def test_a_clusters_name_goes_with_each_command() -> None:
     adapter = LsfAdapter("c", {"adapter": "lsf", "cluster": "east"})
-    assert adapter.aimed(["bjobs", "-a"]) == ["bjobs", "-m", "east", "-a"]
-    assert adapter.aimed(["bhist", "-l"]) == ["bhist", "-l"]
+    assert adapter.for_cluster(["bjobs", "-a"]) == ["bjobs", "-m", "east", "-a"]
+    assert adapter.for_cluster(["bhist", "-l"]) == ["bhist", "-l"]
 
 
 def test_a_dependency_that_is_never_met_says_so() -> None:

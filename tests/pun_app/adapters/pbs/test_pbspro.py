@@ -149,22 +149,22 @@ def test_a_change_that_was_cut_off_claims_nothing(adapter: PbsProAdapter) -> Non
         adapter.run = run  # type: ignore[method-assign]
 
     for command, done in (
-        (adapter.cancelling, "cancelled"),
-        (adapter.holding, "held"),
-        (adapter.releasing, "released"),
+        (adapter.cancel_command, "cancelled"),
+        (adapter.hold_command, "held"),
+        (adapter.release_command, "released"),
     ):
         fails(CommandTimedOut(command[0], 25))
         with pytest.raises(
             SchedulerUnavailable, match=f"is not known whether job 1.vm was {done}, or will be: look at its status"
         ):
-            adapter.change(command, job)
+            adapter.run_change(command, job)
     fails(CommandNotRun("No time is left to run qdel"))
     with pytest.raises(CommandNotRun) as caught:
-        adapter.change(adapter.cancelling, job)
+        adapter.run_change(adapter.cancel_command, job)
     assert "not known" not in caught.value.message
     answers(adapter, Output(1, "", "qdel: End of File\n"))
     with pytest.raises(SchedulerUnavailable, match="not known whether job 1.vm was cancelled"):
-        adapter.change(adapter.cancelling, job)
+        adapter.run_change(adapter.cancel_command, job)
 
 
 def test_a_job_as_a_whole() -> None:
@@ -223,7 +223,7 @@ def test_every_recorded_submit_has_its_id(adapter: PbsProAdapter, name: str) -> 
     """Also one that waited for its job (-W block=true), and so ends as the job did."""
     output = SAID.output(name)
     submitted = bool(re.fullmatch(r"\d+(\[\])?\.vm\n", output.out))
-    assert (adapter.submitted_id(output) == output.out.strip()) is submitted
+    assert (adapter.parse_job_id(output) == output.out.strip()) is submitted
     assert submitted or output.code or name == "qsub-z-quiet"
 
 

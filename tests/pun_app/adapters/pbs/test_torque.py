@@ -84,7 +84,7 @@ def test_every_recorded_answer_to_a_change(adapter: TorqueAdapter, name: str) ->
     output = SAID.output(name)
     if output.code == 0:
         if name.startswith("qsub"):
-            assert adapter.submitted_id(output) == output.out.strip()
+            assert adapter.parse_job_id(output) == output.out.strip()
         return
     error = adapter.failure(output)
     assert type(error) is (JobNotFound if output.code == 153 else Rejected)

@@ -208,7 +208,7 @@ def test_a_task_has_its_own_id(adapter: SgeAdapter) -> None:
     answers(adapter, Output(0, TASKS, ""), Output(0, DETAILS, ""))
     assert adapter.job("7.3").id == "7.3"
     answers(adapter, Output(0, TASKS, ""), Output(1, "", "error: job id 7 not found"))
-    assert {name: job.id for name, job in adapter.unlisted(["7.1", "7.3"]).items()} == {"7.1": "7.1", "7.3": "7.3"}
+    assert {name: job.id for name, job in adapter.look_up(["7.1", "7.3"]).items()} == {"7.1": "7.1", "7.3": "7.3"}
     answers(adapter, Output(0, listed(row("z", more="<tasks>5</tasks>")), ""), Output(0, record("6"), ""))
     assert adapter.job("7.5").id == "7.5"
 
@@ -401,9 +401,9 @@ def test_a_lost_submit_is_looked_for_among_the_latest(adapter: SgeAdapter) -> No
     context = "<d><JB_context><context_list><VA_variable>PUNWAY</VA_variable><VA_value>m</VA_value></context_list></JB_context></d>"
     many = Output(0, listed(*(row("qw", number) for number in range(1, 1000))), "")
     answers(adapter, many, Output(0, "<d></d>", ""), Output(0, context, ""), *[Output(0, "<d></d>", "")] * 18)
-    assert [job.id for job in adapter.tagged("m")] == ["998"]
+    assert [job.id for job in adapter.find_tagged("m")] == ["998"]
     ran = answers(adapter, many, *[Output(0, "<d></d>", "")] * 20)
-    assert adapter.tagged("m") == []
+    assert adapter.find_tagged("m") == []
     assert [argv[-1] for argv in ran[1:]] == [str(number) for number in range(999, 979, -1)]
 
 

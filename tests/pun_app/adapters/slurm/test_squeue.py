@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pun_app.adapters.command import Output
+from pun_app.adapters.command_line import job_environment
 from pun_app.adapters.errors import JobNotFound, Rejected, SchedulerUnavailable
 from pun_app.adapters.model import (
     COMPLETED,
@@ -21,10 +22,9 @@ from pun_app.adapters.model import (
     SUSPENDED,
     Job,
     JobRequest,
-    whole_job,
+    merge_tasks,
 )
 from pun_app.adapters.parse import RecordStream, duration, number, records, word
-from pun_app.adapters.scheduler import job_environment
 from pun_app.adapters.slurm.adapter import SlurmAdapter
 from pun_app.adapters.slurm.squeue import (
     HISTORY_FIELDS,
@@ -213,7 +213,7 @@ def test_states_and_what_goes_with_them(changes: dict[str, str], expected: dict[
 
 def test_what_an_id_is_a_part_of() -> None:
     adapter = SlurmAdapter("c", {"adapter": "slurm"})
-    assert [adapter.array_of(job_id) for job_id in ("7", "7_3", "7+1")] == ["7"] * 3
+    assert [adapter.array_id(job_id) for job_id in ("7", "7_3", "7+1")] == ["7"] * 3
 
 
 def test_a_job_that_is_requeued_at_once_is_queued() -> None:
@@ -274,14 +274,14 @@ def test_history() -> None:
 def test_an_array_is_all_of_its_tasks() -> None:
     tasks = [Job(id=f"5_{n}", status=status, outcome=outcome, exit_code=code, native_state=str(status))
              for n, (status, outcome, code) in enumerate([(COMPLETED, "succeeded", 0), (COMPLETED, "failed", 4)])]  # fmt: skip
-    assert (whole_job("5", tasks).id, whole_job("5", tasks).outcome, whole_job("5", tasks).exit_code) == (
+    assert (merge_tasks("5", tasks).id, merge_tasks("5", tasks).outcome, merge_tasks("5", tasks).exit_code) == (
         "5",
         "failed",
         4,
     )
     waiting = [*tasks, Job(id="5_2", status=QUEUED)]
-    assert (whole_job("5", waiting).status, whole_job("5", waiting).outcome) == (QUEUED, None)
-    assert whole_job("5", [*waiting, Job(id="5_3", status=RUNNING)]).status == RUNNING
+    assert (merge_tasks("5", waiting).status, merge_tasks("5", waiting).outcome) == (QUEUED, None)
+    assert merge_tasks("5", [*waiting, Job(id="5_3", status=RUNNING)]).status == RUNNING
 
 
 @pytest.mark.parametrize(
@@ -401,8 +401,8 @@ def test_a_task_that_slurm_has_forgotten_still_counts(asked: Any) -> None:
     assert (adapter.job("7").outcome, adapter.job("7").exit_code) == ("failed", 3)
     assert adapter.job("7_1").outcome == "succeeded"
     # Among several jobs: left open by the list, and then told by accounting.
-    assert adapter.picked(adapter.jobs(), ["7"])["7"].outcome is None
-    assert adapter.picked(adapter.jobs(), ["7_1"])["7_1"].outcome == "succeeded"
+    assert adapter.select(adapter.jobs(), ["7"])["7"].outcome is None
+    assert adapter.select(adapter.jobs(), ["7_1"])["7_1"].outcome == "succeeded"
     assert CachedScheduler(adapter).several(["7", "8"])[0]["7"].outcome == "failed"
 
 

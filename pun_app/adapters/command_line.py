@@ -18,17 +18,17 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from pun_app.adapters.base import Adapter, by_id
+from pun_app.adapters.base import Adapter, id_sort_key
 from pun_app.adapters.command import Commands, Output
 from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerError, SchedulerUnavailable, Unanswered
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest
 
-LOOKING_UP = 10.0
+LOOKUP_TIMEOUT_S = 10.0
 """Seconds for finding a job by its submit tag: the caller has waited for the submit already."""
 
 log = logging.getLogger("punway.pun")
 
-LATELY = 3600
+RECENT_S = 3600
 """Seconds for which a job that has ended stands in the list of jobs, where the scheduler lets us choose."""
 
 _STEERING = re.compile(
@@ -36,23 +36,23 @@ _STEERING = re.compile(
 )
 
 
-class SchedulerAdapter(Adapter):
+class CommandLineAdapter(Adapter):
     """A scheduler behind commands. ``product`` is its name in messages."""
 
     product: ClassVar[str]
-    repeated: ClassVar[re.Pattern[str] | None] = None
+    retry_message: ClassVar[re.Pattern[str] | None] = None
     """What the command that submits prints when it asks the scheduler again."""
-    waiting: ClassVar[str | None] = None
+    queued_state: ClassVar[str | None] = None
     """The scheduler's word for the state of a job that waits, where a submit's answer has it."""
     programs: ClassVar[tuple[str, ...]]
     """The commands that it runs, by name."""
     version_argv: ClassVar[tuple[str, ...]]
     """The command that tells the version, and what of its answer is the version."""
     version_pattern: ClassVar[str] = r"(\S.*)"
-    cancelling: ClassVar[tuple[str, ...]]
+    cancel_command: ClassVar[tuple[str, ...]]
     """The command that cancels the job whose id comes after it; and those that hold and release one."""
-    holding: ClassVar[tuple[str, ...]]
-    releasing: ClassVar[tuple[str, ...]]
+    hold_command: ClassVar[tuple[str, ...]]
+    release_command: ClassVar[tuple[str, ...]]
     submit_tag_location: ClassVar[str]
     """Where a person would look for a submit tag."""
     failures: ClassVar[tuple[tuple[type[SchedulerError], re.Pattern[str]], ...]]
@@ -69,30 +69,30 @@ class SchedulerAdapter(Adapter):
     ) -> None:
         """``environment`` is what the commands need, ``printing`` how they are to print: no submit has that."""
         super().__init__(cluster_id, job)
-        self.scheduler = Commands.from_config(job, {**environment, **printing})
-        self.submitting = Commands.from_config(job, environment)
+        self.commands = Commands.from_config(job, {**environment, **printing})
+        self.submit_commands = Commands.from_config(job, environment)
         self.uid = os.geteuid()
         self.user = pwd.getpwuid(self.uid).pw_name
 
     # What an adapter says of its scheduler.
 
-    def send(self, request: JobRequest) -> Output:
+    def run_submit(self, request: JobRequest) -> Output:
         """Run the command that submits. Raises Rejected for what this scheduler cannot have."""
         raise NotImplementedError
 
-    def submitted_id(self, output: Output) -> str | None:
+    def parse_job_id(self, output: Output) -> str | None:
         """The job id that a submit printed; None where it printed none."""
         raise NotImplementedError
 
-    def tagged(self, submit_tag: str) -> list[Job]:
+    def find_tagged(self, submit_tag: str) -> list[Job]:
         """The user's jobs (an array: its tasks) that carry the submit tag."""
         raise NotImplementedError
 
-    def is_under_way(self, output: Output) -> bool:
+    def is_accepted(self, output: Output) -> bool:
         """Whether a change that failed by its status was taken all the same."""
         return False
 
-    def aimed(self, argv: Sequence[str]) -> Sequence[str]:
+    def for_cluster(self, argv: Sequence[str]) -> Sequence[str]:
         """The command, for the configured cluster."""
         return argv
 
@@ -116,27 +116,27 @@ class SchedulerAdapter(Adapter):
         lines = [re.sub(own, "", line.strip()) for line in text.splitlines() if line.strip() != "[exiting]"]
         return "; ".join(line for line in lines if line)[:1000] or f"it ended with status {output.code}"
 
-    def commands(self) -> list[str]:
+    def program_names(self) -> list[str]:
         return list(self.programs)
 
     def command_path(self, name: str) -> str:
-        return self.scheduler.path(name)
+        return self.commands.path(name)
 
     def version(self) -> str | None:
-        output = self.scheduler.run(self.version_argv)
+        output = self.commands.run(self.version_argv)
         if output.code:
-            raise self.reading_failure(output)
+            raise self.read_failure(output)
         found = re.search(self.version_pattern, output.out + output.err)
         return found[1].strip() if found else None
 
     def submit(self, request: JobRequest) -> Job:
         self.check_options(request)
         try:
-            output = self.send(request)
-            job_id = self.submitted_id(output)
+            output = self.run_submit(request)
+            job_id = self.parse_job_id(output)
             if job_id is None:
-                raise self.refusal(output)
-            if self.repeated and self.repeated.search(output.err):
+                raise self.submit_failure(output)
+            if self.retry_message and self.retry_message.search(output.err):
                 # Each attempt may have been taken.
                 repeated = SchedulerUnavailable(f"{self.programs[0]} asked more than once")
                 return self._taken_after_all(request.submit_tag, repeated)
@@ -150,7 +150,7 @@ class SchedulerAdapter(Adapter):
             name=known.job_name,
             owner=self.user,
             status=QUEUED_HELD if known.is_held else QUEUED,
-            native_state=self.waiting,
+            native_state=self.queued_state,
             queue=known.queue_name,
             account=known.accounting_id,
             submitted_at=int(time.time()),
@@ -158,15 +158,15 @@ class SchedulerAdapter(Adapter):
             wallclock_limit=known.wall_time,
         )
 
-    def submitted(self, submit_tag: str) -> Job | None:
+    def find_submitted(self, submit_tag: str) -> Job | None:
         """The first, where a command or a client that asked again has made several; the others are cancelled."""
         submits: dict[str, list[Job]] = {}
-        for job in self.tagged(submit_tag):
-            submits.setdefault(self.array_of(job.id), []).append(job)
+        for job in self.find_tagged(submit_tag):
+            submits.setdefault(self.array_id(job.id), []).append(job)
         if not submits:
             return None
-        kept, *others = sorted(submits, key=by_id)
-        job = self.in_one(kept, submits[kept])
+        kept, *others = sorted(submits, key=id_sort_key)
+        job = self.merge(kept, submits[kept])
         return msgspec.structs.replace(job, reason=self._cancel_others(kept, others)) if others else job
 
     def _cancel_others(self, kept: str, others: list[str]) -> str:
@@ -184,41 +184,41 @@ class SchedulerAdapter(Adapter):
         return f"The scheduler took this submit more than once. Job {kept} is kept: {'; '.join(said)}"
 
     def cancel(self, job_id: str) -> None:
-        self.change(self.cancelling, self.unfinished(job_id))
+        self.run_change(self.cancel_command, self.unfinished_job(job_id))
 
     def hold(self, job_id: str) -> str | None:
         job = self.job(job_id)
         if job.status not in (QUEUED, QUEUED_HELD):
             raise Rejected(f"Job {job_id} is {job.status}; only a queued job can be held")
-        self.change(self.holding, job)
+        self.run_change(self.hold_command, job)
         return QUEUED_HELD
 
     def release(self, job_id: str) -> str | None:
-        job = self.unfinished(job_id)
+        job = self.unfinished_job(job_id)
         if job.status != QUEUED_HELD and not self.has_held_tasks(job):
             return job.status
-        self.change(self.releasing, job)
+        self.run_change(self.release_command, job)
         return QUEUED
 
     def has_held_tasks(self, job: Job) -> bool:
         """Whether it is an array of which some tasks are held, while its status is that of others."""
         return any(
-            task.status == QUEUED_HELD and task.id != job.id and self.array_of(task.id) == job.id
+            task.status == QUEUED_HELD and task.id != job.id and self.array_id(task.id) == job.id
             for task in self.jobs()
         )
 
     def run(self, argv: Sequence[str], **settings: Any) -> Output:
         """Run a command, aimed at the cluster."""
-        return self.scheduler.run(self.aimed(argv), **settings)
+        return self.commands.run(self.for_cluster(argv), **settings)
 
-    def ask(self, argv: Sequence[str], **settings: Any) -> str:
+    def read(self, argv: Sequence[str], **settings: Any) -> str:
         """What a reading command printed. Whatever else goes wrong with it is the scheduler's trouble."""
         output = self.run(argv, **settings)
         if output.code:
-            raise self.reading_failure(output)
+            raise self.read_failure(output)
         return output.out
 
-    def reading_failure(self, output: Output) -> SchedulerError:
+    def read_failure(self, output: Output) -> SchedulerError:
         """A reading command has nothing to refuse: what its failure means, beside a job that is not there."""
         error = self.failure(output)
         if isinstance(error, Rejected):
@@ -228,14 +228,14 @@ class SchedulerAdapter(Adapter):
             error.program = output.program
         return error
 
-    def unfinished(self, job_id: str) -> Job:
+    def unfinished_job(self, job_id: str) -> Job:
         """The job, when it is the user's own. Raises JobNotFound, and Rejected where it has ended."""
         job = self.job(job_id)
         if job.status == COMPLETED:
             raise Rejected(f"Job {job_id} has already completed ({job.outcome})")
         return job
 
-    def refusal(self, output: Output) -> SchedulerError:
+    def submit_failure(self, output: Output) -> SchedulerError:
         """Why a submit made no job. A job that is not found there is one that was to be waited for."""
         if not output.code:
             printed = (output.out + output.err).strip().partition("\n")[0][:200] or "it printed nothing"
@@ -243,7 +243,7 @@ class SchedulerAdapter(Adapter):
         error = self.failure(output)
         return Rejected(self.error_message(output)) if isinstance(error, JobNotFound) else error
 
-    def ids_in(self, text: str) -> list[str]:
+    def parse_job_ids(self, text: str) -> list[str]:
         """Return the job ids in a command's output, to be used as words of another command.
 
         Raises SchedulerUnavailable for any other text.
@@ -254,7 +254,7 @@ class SchedulerAdapter(Adapter):
                 raise SchedulerUnavailable(f"{self.product}'s answer cannot be read: {job_id[:40]!r} is no job id")
         return ids
 
-    def change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
+    def run_change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
         """Run a command that changes a job, or these of its tasks.
 
         Raises SchedulerUnavailable, with a message that says so, if the outcome is unknown: the scheduler may still
@@ -262,12 +262,14 @@ class SchedulerAdapter(Adapter):
         """
         try:
             output = self.run([*command, *(tasks or [job.id])])
-            if output.code and not self.is_under_way(output):
+            if output.code and not self.is_accepted(output):
                 raise self.failure(output)
         except NotSent:
             raise
         except SchedulerUnavailable as error:
-            done = {self.cancelling: "cancelled", self.holding: "held", self.releasing: "released"}[command]
+            done = {self.cancel_command: "cancelled", self.hold_command: "held", self.release_command: "released"}[
+                command
+            ]
             raise SchedulerUnavailable(
                 f"{error.message.rstrip('.')}. It is not known whether job {job.id} was {done}, or will be: look at "
                 "its status before you ask again",
@@ -283,7 +285,7 @@ class SchedulerAdapter(Adapter):
             # What hung has just come back, perhaps, and has the submit still before it.
             time.sleep(pause)
             try:
-                found = self.submitted(submit_tag)
+                found = self.find_submitted(submit_tag)
             except SchedulerError as trouble:
                 log.info("a submit cannot be looked up: %s", trouble.message)
                 break
