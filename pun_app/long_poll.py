@@ -3,7 +3,7 @@
 A request that waits holds its connection and no thread. Its handler raises Parked, which the server (server.py) takes
 for what it is: it frees the thread, and calls the app again for the same request when the wait is over. For each
 cluster one thread looks at all jobs that are waited for, every two seconds, so that two hundred requests cost a
-scheduler what one costs (adapters/shared.py). The PUNs of a host look at different moments.
+scheduler what one costs (clusters/cached_scheduler.py). The PUNs of a host look at different moments.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class LongPoll:
                     return
             now = time.monotonic()
             with until(now + READ_S):
-                told, age = scheduler.watched({wait.job_id for wait in waits})
+                told, age = scheduler.poll({wait.job_id for wait in waits})
             for wait in waits:
                 found = told[wait.job_id]
                 if isinstance(found, SchedulerUnavailable):

@@ -29,8 +29,9 @@ TIMEOUT = 25.0
 """Seconds that a scheduler's command has, unless its request's deadline (deadline.py) is earlier."""
 OUTPUT_SIZE = 64 * 1024 * 1024
 """Bytes that it may print, both streams together."""
-AT_ONCE = 24
-"""Commands of one PUN at once: a few clusters that hang, each of which has a share (shared.py), hold up no other."""
+MAX_CONCURRENT_COMMANDS = 24
+"""Commands of one PUN that run at once. Each cluster has a share of them (clusters/cached_scheduler.py), so that a few
+clusters that hang do not block the others."""
 
 _LOGIN = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG")
 _SSH_FAILED = re.compile(
@@ -39,7 +40,7 @@ _SSH_FAILED = re.compile(
     re.MULTILINE,
 )
 _NO_COMMAND = re.compile(r"not found|Permission denied|No such file|cd: ", re.IGNORECASE)
-_places = threading.BoundedSemaphore(AT_ONCE)
+_places = threading.BoundedSemaphore(MAX_CONCURRENT_COMMANDS)
 
 
 @dataclass(frozen=True)

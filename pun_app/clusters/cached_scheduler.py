@@ -1,12 +1,11 @@
-"""What the readers of one cluster share: identical questions in flight are one command, and an answer is
-used again for a second, so that a hundred polling clients of one user cost the scheduler one command a
-second. A change through the same PUN drops what is remembered.
+"""A cache in front of one cluster's adapter, shared by all requests of a user.
 
-A question has a thread of its own: a client waits until its own deadline, and whoever asks the same after that is
-answered when the scheduler is. A scheduler that does not answer is asked less and less (health.py).
+Queries go through a cache (query_cache.py), so that a hundred polling clients of one user cost the scheduler one
+command a second. A change through the same PUN empties the cache. A scheduler that does not answer is asked less and
+less often (health.py).
 
-Whichever way a client asks, it is answered by what was asked for last: nobody sees a job end, and hears then from a
-list of half a second ago that it waits.
+All methods report a job as the latest query saw it, whichever method that query came from. So a client that saw its job
+end is never told by a list of half a second ago that the job is queued.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.cancelled_tasks import CancelledTasks
-from pun_app.adapters.dependencies import Met, settle
 from pun_app.adapters.errors import (
     CircuitOpen,
     CommandNotRun,
@@ -29,8 +26,6 @@ from pun_app.adapters.errors import (
     SchedulerError,
     SchedulerUnavailable,
 )
-from pun_app.adapters.health import RECORD_PROGRAMS, Health
-from pun_app.adapters.limits import check_limits
 from pun_app.adapters.model import (
     COMPLETED,
     Account,
@@ -43,157 +38,173 @@ from pun_app.adapters.model import (
     Queue,
     ValidationResult,
 )
-from pun_app.adapters.remembered import ANEW, JOB, JOBS, PAGE, Key, NoAnswer, Remembered
+from pun_app.clusters.cancelled_tasks import CancelledTasks
+from pun_app.clusters.dependencies import Met, settle
+from pun_app.clusters.health import ACCOUNTING_COMMANDS, Health
+from pun_app.clusters.limits import check_limits
+from pun_app.clusters.query_cache import JOB, JOBS, NO_CACHE, PAGE, Clock, Key, QueryCache, QueryTimedOut
 from pun_app.deadline import CHANGE_S, READ_S, left, until
 
-AT_ONCE = 6
-"""Questions and changes of one cluster at once."""
+MAX_CONCURRENT = 6
+"""Queries and changes of one cluster that run at once."""
 LAST_LOOK_S = 2.0
-KNOWN_S = 10.0
-"""Seconds for which what is known of a job will do at the end of a wait for it: a few looks."""
+"""Seconds that a request waits for the scheduler at the end of its wait for a job."""
+LAST_LOOK_MAX_AGE_S = 10.0
+"""Age in seconds up to which the last known state of a job will do instead: a few polls."""
 PROBE_WAIT_S = 2.0
-"""Seconds for which a request waits for a scheduler that did not answer the last time."""
+"""Seconds that a request waits for a scheduler that failed to answer the last time."""
 CHANGE_NEEDS_S = 15.0
-"""Seconds that must be left for a change to begin: with fewer, it might be cut off before its outcome is known."""
-POLLED = 2.0
-"""Seconds after its last question for which a job counts as polled: a little more than from one to the next."""
+"""Seconds that must be left to begin a change. With fewer, it might be cut off before its outcome is known."""
+POLLED_S = 2.0
+"""Seconds after its last query for which a job counts as polled: a little more than a client's usual interval."""
 
 T = TypeVar("T")
 
 
 class CachedScheduler:
-    """An adapter whose answers are shared. Each read comes with its age in seconds."""
+    """An adapter behind a QueryCache. Most queries return (result, its age in seconds).
 
-    def __init__(self, adapter: Adapter) -> None:
+    ``no_cache`` forces a new query. Every method raises the adapter's errors (adapters/errors.py).
+    """
+
+    def __init__(self, adapter: Adapter, clock: Clock = time.monotonic) -> None:
         self.adapter = adapter
+        self.cache = QueryCache(clock)
+        self._clock = clock
         self._lock = threading.Lock()
-        self._remembered = Remembered()
         self._cancelled = CancelledTasks(adapter)
-        self._places = threading.BoundedSemaphore(AT_ONCE)
-        self.health = Health(RECORD_PROGRAMS)
-        # A database of its own, in some schedulers: one works without the other.
-        self._records = Health()
-        # When each of the jobs that are asked for was asked for last.
+        self._slots = threading.BoundedSemaphore(MAX_CONCURRENT)
+        self.health = Health(ACCOUNTING_COMMANDS)
+        # In some schedulers accounting is a service of its own: one works without the other.
+        self._accounting_health = Health()
         self._polled: dict[str, float] = {}
+        """The time of the last query for each polled job."""
 
-    def jobs(self, *, fresh: bool = False) -> tuple[list[Job], float]:
-        """The caller's jobs. ``fresh`` asks the scheduler anew."""
-        return self._list((JOBS, ""), self.adapter.jobs, fresh)
+    def jobs(self, *, no_cache: bool = False) -> tuple[list[Job], float]:
+        """Return the user's jobs, including recently finished ones."""
+        return self._list((JOBS, ""), self.adapter.jobs, no_cache)
 
-    def page(self, count: int, before: str | None, *, fresh: bool = False) -> tuple[list[Job], float]:
-        """A page of the caller's jobs."""
-        return self._list((PAGE, f"{count} {before or ''}"), lambda: self.adapter.page(count, before), fresh)
+    def page(self, count: int, before: str | None, *, no_cache: bool = False) -> tuple[list[Job], float]:
+        """Return a page of the user's jobs, as Adapter.page() does."""
+        return self._list((PAGE, f"{count} {before or ''}"), lambda: self.adapter.page(count, before), no_cache)
 
-    def job(self, job_id: str, *, fresh: bool = False) -> tuple[Job, float]:
-        """One job. A second job within two seconds has the whole list asked for, which then serves all."""
+    def job(self, job_id: str, *, no_cache: bool = False) -> tuple[Job, float]:
+        """Return one job.
+
+        When a second job is queried within two seconds, the whole list is queried instead and serves both.
+        """
         self.adapter.check_id(job_id)
-        if not fresh and self._others_ask(job_id):
+        if not no_cache and self._note_poll(job_id):
             jobs, age = self.jobs()
             for job in jobs:
-                if job.id == job_id and not _ended_somehow(job):
+                if job.id == job_id and not _lacks_outcome(job):
                     return job, age
-        return self._alone(job_id, fresh)
+        return self._single(job_id, no_cache)
 
-    def watched(self, job_ids: Set[str]) -> tuple[dict[str, Job | SchedulerError], float]:
-        """Return what is known of jobs that requests wait for: each job, or why it cannot be told.
+    def poll(self, job_ids: Set[str]) -> tuple[dict[str, Job | SchedulerError], float]:
+        """Return each of the jobs that requests wait for, or the error of its query; and their age in seconds.
 
         Several jobs are read from one list.
         """
-        told: dict[str, Job | SchedulerError] = {}
+        found: dict[str, Job | SchedulerError] = {}
         age = 0.0
         try:
             if len(job_ids) > 1:
-                several, age = self.several(list(job_ids))
-                told.update((job_id, job) for job_id, job in several.items() if not _ended_somehow(job))
+                listed, age = self.jobs_by_id(list(job_ids))
+                found.update((job_id, job) for job_id, job in listed.items() if not _lacks_outcome(job))
         except SchedulerError as error:
             return dict.fromkeys(job_ids, error), age
-        for job_id in job_ids - told.keys():
+        for job_id in job_ids - found.keys():
             try:
-                told[job_id] = self._alone(job_id, fresh=False)[0]
+                found[job_id] = self._single(job_id, no_cache=False)[0]
             except SchedulerError as error:
-                told[job_id] = error
-        return told, age
+                found[job_id] = error
+        return found, age
 
-    def output(self, job_id: str) -> OutputFiles:
-        """Where a job's output goes. Clients that follow a file ask for it again and again."""
-        self.adapter.check_id(job_id)
-        return self._shared(("output", job_id), lambda: self.adapter.output(job_id), False)[0]
+    def jobs_by_id(self, job_ids: Sequence[str], *, no_cache: bool = False) -> tuple[dict[str, Job], float]:
+        """Return the jobs that exist, by the ids that were asked for.
 
-    def several(self, job_ids: Sequence[str], *, fresh: bool = False) -> tuple[dict[str, Job], float]:
-        """Those of the jobs that are there, by the ids as they were asked for: from the list, and what is not in it."""
+        They come from the list; jobs that it lacks are looked up together in one more query.
+        """
         asked = [job_id for job_id in dict.fromkeys(job_ids) if self.adapter.is_id(job_id)]
-        found, age = self._picked(asked, fresh=fresh)
-        missing = [job_id for job_id in asked if job_id not in found or _ended_somehow(found[job_id])]
-        found |= self._unlisted(missing) if missing else {}
-        gone = [
+        found, age = self._select(asked, no_cache=no_cache)
+        missing = [job_id for job_id in asked if job_id not in found or _lacks_outcome(found[job_id])]
+        found |= self._look_up(missing) if missing else {}
+        cancelled = [
             job_id
             for job_id in missing
-            if self._cancelled.is_task(job_id) and (job_id not in found or _ended_somehow(found[job_id]))
+            if self._cancelled.is_task(job_id) and (job_id not in found or _lacks_outcome(found[job_id]))
         ]
-        return {**found, **(self._gone(gone) if gone else {})}, age
+        return {**found, **(self._cancelled_tasks(cancelled) if cancelled else {})}, age
+
+    def output(self, job_id: str) -> OutputFiles:
+        """Return the paths of a job's output files. Cached, since clients that follow a file ask again and again."""
+        self.adapter.check_id(job_id)
+        return self._query(("output", job_id), lambda: self.adapter.output(job_id))[0]
 
     def history(self, period: Period) -> list[PastJob]:
-        return self._asked(None, lambda: self.adapter.history(period), health=self._records)[0]
+        """Return the user's jobs that ended in a period, without caching."""
+        return self._query(None, lambda: self.adapter.history(period), health=self._accounting_health)[0]
 
-    def queues(self, *, fresh: bool = False) -> tuple[list[Queue], float]:
-        return self._shared(("queues", ""), self.adapter.queues, fresh)
+    def queues(self, *, no_cache: bool = False) -> tuple[list[Queue], float]:
+        """Return the queues that the user may see."""
+        return self._query(("queues", ""), self.adapter.queues, _not_before(no_cache))[:2]
 
-    def accounts(self, *, fresh: bool = False) -> tuple[list[Account], float]:
-        return self._asked(("accounts", ""), self.adapter.accounts, ANEW if fresh else 0.0, self._records)[:2]
+    def accounts(self, *, no_cache: bool = False) -> tuple[list[Account], float]:
+        """Return the accounts that the user may charge."""
+        return self._query(
+            ("accounts", ""), self.adapter.accounts, _not_before(no_cache), health=self._accounting_health
+        )[:2]
 
-    def info(self, *, fresh: bool = False) -> tuple[ClusterInfo, float]:
-        return self._shared(("info", ""), self.adapter.info, fresh)
+    def info(self, *, no_cache: bool = False) -> tuple[ClusterInfo, float]:
+        """Return how much of the cluster is in use."""
+        return self._query(("info", ""), self.adapter.info, _not_before(no_cache))[:2]
 
-    def settled(self, request: JobRequest) -> tuple[JobRequest, Met]:
-        """The request without the conditions that are met already, and those. Raises what settle() raises.
+    def settle_dependencies(self, request: JobRequest) -> tuple[JobRequest, Met]:
+        """Return the request without the conditions that are already met, and those conditions.
 
-        SchedulerUnavailable is NotSent here: nothing has been submitted.
+        Raises what settle() raises; an unavailable scheduler is NotSent here, since nothing was submitted.
         """
         self.adapter.check_options(request)
         try:
-            return settle(request, self._named, self.adapter.cluster_id)
+            return settle(request, self._current_jobs, self.adapter.cluster_id)
         except SchedulerUnavailable as error:
             raise NotSent(f"{error.message}; nothing was submitted", error.retry_after) from error
 
-    def _named(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """The jobs as they are now, by the ids as they were asked for: one by itself, several from one list."""
-        if len(job_ids) > 1:
-            return self.several(job_ids, fresh=True)[0]
-        try:
-            return {job_ids[0]: self.job(job_ids[0], fresh=True)[0]}
-        except JobNotFound:
-            return {}
-
     def submit(self, request: JobRequest) -> Job:
-        return self._changing(lambda: self.adapter.submit(request))
+        """Submit a job, and return what is known of it at that moment."""
+        return self._change(lambda: self.adapter.submit(request))
 
     def validate(self, request: JobRequest) -> ValidationResult:
-        """Ask the scheduler, and compare with the limits of the queue, which a scheduler may not do."""
-        trial = self._operate(lambda: self.adapter.validate(request))
+        """Let the scheduler check a job, and compare it with its queue's limits, which a scheduler may not do."""
+        result = self._run(lambda: self.adapter.validate(request))
         if self.adapter.supports("queues"):
             check_limits(request, self.adapter.requested(request), self.queues()[0])
-        return trial
+        return result
 
     def find_submitted(self, submit_tag: str) -> Job | None:
-        return self._operate(lambda: self.adapter.find_submitted(submit_tag))
+        """Return the job with a submit tag, as Adapter.find_submitted() does."""
+        return self._run(lambda: self.adapter.find_submitted(submit_tag))
 
     def last_look(self, job_id: str, known: tuple[Job, float] | None) -> tuple[Job, float]:
-        """Return a job at the end of a wait for it, of which this was known, and when it was asked for.
+        """Return (job, its age in seconds) at the end of a request's wait for it.
 
-        Waits for a scheduler that answers within LAST_LOOK_S, and otherwise makes do with what is known, while that is
-        young enough. Raises SchedulerUnavailable.
+        ``known`` is the job as last seen, and the time of that query. If the scheduler does not answer within
+        LAST_LOOK_S, the result is ``known``, unless that is older than LAST_LOOK_MAX_AGE_S: then raises
+        SchedulerUnavailable.
         """
-        hurry = self._remembered.is_slow() or self.health.state == "down"
+        is_hurried = self.cache.is_slow() or self.health.state == "down"
         try:
-            with until(time.monotonic() + (0.0 if hurry else LAST_LOOK_S)):
+            with until(time.monotonic() + (0.0 if is_hurried else LAST_LOOK_S)):
                 return self.job(job_id)
         except SchedulerUnavailable:
-            if known is None or time.monotonic() - known[1] > KNOWN_S:
+            if known is None or self._clock() - known[1] > LAST_LOOK_MAX_AGE_S:
                 raise
         job, asked = known
-        return self._remembered.jobs_since(asked).get(job_id, job), time.monotonic() - asked
+        return self.cache.jobs_since(asked).get(job_id, job), self._clock() - asked
 
     def cancel(self, job_id: str) -> None:
+        """Cancel a job. A queued task is recorded, since the scheduler may forget it (cancelled_tasks.py)."""
         self.adapter.check_id(job_id)
 
         def cancel() -> Job | None:
@@ -201,104 +212,118 @@ class CachedScheduler:
             self.adapter.cancel(job_id)
             return task
 
-        if task := self._changing(cancel):
-            self._cancelled.keep(job_id, task)
+        if task := self._change(cancel):
+            self._cancelled.record(job_id, task)
 
     def hold(self, job_id: str) -> str | None:
+        """Hold a queued job, and return its new status."""
         self.adapter.check_id(job_id)
-        return self._changing(lambda: self.adapter.hold(job_id))
+        return self._change(lambda: self.adapter.hold(job_id))
 
     def release(self, job_id: str) -> str | None:
+        """Release a held job, and return its new status."""
         self.adapter.check_id(job_id)
-        return self._changing(lambda: self.adapter.release(job_id))
+        return self._change(lambda: self.adapter.release(job_id))
 
-    def _others_ask(self, job_id: str) -> bool:
-        """Whether another job, or the list, was asked for of late: then the list is what costs least."""
-        now = time.monotonic()
+    def _note_poll(self, job_id: str) -> bool:
+        """Note a query for a job. Return True if other jobs are polled too, so that the list costs least."""
+        now = self._clock()
         with self._lock:
-            self._polled = {polled: when for polled, when in self._polled.items() if now - when < POLLED}
-            others = bool(self._polled.keys() - {job_id})
+            self._polled = {polled: when for polled, when in self._polled.items() if now - when < POLLED_S}
+            are_others_polled = bool(self._polled.keys() - {job_id})
             self._polled[job_id] = now
-        return others or self._remembered.is_fresh((JOBS, ""))
+        return are_others_polled or self.cache.is_fresh((JOBS, ""))
 
-    def _shared(self, key: Key, ask: Callable[[], T], fresh: bool) -> tuple[T, float]:
-        return self._asked(key, ask, ANEW if fresh else 0.0)[:2]
+    def _single(self, job_id: str, no_cache: bool) -> tuple[Job, float]:
+        """Return one job from a query of its own, begun after every list that may contain the job."""
+        not_before = NO_CACHE if no_cache else self.cache.latest_list()
+        return self._query((JOB, job_id), lambda: self._cancelled.job(job_id), not_before)[:2]
 
-    def _alone(self, job_id: str, fresh: bool) -> tuple[Job, float]:
-        """One job by a question of its own, asked after any list that may have told of it."""
-        not_before = ANEW if fresh else self._remembered.latest_list()
-        return self._asked((JOB, job_id), lambda: self._cancelled.job(job_id), not_before)[:2]
-
-    def _list(self, key: Key, ask: Callable[[], list[Job]], fresh: bool) -> tuple[list[Job], float]:
-        jobs, age, asked = self._asked(key, ask, ANEW if fresh else 0.0)
-        newer = self._remembered.jobs_since(asked)
+    def _list(self, key: Key, ask: Callable[[], list[Job]], no_cache: bool) -> tuple[list[Job], float]:
+        """Return a list of jobs, each as the latest query saw it."""
+        jobs, age, asked = self._query(key, ask, _not_before(no_cache))
+        newer = self.cache.jobs_since(asked)
         return [newer.get(job.id, job) for job in jobs] if newer else jobs, age
 
-    def _picked(self, job_ids: Sequence[str], *, fresh: bool) -> tuple[dict[str, Job], float]:
-        """Those of the jobs that the list has, an array by its tasks too, by the ids as they were asked for."""
-        jobs, age, asked = self._asked((JOBS, ""), self.adapter.jobs, ANEW if fresh else 0.0)
-        newer = self._remembered.jobs_since(asked)
+    def _select(self, job_ids: Sequence[str], *, no_cache: bool) -> tuple[dict[str, Job], float]:
+        """Return the jobs that the list contains, by the ids that were asked for; an array by its tasks too."""
+        jobs, age, asked = self._query((JOBS, ""), self.adapter.jobs, _not_before(no_cache))
+        newer = self.cache.jobs_since(asked)
         found = self.adapter.select([newer.get(job.id, job) for job in jobs], job_ids)
-        return {**found, **{one: newer[one] for one in job_ids if one in newer}}, age
+        return {**found, **{job_id: newer[job_id] for job_id in job_ids if job_id in newer}}, age
 
-    def _unlisted(self, job_ids: list[str]) -> dict[str, Job]:
-        return self._asked(None, lambda: self.adapter.look_up(job_ids))[0]
+    def _look_up(self, job_ids: list[str]) -> dict[str, Job]:
+        return self._query(None, lambda: self.adapter.look_up(job_ids))[0]
 
-    def _gone(self, job_ids: list[str]) -> dict[str, Job]:
-        tasks = self._asked(None, lambda: [self._cancelled.task(job_id) for job_id in job_ids])[0]
+    def _cancelled_tasks(self, job_ids: list[str]) -> dict[str, Job]:
+        tasks = self._query(None, lambda: [self._cancelled.task(job_id) for job_id in job_ids])[0]
         return {job_id: task for job_id, task in zip(job_ids, tasks, strict=True) if task}
 
-    def _asked(
-        self, key: Key | None, ask: Callable[[], T], not_before: float = 0.0, health: Health | None = None
-    ) -> tuple[T, float, float]:
-        """The answer, how old it was when we asked, and when it was asked for."""
-        health = health or self.health
-        now = time.monotonic()
+    def _current_jobs(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return the jobs that exist, without the cache: one from its own query, several from one list."""
+        if len(job_ids) > 1:
+            return self.jobs_by_id(job_ids, no_cache=True)[0]
+        try:
+            return {job_ids[0]: self.job(job_ids[0], no_cache=True)[0]}
+        except JobNotFound:
+            return {}
 
-        def question() -> T:
+    def _query(
+        self, key: Key | None, ask: Callable[[], T], not_before: float = 0.0, *, health: Health | None = None
+    ) -> tuple[T, float, float]:
+        """Return (result, its age in seconds at the start of this call, time of the query)."""
+        health = health or self.health
+        now = self._clock()
+
+        def query() -> T:
             health.check()
             seconds = READ_S if health is self.health else CHANGE_S
-            with until(time.monotonic() + seconds), self._place(), health.asking():
+            with until(time.monotonic() + seconds), self._slot(), health.observe():
                 return ask()
 
         patience = PROBE_WAIT_S if health.state == "down" else math.inf
         try:
-            answer, asked = self._remembered.answer(key, question, not_before, patience)
-        except NoAnswer:
-            health.check()  # Where it did not answer before, that says more.
+            result, asked = self.cache.result(key, query, not_before, patience)
+        except QueryTimedOut:
+            health.check()  # If the scheduler failed before, that error says more.
             raise
-        return answer, max(0.0, now - asked), asked
+        return result, max(0.0, now - asked), asked
 
-    def _changing(self, change: Callable[[], T]) -> T:
+    def _change(self, change: Callable[[], T]) -> T:
+        """Run a change, and empty the cache. Raises NotSent if it was not begun."""
         if left() < CHANGE_NEEDS_S:
             raise CommandNotRun("Your other requests took so long that this one was not begun; try again")
         if self.health.state == "down":
-            # What a scheduler makes of a change that it takes and does not answer, nobody knows: a question goes first.
+            # A scheduler may carry out a change that it does not answer. So a query goes first.
             try:
-                self.jobs(fresh=True)
+                self.jobs(no_cache=True)
             except SchedulerUnavailable as error:
                 raise CircuitOpen(error.message, error.retry_after) from error
         try:
-            return self._operate(change)
+            return self._run(change)
         finally:
-            # Afterwards: what was asked meanwhile may not know of it.
-            self._remembered.clear()
+            # After the change: a query that began before its end may not show it.
+            self.cache.clear()
 
-    def _operate(self, operation: Callable[[], T]) -> T:
-        with self._place(), self.health.asking():
+    def _run(self, operation: Callable[[], T]) -> T:
+        with self._slot(), self.health.observe():
             return operation()
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the cluster's places. Raises CommandNotRun where none is free until the thread's deadline."""
-        if not self._places.acquire(timeout=max(0.0, min(left(), CHANGE_S))):
+    def _slot(self) -> Iterator[None]:
+        """Hold one of the cluster's slots. Raises CommandNotRun if none is free until the thread's deadline."""
+        if not self._slots.acquire(timeout=max(0.0, min(left(), CHANGE_S))):
             raise CommandNotRun("Your other requests to this cluster wait for its scheduler; try again")
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
 
-def _ended_somehow(job: Job) -> bool:
-    """In some schedulers' lists it does not stand how a job ended; elsewhere it does."""
+def _not_before(no_cache: bool) -> float:
+    return NO_CACHE if no_cache else 0.0
+
+
+def _lacks_outcome(job: Job) -> bool:
+    """Return True for an ended job whose outcome is unknown: the lists of some schedulers omit it."""
     return job.status == COMPLETED and job.outcome is None

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from pun_app.adapters.dependencies import Met
 from pun_app.adapters.model import COMPLETED, RUNNING, SUSPENDED, Job, JobRequest
+from pun_app.clusters.dependencies import Met
 from pun_app.clusters.load import Cluster
 from pun_app.deadline import until
 from pun_app.errors import BadRequest, Refused
@@ -43,12 +43,12 @@ def list_jobs(request: Request) -> Answer[list[JobAnswer]]:
     """
     cluster = request.cluster()
     if not request.given("limit") and not request.given("cursor", may_be_blank=True):
-        jobs, age = cluster.scheduler.jobs(fresh=request.no_cache)
+        jobs, age = cluster.scheduler.jobs(no_cache=request.no_cache)
         return Answer([job_answer(cluster, job) for job in jobs], age=age)
     limit, before = page_size(request), entry_before(request)
     if before is not None and not cluster.scheduler.adapter.is_id(before):
         raise no_cursor()
-    jobs, age = cluster.scheduler.page(limit + 1, before, fresh=request.no_cache)
+    jobs, age = cluster.scheduler.page(limit + 1, before, no_cache=request.no_cache)
     next_cursor = cursor_after(jobs[limit - 1].id) if len(jobs) > limit else ""
     return Answer([job_answer(cluster, job) for job in jobs[:limit]], age=age, next_cursor=next_cursor)
 
@@ -66,7 +66,7 @@ def get_job(request: Request) -> Answer[JobAnswer]:
         seconds, goal = _waiting(request)
         # The first look is part of the wait.
         with until(request.arrived + max(seconds, MIN_LOOK_S) if seconds else math.inf):
-            job, age = cluster.scheduler.job(request.id, fresh=request.no_cache)
+            job, age = cluster.scheduler.job(request.id, no_cache=request.no_cache)
         if seconds:
             before = _etag(job)
             is_done: Callable[[Job], bool] = {
@@ -124,12 +124,12 @@ def submit_job(request: Request) -> Answer[SubmittedJobAnswer] | Answer[ValidAns
     if "\0" in body.script.content:
         raise BadRequest("script.content has a NUL character in it")
     if validate == "true":
-        asked, met = cluster.scheduler.settled(_job_request(body))
+        asked, met = cluster.scheduler.settle_dependencies(_job_request(body))
         trial = cluster.scheduler.validate(asked)
         return Answer(ValidAnswer(True, _time(trial.starts_at), trial.message, met), status=200)
 
     def submit(asked: JobRequest) -> SubmittedJobAnswer:
-        settled, met = cluster.scheduler.settled(asked)
+        settled, met = cluster.scheduler.settle_dependencies(asked)
         return _submitted_answer(cluster, cluster.scheduler.submit(settled), met)
 
     def find(submit_tag: str) -> SubmittedJobAnswer | None:

@@ -9,14 +9,14 @@ from pun_app.schemas import AccountAnswer
 
 def list_queues(request: Request) -> Answer[list[Queue]]:
     """The queues that the caller may see, as they may be named in options.queue_name."""
-    queues, age = request.cluster().scheduler.queues(fresh=request.no_cache)
+    queues, age = request.cluster().scheduler.queues(no_cache=request.no_cache)
     return Answer(queues, age=age)
 
 
 def list_accounts(request: Request) -> Answer[list[AccountAnswer]]:
     """The accounts that the caller may charge, as they may be named in options.accounting_id."""
     cluster = request.cluster()
-    accounts, age = cluster.scheduler.accounts(fresh=request.no_cache)
+    accounts, age = cluster.scheduler.accounts(no_cache=request.no_cache)
     data = [
         AccountAnswer(
             name=account.name,
@@ -35,5 +35,5 @@ def list_accounts(request: Request) -> Answer[list[AccountAnswer]]:
 
 def cluster_info(request: Request) -> Answer[ClusterInfo]:
     """Nodes, processors and GPUs: how many are in use, and how many there are."""
-    info, age = request.cluster().scheduler.info(fresh=request.no_cache)
+    info, age = request.cluster().scheduler.info(no_cache=request.no_cache)
     return Answer(info, age=age)

@@ -38,7 +38,9 @@ def _side_by_side(request: Request, asked: dict[str, list[str]]) -> dict[str, tu
     def ask(cluster_id: str) -> tuple[dict[str, Job] | ApiError, float]:
         try:
             with until(deadline):
-                return request.clusters.get(cluster_id).scheduler.several(asked[cluster_id], fresh=request.no_cache)
+                return request.clusters.get(cluster_id).scheduler.jobs_by_id(
+                    asked[cluster_id], no_cache=request.no_cache
+                )
         except ApiError as error:
             return error, 0.0
         except SchedulerError as error:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pun_app.adapters import command
-from pun_app.adapters.command import AT_ONCE, Commands
+from pun_app.adapters.command import MAX_CONCURRENT_COMMANDS, Commands
 from pun_app.adapters.command_line import CommandLineAdapter
 from pun_app.adapters.errors import JobNotFound, Rejected, SchedulerUnavailable
 from pun_app.adapters.model import JobRequest, Period
@@ -53,7 +53,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr("pun_app.adapters.command_line.time.sleep", lambda _: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     yield
-    assert command._places._value == AT_ONCE
+    assert command._places._value == MAX_CONCURRENT_COMMANDS
 
 
 def adapter_with(name: str, folder: Path, program: str | None, mode: int = 0o755) -> Any:

@@ -403,7 +403,7 @@ def test_a_task_that_slurm_has_forgotten_still_counts(asked: Any) -> None:
     # Among several jobs: left open by the list, and then told by accounting.
     assert adapter.select(adapter.jobs(), ["7"])["7"].outcome is None
     assert adapter.select(adapter.jobs(), ["7_1"])["7_1"].outcome == "succeeded"
-    assert CachedScheduler(adapter).several(["7", "8"])[0]["7"].outcome == "failed"
+    assert CachedScheduler(adapter).jobs_by_id(["7", "8"])[0]["7"].outcome == "failed"
 
 
 def test_accounting_is_not_asked_about_what_the_queue_tells(asked: Any) -> None:

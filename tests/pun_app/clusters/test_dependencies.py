@@ -1,11 +1,10 @@
-"""pun_app/adapters/dependencies.py: what a job waits for is looked up before it is submitted."""
+"""pun_app/clusters/dependencies.py: what a job waits for is looked up before it is submitted."""
 
 from __future__ import annotations
 
 import pytest
 
 from pun_app.adapters.base import Adapter
-from pun_app.adapters.dependencies import settle
 from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerUnavailable
 from pun_app.adapters.model import (
     COMPLETED,
@@ -19,6 +18,7 @@ from pun_app.adapters.model import (
     JobRequest,
 )
 from pun_app.clusters.cached_scheduler import CachedScheduler
+from pun_app.clusters.dependencies import settle
 
 PLAIN = JobRequest("#!/bin/sh\n", "/")
 
@@ -34,7 +34,7 @@ def ended(outcome: str | None) -> Job:
 @pytest.mark.parametrize("name", DEPENDENCIES)
 def test_an_unknown_job_is_refused(name: str) -> None:
     """By the option's name and the id."""
-    with pytest.raises(Rejected, match=f"options.{name}: there is no job 7 "):
+    with pytest.raises(Rejected, match=f"options.{name}: you have no job 7 "):
         settle(asking(name, "7"), lambda _: {}, "owens")
 
 
@@ -57,7 +57,7 @@ def test_a_job_that_has_ended(outcome: str) -> None:
                 {name: ["7"]},
             )
         else:
-            with pytest.raises(Rejected, match=rf"options.{name}: job 7 has ended already \({outcome}\)"):
+            with pytest.raises(Rejected, match=rf"options.{name}: job 7 has already ended \({outcome}\)"):
                 settle(request, lambda _: {"7": ended(outcome)}, "owens")
 
 
@@ -105,26 +105,26 @@ def test_jobs_are_looked_up_anew() -> None:
     scheduler.job("7"), scheduler.jobs()
     adapter.found = ended("failed")
     with pytest.raises(Rejected, match="failed"):
-        scheduler.settled(asking("afterok", "7", "7_1"))
+        scheduler.settle_dependencies(asking("afterok", "7", "7_1"))
     with pytest.raises(Rejected, match="failed"):
-        scheduler.settled(asking("afterok", "7"))
+        scheduler.settle_dependencies(asking("afterok", "7"))
     with pytest.raises(Rejected, match="failed"):
-        scheduler.settled(asking("afterok", "7", "8"))
+        scheduler.settle_dependencies(asking("afterok", "7", "8"))
     before = adapter.asked
-    assert scheduler.settled(PLAIN) == (PLAIN, {}) and adapter.asked == before
+    assert scheduler.settle_dependencies(PLAIN) == (PLAIN, {}) and adapter.asked == before
 
 
 def test_a_look_up_that_fails_leaves_nothing_in_doubt() -> None:
     """Nothing was submitted: a submit with a key may be tried again at once, and is no 409 later."""
     with pytest.raises(NotSent, match="nothing was submitted"):
-        CachedScheduler(One(SchedulerUnavailable("away"))).settled(asking("afterok", "7"))
+        CachedScheduler(One(SchedulerUnavailable("away"))).settle_dependencies(asking("afterok", "7"))
     with pytest.raises(Rejected, match="no job 7"):
-        CachedScheduler(One(JobNotFound())).settled(asking("afterok", "7"))
+        CachedScheduler(One(JobNotFound())).settle_dependencies(asking("afterok", "7"))
 
 
 def test_an_option_that_the_scheduler_lacks_is_refused_before() -> None:
     adapter = One(ended("succeeded"))
     adapter.options = frozenset()  # type: ignore[misc]
     with pytest.raises(Rejected, match="no such option"):
-        CachedScheduler(adapter).settled(asking("afterok", "7"))
+        CachedScheduler(adapter).settle_dependencies(asking("afterok", "7"))
     assert adapter.asked == 0

@@ -1,4 +1,4 @@
-"""pun_app/adapters/limits.py: what a job asks for against what its queue allows."""
+"""pun_app/clusters/limits.py: what a job asks for against what its queue allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pun_app/adapters/health.py: when a scheduler that does not answer is asked again."""
+"""pun_app/clusters/health.py: when a scheduler that does not answer is asked again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pun_app.adapters.errors import (
     Unanswered,
     Unsupported,
 )
-from pun_app.adapters.health import RECORD_PROGRAMS, CircuitOpen, Health
+from pun_app.clusters.health import ACCOUNTING_COMMANDS, CircuitOpen, Health
 
 
 class Clock:
@@ -35,12 +35,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def health(clock: Clock) -> Health:
-    return Health(RECORD_PROGRAMS, clock)
+    return Health(ACCOUNTING_COMMANDS, clock)
 
 
 def ask(health: Health, error: BaseException | None = None) -> None:
     """Ask, and get that answer."""
-    with health.asking():
+    with health.observe():
         if error is not None:
             raise error
 
@@ -74,7 +74,7 @@ def test_one_probe_at_a_time(health: Health, clock: Clock) -> None:
     """Also after one that ended with an error of our own."""
     fail(health, CommandTimedOut("squeue", 20))
     clock.now += 2
-    with health.asking(), pytest.raises(CircuitOpen):
+    with health.observe(), pytest.raises(CircuitOpen):
         ask(health)
     fail(health, CommandTimedOut("squeue", 20))
     clock.now += 2
@@ -84,8 +84,8 @@ def test_one_probe_at_a_time(health: Health, clock: Clock) -> None:
 
 
 def test_what_fails_side_by_side_is_one_failure(health: Health, clock: Clock) -> None:
-    with suppress(CommandTimedOut), health.asking():
-        with suppress(CommandTimedOut), health.asking():
+    with suppress(CommandTimedOut), health.observe():
+        with suppress(CommandTimedOut), health.observe():
             clock.now += 20
             raise CommandTimedOut("squeue", 20)
         clock.now += 0.1
@@ -127,7 +127,7 @@ def test_a_submit_whose_outcome_is_not_known_is_a_failure(health: Health) -> Non
     fail(health, unknown)
     assert health.state == "down"
     # What is not known is known of that submit alone.
-    with pytest.raises(CircuitOpen, match="^sbatch did not answer within 25 s. It is not asked again"):
+    with pytest.raises(CircuitOpen, match="^sbatch did not answer within 25 s. Try again in"):
         health.check()
 
 

@@ -1,4 +1,4 @@
-"""pun_app/adapters/cancelled_tasks.py: a queued task that was cancelled, while its array is there."""
+"""pun_app/clusters/cancelled_tasks.py: a queued task that was cancelled, while its array is there."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_it_is_told_as_cancelled(adapter: Arrays) -> None:
         "cancelled",
         None,
     )
-    assert scheduler.several(["7_2", "7_3", "7_4"])[0] == {"7_2": task, "7_3": adapter.found["7_3"]}
+    assert scheduler.jobs_by_id(["7_2", "7_3", "7_4"])[0] == {"7_2": task, "7_3": adapter.found["7_3"]}
     with pytest.raises(JobNotFound):
         scheduler.job("7_4")
 
@@ -83,7 +83,7 @@ def test_what_the_scheduler_tells_comes_first(adapter: Arrays) -> None:
     assert CachedScheduler(adapter).job("7_2")[0].outcome == "cancelled"
     adapter.found["7_2"] = Job("7_2", status=COMPLETED)
     assert CachedScheduler(adapter).job("7_2")[0].outcome == "cancelled"
-    assert CachedScheduler(adapter).several(["7_2", "7_3"])[0]["7_2"].outcome == "cancelled"
+    assert CachedScheduler(adapter).jobs_by_id(["7_2", "7_3"])[0]["7_2"].outcome == "cancelled"
     adapter.found["7_2"] = Job("7_2", status=COMPLETED, outcome="failed")
     assert CachedScheduler(adapter).job("7_2")[0].outcome == "failed"
 
