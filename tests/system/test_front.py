@@ -1,4 +1,4 @@
-"""nginx: the traps of the HTTP front, and what it says when a part behind it fails."""
+"""nginx: malformed and hostile HTTP, and the responses when a process behind it fails."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.system.slurm import wait_for
 
 
 def ask(portal: Portal, request: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of a raw request; the connection is to be closed by the portal."""
-    said = raw(portal.port, request.encode())
-    head, _, body = said.partition(b"\r\n\r\n")
+    """Send a raw request, after which the portal closes the connection. Return status, headers and body."""
+    response = raw(portal.port, request.encode())
+    head, _, body = response.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     return int(lines[0].split()[1]), dict(line.split(": ", 1) for line in lines[1:]), body
 
@@ -49,7 +49,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_http_is_400_in_the_contracts_form(portal: Portal, as_alice: Client, name: str) -> None:
-    """And not nginx's own page, even where the request could not be parsed."""
+    """The response is never nginx's own page, even if the request could not be parsed."""
     request = MALFORMED[name].format(auth=f"Authorization: Bearer {as_alice.token}\r\nConnection: close\r\n")
     status, headers, body = ask(portal, request)
     assert status == 400
@@ -59,27 +59,27 @@ def test_malformed_http_is_400_in_the_contracts_form(portal: Portal, as_alice: C
 
 @pytest.mark.parametrize("control", [*range(1, 9), *range(11, 13), *range(14, 32), 127])
 def test_a_control_character_in_a_credential(portal: Portal, as_alice: Client, control: int) -> None:
-    """400, wherever it is, and no outage: the hook is not asked."""
+    """It is a 400 in any position, and not a 503: nginx does not ask the hook."""
     token = as_alice.token.encode()
     for value in (b"Bearer%c" % control + token, b"Bearer " + token + b"%c" % control, b"Bearer %c" % control + token):
         head = b"GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: "
-        said = raw(portal.port, head + value + b"\r\n\r\n")
-        assert said.startswith(b"HTTP/1.1 400 ") and b"control character" in said
+        response = raw(portal.port, head + value + b"\r\n\r\n")
+        assert response.startswith(b"HTTP/1.1 400 ") and b"control character" in response
 
 
 @pytest.mark.parametrize("path", ["/api/v1/clusters", "/settings/api_tokens"])
 def test_what_the_hooks_server_does_not_take_is_no_outage(portal: Portal, alice: User, path: str) -> None:
-    """Its 400 stays one, also for a header that nginx does not look at."""
+    """A 400 of the hook's server is not turned into a 503, even for a header that nginx does not check."""
     request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Anything: a\x01b\r\n\r\n".encode()
-    said = raw(portal.port, request)
-    assert said.startswith(b"HTTP/1.1 400 " if path.startswith("/settings") else b"HTTP/1.1 401 ")
+    response = raw(portal.port, request)
+    assert response.startswith(b"HTTP/1.1 400 " if path.startswith("/settings") else b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize(
     "path", ["/api/v1/jobs", "/api/v1/jobs/status", "/api/v1/jobs/1/hold", "/mcp", "/login/once/x"]
 )
 def test_a_body_that_is_encoded_is_415(portal: Portal, as_alice: Client, path: str) -> None:
-    """And says which coding is taken (RFC 9110, section 15.5.16); identity is none, and a GET has no body."""
+    """The response names the accepted encoding (RFC 9110, section 15.5.16). ``identity`` is accepted, and so is a GET."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     answer = as_alice("POST", path, data=gzip.compress(b"{}"), headers=headers)
     assert refusal(answer)[:2] == (415, "unsupported_media_type")
@@ -90,7 +90,9 @@ def test_a_body_that_is_encoded_is_415(portal: Portal, as_alice: Client, path: s
 
 
 def test_answers_are_compressed(portal: Portal, as_alice: Client) -> None:
-    """By their size, and for who takes it; what was seen is a 304 all the same. No page is, which has secrets in it."""
+    """Large responses are, if the client accepts that, and conditional requests still work. Pages never are: they contain
+    secrets.
+    """
     asked = {"jobs": [{"cluster": "box", "job_id": f"{number}"} for number in range(1, 101)]}
     small = as_alice("GET", "/api/v1/clusters")
     large = as_alice("POST", "/api/v1/jobs/status", asked, stream=True)
@@ -113,7 +115,7 @@ def test_answers_are_compressed(portal: Portal, as_alice: Client) -> None:
      "/api/v1/jobs/%5c", "http://x/api/v1/clusters/../clusters"],
 )  # fmt: skip
 def test_an_ambiguous_address_opens_nothing(portal: Portal, as_alice: Client, path: str) -> None:
-    """Whatever nginx matches and the PUN sees, no such address is answered as another one."""
+    """nginx and the PUN could interpret such an address differently, so it is refused."""
     request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\nConnection: close\r\n\r\n"
     status, _, body = ask(portal, request)
     assert (status, json.loads(body)["error"]) == (400, "bad_request")
@@ -121,7 +123,7 @@ def test_an_ambiguous_address_opens_nothing(portal: Portal, as_alice: Client, pa
 
 
 def test_what_reaches_a_pun(portal: Portal, alice: User, as_alice: Client) -> None:
-    """The hook's note, and none of what a client sent as if it were; no credential, no cookie."""
+    """It gets the hook's assertion, and none of the client's own headers of that kind, no credential, and no cookie."""
     sent = {
         "X-Pun-Assertion": "forged", "X-Pun-Socket": "/forged", "X-OOD-User": "root", "X-Forwarded-User": "root",
         "X-Forwarded-For": "10.0.0.1", "Cookie": "session=1", "X-Punway-Status": "200", "Connection": "X-Pun-Assertion",
@@ -173,7 +175,7 @@ UNKNOWN = {
 
 
 def test_what_a_pun_may_not_say(portal: Portal, alice: User, as_alice: Client) -> None:
-    """Only headers that are known to be good are passed on, whatever others are called; nginx's own stay."""
+    """Only listed headers are passed on, whatever the others are called. Those of nginx itself stay."""
     headers = "".join(f"{name}: {value}\r\n" for name, value in UNKNOWN.items())
     body = "<script>1</script>"
     with fake_pun(portal, alice, as_alice, f"{headers}Content-Type: text/html\r\n", body):
@@ -188,7 +190,7 @@ def test_what_a_pun_may_not_say(portal: Portal, alice: User, as_alice: Client) -
 
 
 def test_a_body_is_streamed(portal: Portal, alice: User, as_alice: Client) -> None:
-    """The first bytes of an upload are at the PUN before the last are sent; nginx's folder stays empty."""
+    """The PUN gets the first bytes of an upload before the last are sent. nginx stores nothing on disk."""
     with fake_pun(portal, alice, as_alice) as pun, socket.create_connection(("127.0.0.1", portal.port)) as connection:
         head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\n"
         connection.sendall(f"{head}Content-Length: 5000000\r\n\r\n".encode() + b"x" * 1000)
@@ -198,11 +200,11 @@ def test_a_body_is_streamed(portal: Portal, alice: User, as_alice: Client) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "slow"])
-def test_without_the_hook_the_door_is_shut(portal: Portal, as_alice: Client, number: int) -> None:
-    """503 in the contract's form, and 200 again when it is back; never an open door, never nginx's page."""
+def test_without_the_hook_nobody_is_let_in(portal: Portal, as_alice: Client, number: int) -> None:
+    """Requests get a 503 in the form of the contract, and a 200 after the hook is back. None is let through."""
     hook = portal.part("hook")
     if number == signal.SIGSTOP:
-        # nginx waits for a queue of first requests; here it gives up sooner.
+        # nginx waits long, for a queue of first requests. In this test it gives up sooner.
         _set_in_nginx(portal, f"proxy_read_timeout {HOOK_TIME}s;", "proxy_read_timeout 5s;")
     os.kill(hook, number)
     try:
@@ -211,7 +213,7 @@ def test_without_the_hook_the_door_is_shut(portal: Portal, as_alice: Client, num
         assert int(answer.headers["Retry-After"]) > 0
         assert refusal(requests.get(f"{portal.url}/api/v1/clusters", timeout=30))[0] == 503
         assert refusal(requests.get(f"{portal.url}/health", timeout=30))[0] == 503
-        # Signing in may wait longer, for the identity provider; with a slow hook that is not waited for here.
+        # nginx waits longer for the sign-in page, because of the identity provider. The test does not wait that long.
         for path in ("/settings/api_tokens", *(["/login"] if number == signal.SIGKILL else [])):
             page = requests.get(portal.url + path, timeout=30)
             assert (page.status_code, page.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
@@ -225,7 +227,7 @@ def test_without_the_hook_the_door_is_shut(portal: Portal, as_alice: Client, num
 
 
 def _set_in_nginx(portal: Portal, old: str, new: str) -> None:
-    """Change the running nginx's configuration, and have it load that."""
+    """Change the configuration of the running nginx, and reload it."""
     path = portal.run_dir / "nginx" / "portal.conf"
     text = path.read_text()
     assert old in text
@@ -238,10 +240,10 @@ def _set_in_nginx(portal: Portal, old: str, new: str) -> None:
 
 
 def test_without_the_spawner(portal: Portal, as_alice: Client) -> None:
-    """503, also from /health, which says which part; and 200 again when it is back."""
+    """Requests get a 503, and /health names the spawner. After it is back, they get a 200."""
     assert as_alice("GET", "/api/v1/clusters").status_code == 200
     os.kill(portal.part("spawner"), signal.SIGKILL)
-    wait_for("a no", lambda: as_alice("GET", "/api/v1/clusters").status_code == 503)
+    wait_for("a refusal", lambda: as_alice("GET", "/api/v1/clusters").status_code == 503)
     answer = requests.get(f"{portal.url}/health", timeout=30)
     assert refusal(answer)[:2] == (503, "service_unavailable")
     assert "spawner" in answer.json()["message"]
@@ -259,7 +261,7 @@ def test_health_takes_get_alone(portal: Portal) -> None:
 
 
 def test_the_auth_address_is_not_to_be_called(portal: Portal, as_alice: Client) -> None:
-    """nginx's inner addresses are nobody's."""
+    """Clients cannot reach the addresses that nginx uses internally."""
     for path in ("/.punway/auth/api", "/.punway/answer/503", "/auth/api"):
         assert as_alice.error("GET", path)[:2] == (404, "not_found")
 
@@ -287,7 +289,7 @@ def test_head_has_no_body(as_alice: Client) -> None:
 
 
 def test_tls(folder: Path, slurm: object, hook_user: str, alice: User) -> None:
-    """With a certificate the portal speaks TLS on any address, with HSTS; plain HTTP there is a 400."""
+    """With a certificate, the portal uses TLS on any address, with HSTS. Plain HTTP on the same port is a 400."""
     portal = Portal(folder / "tls", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}).use_tls()
     try:
         portal.start()
@@ -305,7 +307,7 @@ def test_tls(folder: Path, slurm: object, hook_user: str, alice: User) -> None:
 
 
 def _check_http2(portal: Portal, user: User) -> None:
-    """Requests, a wait and a compressed answer in HTTP/2, many on one connection; HTTP/1.1 for who wants that."""
+    """Check requests, a long poll and a compressed response over one HTTP/2 connection, and that HTTP/1.1 works too."""
     client = portal.client(user)
     job = client.submit("#!/bin/sh\nsleep 3\n", "box")["job_id"]
     url = f"{portal.url}/api/v1/jobs"
@@ -337,7 +339,7 @@ def _check_http2(portal: Portal, user: User) -> None:
 
 
 def test_the_audit_log_is_lines_of_ascii(portal: Portal, alice: User, as_alice: Client) -> None:
-    """Whatever an address has in it, and whatever a user's process says of its token."""
+    """It is, whatever the address contains, and whatever a user's process sends as the name of a token."""
     odd = 'a\u2028b\u2029c\u0085d"e\x1bg\u00fch\x7f'
     sent = [quote(odd), "%ff%fe", 'x"y']
     before = len(portal.audit_file.read_bytes())
@@ -353,7 +355,7 @@ def test_the_audit_log_is_lines_of_ascii(portal: Portal, alice: User, as_alice: 
 
 
 def test_nginx_has_nothing_of_its_callers_environment(folder: Path, hook_user: str) -> None:
-    """It runs as root, and hears some variables: what it gets is built from nothing."""
+    """nginx runs as root and reacts to some variables, so its environment contains only what Punway sets."""
     portal = Portal(folder / unique("e"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"})
     fake = portal.folder / "bin" / "nginx"
     fake.parent.mkdir()
@@ -367,7 +369,7 @@ def test_nginx_has_nothing_of_its_callers_environment(folder: Path, hook_user: s
 
 
 def test_an_nginx_with_a_user_of_its_own(folder: Path, hook_user: str, mcp_user: str, alice: User) -> None:
-    """On a host whose web server serves other things, too: that one reaches no socket of the portal."""
+    """On a host with another web server, the user of that server cannot reach any socket of the portal."""
     name = unique("pwnginx")
     subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=True)
     portal = Portal(

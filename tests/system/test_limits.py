@@ -1,4 +1,4 @@
-"""Limits on a real portal: of a token, of a user, of an address; and what no limit is to touch."""
+"""Rate limits of tokens, users and addresses on a real portal, and requests that no limit may affect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READS, WRITES, REFUSED = 20, 5, 10
 
 @pytest.fixture
 def narrow(folder: Path, hook_user: str, mcp_user: str) -> Iterator[Portal]:
-    """A portal with limits that a test can meet."""
+    """A portal whose limits are so low that a test can reach them."""
     limits = {"token_reads": READS, "token_writes": WRITES, "user_reads": READS * 2, "user_writes": WRITES * 2,
               "refused": REFUSED, "flood": 0}  # fmt: skip
     portal = Portal(
@@ -37,7 +37,7 @@ def narrow(folder: Path, hook_user: str, mcp_user: str) -> Iterator[Portal]:
 
 
 def test_a_tokens_and_a_users_limit(narrow: Portal, alice: User, bob: User) -> None:
-    """Reads and writes apart; another token has its own until the user's are used up; another user is not touched."""
+    """Reads and writes have separate limits, and so do tokens, until the user's limit is reached. Others are not affected."""
     first, second, third, bobs = (narrow.client(user) for user in (alice, alice, alice, bob))
     answers = [first("GET", "/api/v1/clusters") for _ in range(READS)]
     assert {answer.status_code for answer in answers} == {200}
@@ -64,7 +64,7 @@ def test_a_tokens_and_a_users_limit(narrow: Portal, alice: User, bob: User) -> N
 
 
 def test_an_agent_is_told_when_to_come_again(narrow: Portal, alice: User) -> None:
-    """The tools' calls are the token's; one that is refused is a 429 before the tool."""
+    """Calls of tools count for the token. A refused call is a 429, and the tool is not called."""
     client = narrow.client(alice)
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_clusters", "arguments": {}}}
     headers = {"Accept": "application/json, text/event-stream"}
@@ -75,7 +75,7 @@ def test_an_agent_is_told_when_to_come_again(narrow: Portal, alice: User) -> Non
 
 
 def test_credentials_that_are_refused(narrow: Portal, alice: User) -> None:
-    """Guessing gets 429, whatever is guessed; a good token from the same address passes, also one that is new."""
+    """Guesses of any form get a 429. Valid tokens from the same address still work, even new ones."""
     good = narrow.client(alice)
     guesses = ["0" * 63 + "f", "f" * 64, "not-a-token", "eyJhbGciOiJub25lIn0.e30.", "e" * 64]
     began, refused = time.monotonic(), []
@@ -88,11 +88,13 @@ def test_credentials_that_are_refused(narrow: Portal, alice: User) -> None:
     assert {guess(number).status_code for number in range(REFUSED)} == {401}
     for number in range(5):
         no = guess(number)
-        if no.status_code == 429:  # Else a minute is over since the first guess; what that may cost is counted below.
+        if (
+            no.status_code == 429
+        ):  # Otherwise a minute has passed since the first guess; the number of 401s is checked below.
             assert no.json()["error"] == "too_many_requests"
             assert 1 <= int(no.headers["Retry-After"]) <= 60 and "WWW-Authenticate" not in no.headers
     assert requests.get(f"{narrow.url}/api/v1/clusters", timeout=30).status_code == 401, (
-        "who sends none has guessed none"
+        "a request without a credential is not a guess"
     )
     assert good("GET", "/api/v1/clusters").status_code == 200
     assert narrow.client(alice)("GET", "/api/v1/clusters").status_code == 200
@@ -108,7 +110,7 @@ def test_credentials_that_are_refused(narrow: Portal, alice: User) -> None:
 
 
 def test_a_flood(folder: Path, hook_user: str, alice: User) -> None:
-    """nginx caps what one address may cost, and says so in the contract's form."""
+    """nginx limits the requests of one address, and reports that in the form of the API's contract."""
     portal = Portal(
         folder / unique("f"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, tables={"limits": {"flood": 5}}
     )
@@ -126,7 +128,7 @@ def test_a_flood(folder: Path, hook_user: str, alice: User) -> None:
 
 @contextmanager
 def few_files(limit: int) -> Iterator[None]:
-    """What is started meanwhile may open so many files, unless it asks for more; as systemd and shells have it."""
+    """Set the soft limit of open files for processes that are started in the block, as systemd and shells do."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
@@ -136,7 +138,7 @@ def few_files(limit: int) -> Iterator[None]:
 
 
 def test_half_sent_requests_stop_nobody(folder: Path, hook_user: str, alice: User) -> None:
-    """2,400 from one address, without a credential, fit into nginx beside the others; and each of them is ended."""
+    """nginx has room for 2,400 of them from one address in addition to other requests, and ends each of them."""
     portal = Portal(folder / unique("h"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"})
     try:
         with few_files(1024):
@@ -159,14 +161,14 @@ def test_half_sent_requests_stop_nobody(folder: Path, hook_user: str, alice: Use
                     return True
                 return False
 
-        # Again, where the machine was too busy to open all of them before the first ones were ended.
+        # On a busy machine, the first ones may end before all of them are open. Then try again.
         wait_for("all of them in nginx", all_fit)
     finally:
         portal.stop()
 
 
 def open_requests(portal: Portal, token: str, count: int, address: str, header: str = "") -> list[socket.socket]:
-    """Requests whose bodies are still to come, from one of the host's addresses."""
+    """Open requests without sending their bodies, from one of the host's addresses."""
     head = (
         f"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
         f"{header}Content-Length: 9\r\n\r\n"
@@ -180,13 +182,13 @@ def open_requests(portal: Portal, token: str, count: int, address: str, header: 
 
 
 def status_of(connection: socket.socket) -> int:
-    """The status of an open request, once its body is sent."""
+    """Send the body of an open request, and return the status of the response."""
     connection.sendall(b'{"a": 1}\n')
     return int(connection.recv(65_536).split()[1])
 
 
 def test_open_requests_of_one_address(folder: Path, hook_user: str, mcp_user: str, alice: User) -> None:
-    """Beyond limits.connections 429 in the contract's form; another address has its own, an agent counts once."""
+    """Requests beyond limits.connections get a 429. Each address has its own limit, and an agent's call counts once."""
     portal = Portal(
         folder / unique("c"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"},
         tables={"limits": {"connections": 5}}, mcp_user=mcp_user,
@@ -201,7 +203,7 @@ def test_open_requests_of_one_address(folder: Path, hook_user: str, mcp_user: st
         wait_for("four to be open", lambda: client("POST", "/mcp", message, headers=headers).status_code == 200)
 
         def is_full() -> bool:
-            """Whether the next one is refused; one more is open where it is not."""
+            """Return whether the next request is refused. If it is not, open one more."""
             if client("GET", "/api/v1/clusters").status_code == 429:
                 return True
             opened.extend(open_requests(portal, client.token, 1, "127.0.0.1"))
@@ -221,7 +223,7 @@ def test_open_requests_of_one_address(folder: Path, hook_user: str, mcp_user: st
 
 
 def test_behind_a_balancer(folder: Path, hook_user: str, alice: User) -> None:
-    """Limits and the audit log meet the client that the balancer names; whoever is no balancer can name nobody."""
+    """Limits and audit log use the client's address that the balancer reports. Others cannot report an address."""
     portal = Portal(
         folder / unique("b"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, more={"proxies": ["127.0.0.2"]},
         tables={"limits": {"connections": 3}},
@@ -249,7 +251,7 @@ def test_behind_a_balancer(folder: Path, hook_user: str, alice: User) -> None:
             assert ask(peer, named) == 400
             wait_for(f"{address} for {named} from {peer}", lambda address=address: last_address() == address)  # type: ignore[misc]
 
-        # One client's limit is used up, by several addresses of its network, and another's is not.
+        # Several addresses of one network reach the client's limit. Other clients are not affected.
         def is_refused() -> bool:
             with ExitStack() as opened:
                 for n in range(3):
@@ -258,7 +260,7 @@ def test_behind_a_balancer(folder: Path, hook_user: str, alice: User) -> None:
                     ):
                         opened.enter_context(connection)
                 if ask("127.0.0.2", "2001:db8:0:0:ffff::9") != 429:
-                    return False  # nginx has not counted them yet; they end in a while, so others are opened.
+                    return False  # nginx has not counted them yet. They end soon, so open others.
                 assert ask("127.0.0.2", "2001:db8:0:1::9") == 400
                 assert ask("127.0.0.2", "192.0.2.9") == 400
                 return True
@@ -269,13 +271,13 @@ def test_behind_a_balancer(folder: Path, hook_user: str, alice: User) -> None:
 
 
 def test_a_large_jwt_is_no_large_header(portal: Portal) -> None:
-    """8 kB arrive at the hook, which says what is wrong with it."""
+    """A token of 8 kB reaches the hook, which says what is wrong with it."""
     answer = Client(portal.url, "eyJ" + "a" * 8180 + ".e30.")("GET", "/api/v1/clusters")
     assert refusal(answer)[0] == 401
 
 
 def test_the_limits_of_a_fresh_portal_are_far_away(as_alice: Client) -> None:
-    """What a client with 500 pollers does in a second."""
+    """A client with 500 pollers sends this many requests in a second."""
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: as_alice("GET", "/api/v1/jobs?cluster=owens").status_code, range(500)))
     assert answers == [200] * 500

@@ -1,4 +1,4 @@
-"""The registrar against hostile local users, with real uids; and the site's policy at each use of a token."""
+"""The registrar against hostile local users with real uids, and the site's policy at each use of a token."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from tests.system.slurm import wait_for
 from tokens.token import sha256_of
 
 NO_ACCOUNT = 3_000_000_000
-"""The first of a range of uids without an account, as a user's subordinate uids are."""
+"""The first of a range of uids without an account, such as a user's subordinate uids."""
 
-# A neighbour: runs as root to be any uid, connects twice as each one, and sends a byte to each connection every second.
+# A hostile process. It runs as root to be any uid, connects twice with each, and sends a byte per second on each
+# connection.
 TRICKLE = """
 import os, select, socket, sys
 path, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -46,10 +47,11 @@ while not select.select([sys.stdin], [], [], 1.0)[0]:
             pass
 """
 
-# A neighbour as an ordinary user: asks for what changes the table, again and again, until its input ends.
+# A hostile process of an ordinary user. It sends requests that change the table until its input ends.
 WRITE = """
 import json, select, socket, sys
-requests = [{"do": "keep", "hashes": []}, {"do": "drop", "hashes": ["a" * 64]}, {"do": "add", "hashes": ["a" * 64] * 500}]
+requests = [{"action": "release_others", "hashes": []}, {"action": "revoke", "hashes": ["a" * 64]},
+            {"action": "add", "hashes": ["a" * 64] * 500}]
 answers = 0
 print("begun", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
@@ -64,7 +66,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 print(answers)
 """
 
-# A neighbour as an ordinary user: connects and hangs up in a loop.
+# A hostile process of an ordinary user. It connects and hangs up in a loop.
 CONNECT = """
 import select, socket, sys
 print("begun", flush=True)
@@ -77,7 +79,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 
 @pytest.fixture(scope="module")
 def strict(folder: Path, hook_user: str) -> Iterator[Portal]:
-    """A portal whose site allows little."""
+    """A portal whose site has a strict policy on tokens."""
     policy = {"max_lifetime": "1h", "allowed_scopes": ["clusters:read", "jobs:read"]}
     portal = Portal(
         folder / unique("r"), hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, tables={"tokens": policy}
@@ -90,7 +92,7 @@ def strict(folder: Path, hook_user: str) -> Iterator[Portal]:
 
 @contextmanager
 def neighbour(program: str, *argv: str, user: User | None = None) -> Iterator[subprocess.Popen[str]]:
-    """A hostile process that runs while the block does."""
+    """Run a hostile process until the block ends."""
     as_user: dict[str, Any] = {"user": user.name, "group": user.gid, "extra_groups": []} if user else {}
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", program, *argv],
@@ -107,7 +109,7 @@ def neighbour(program: str, *argv: str, user: User | None = None) -> Iterator[su
 
 @contextmanager
 def holding(user: User, path: str) -> Iterator[None]:
-    """All the connections that a user may have are held, by that user."""
+    """Hold all the connections that a user may have, as that user."""
     held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CONNECTIONS_PER_UID)]
     os.seteuid(user.uid)
     try:
@@ -123,7 +125,7 @@ def holding(user: User, path: str) -> Iterator[None]:
 
 
 def ask(portal: Portal, uid: int, line: bytes = b"") -> dict[str, Any]:
-    """What the registrar says to a uid."""
+    """Return the registrar's response to a line from a uid."""
     os.seteuid(uid)
     try:
         connection = socket.socket(socket.AF_UNIX)
@@ -132,14 +134,14 @@ def ask(portal: Portal, uid: int, line: bytes = b"") -> dict[str, Any]:
     finally:
         os.seteuid(0)
     with connection:
-        with suppress(BrokenPipeError):  # Who is refused before the line is read has the answer all the same.
+        with suppress(BrokenPipeError):  # A client that is refused before its line is read gets the response too.
             connection.sendall(line)
         answer: dict[str, Any] = json.loads(connection.makefile().readline())
         return answer
 
 
 def all_is_well(portal: Portal, alice: Client, bob: User) -> None:
-    """One user's requests are answered, and another makes, uses and lists tokens."""
+    """Check that one user's requests get responses, and that another user can create, use and list tokens."""
     answers = [alice("GET", "/api/v1/whoami") for _ in range(60)]
     assert {answer.status_code for answer in answers} == {200}, answers[-1].text
     new = portal.client(bob)
@@ -148,7 +150,7 @@ def all_is_well(portal: Portal, alice: Client, bob: User) -> None:
 
 
 def test_a_user_who_hangs_up_on_refusals_ends_nothing(strict: Portal, alice: User, bob: User) -> None:
-    """Two connections held, and twenty more that leave at once."""
+    """The user holds two connections, and opens and closes twenty more."""
     client = strict.client(alice)
     path = str(strict.run_dir / "register.sock")
     with holding(alice, path):
@@ -163,7 +165,7 @@ def test_a_user_who_hangs_up_on_refusals_ends_nothing(strict: Portal, alice: Use
 
 
 def test_a_pun_starts_while_its_user_holds_the_registrar(strict: Portal, alice: User) -> None:
-    """The refusal that its first registration meets does not end it."""
+    """The PUN does not end although its first registration is refused."""
     client = strict.client(alice)
     for _ in range(5):
         strict.punway("admin", "stop", alice.name, check=False)
@@ -176,7 +178,7 @@ def test_a_pun_starts_while_its_user_holds_the_registrar(strict: Portal, alice: 
 
 
 def test_uids_without_an_account_hold_nothing(strict: Portal, alice: User, bob: User) -> None:
-    """Six hundred of them, with two connections each that trickle, are refused before they have sent a line."""
+    """Six hundred of them, each with two slow connections, are refused before they have sent a line."""
     client = strict.client(alice)
     with neighbour(TRICKLE, str(strict.run_dir / "register.sock"), str(NO_ACCOUNT), "600"):
         all_is_well(strict, client, bob)
@@ -187,7 +189,7 @@ def test_uids_without_an_account_hold_nothing(strict: Portal, alice: User, bob: 
 
 @pytest.mark.parametrize("name", ["www-data", "hook"])
 def test_system_accounts_are_refused(strict: Portal, hook_user: str, name: str) -> None:
-    """By the rules of [pun], before a line is read."""
+    """The rules of [pun] refuse them before a line is read."""
     uid = Path(strict.folder / "state").stat().st_uid if name == "hook" else int(
         subprocess.run(["id", "-u", name], capture_output=True, text=True, check=True).stdout
     )  # fmt: skip
@@ -196,7 +198,7 @@ def test_system_accounts_are_refused(strict: Portal, hook_user: str, name: str) 
 
 
 def test_a_user_who_writes_without_end_is_stopped(strict: Portal, alice: User, bob: User) -> None:
-    """By a limit of the user's own; nobody else meets it, and the audit log stays short."""
+    """A limit of that user stops them. It affects nobody else, and the audit log stays short."""
     client = strict.client(alice)
     before = len(strict.log())
     mallory = User(unique("pwmallory"))
@@ -211,7 +213,7 @@ def test_a_user_who_writes_without_end_is_stopped(strict: Portal, alice: User, b
 
 
 def test_a_user_who_connects_without_end_stops_nobody(strict: Portal, alice: User, bob: User) -> None:
-    """While it goes on, others are answered."""
+    """Other users are served at the same time."""
     client = strict.client(alice)
     mallory = User(unique("pwmallory"))
     try:
@@ -223,7 +225,7 @@ def test_a_user_who_connects_without_end_stops_nobody(strict: Portal, alice: Use
 
 
 def write_token(user: User, secret: str, **more: Any) -> None:
-    """An entry that the user, or a job script of the user's, wrote into the file."""
+    """Write an entry into the token file, as the user or one of the user's job scripts could."""
     user.run("mkdir", "-p", "-m", "700", str(user.token_file.parent))
     entry = {"id": "job", "name": "by hand", "sha256": sha256_of(secret), "expires_at": None, **more}
     entries = json.loads(user.token_file.read_text()) if user.token_file.exists() else []
@@ -231,7 +233,7 @@ def write_token(user: User, secret: str, **more: Any) -> None:
 
 
 def test_a_token_that_the_file_brings_is_audited_and_bound_by_the_site(strict: Portal, alice: User) -> None:
-    """It works from the next start of the PUN on; with the site's scopes, and for the site's lifetime from then on."""
+    """It works after the next start of the PUN, with the site's scopes, and for the site's lifetime from then on."""
     client, secret = strict.client(alice), os.urandom(32).hex()
     write_token(alice, secret, scopes=["clusters:read", "jobs:read", "jobs:write", "files:write"])
     strict.punway("admin", "stop", alice.name)
@@ -256,7 +258,7 @@ def test_a_token_that_the_file_brings_is_audited_and_bound_by_the_site(strict: P
 
 
 def _make_older(portal: Portal, secret: str, by: timedelta) -> None:
-    """Let time pass for one token, and have the hook forget what it has in memory."""
+    """Make a token older, and restart the hook, so that it has no cached route."""
     first_seen = (datetime.now(timezone.utc) - by).isoformat(timespec="seconds")
     table = sqlite3.connect(portal.folder / "state" / "routes.sqlite", timeout=60)
     with table:
@@ -268,7 +270,7 @@ def _make_older(portal: Portal, secret: str, by: timedelta) -> None:
 
 
 def test_no_token_is_made_beyond_what_the_site_allows(strict: Portal, alice: User) -> None:
-    """By the command: the scopes are refused by name, and all stands for those that are allowed."""
+    """The command names the refused scopes, and ``all`` stands for the allowed ones."""
     done = strict.punway("token", "create", "x", "--scopes", "jobs:write", user=alice, check=False)
     assert done.returncode == 1 and "does not allow jobs:write" in done.stderr
     client = strict.client(alice, "--scopes", "all")
@@ -276,7 +278,7 @@ def test_no_token_is_made_beyond_what_the_site_allows(strict: Portal, alice: Use
 
 
 def test_a_damaged_route_table_heals_itself(portal: Portal, alice: User, as_alice: Client) -> None:
-    """The hook starts all the same, with an empty table; processes of users fill it, and nobody is asked to."""
+    """The hook starts with an empty table, which the users' processes fill without anybody's help."""
     assert as_alice("GET", "/api/v1/clusters").status_code == 200
     state = portal.folder / "state"
     hook = portal.part("hook")
@@ -290,8 +292,8 @@ def test_a_damaged_route_table_heals_itself(portal: Portal, alice: User, as_alic
     assert [line["reason"] for line in portal.audit() if line["action"] == "routes.replaced"][-1].endswith(
         str(aside[0])
     )
-    assert f"it is now {aside[0]}" in portal.log()
-    # One that was made meanwhile works, too, and one that is revoked does not come back.
+    assert f"renamed it to {aside[0]}" in portal.log()
+    # A token that is created afterwards works too, and a revoked one does not come back.
     other = portal.client(alice)
     assert other("GET", "/api/v1/clusters").status_code == 200
     portal.punway("token", "revoke", other.data("GET", "/api/v1/whoami")["token_id"], user=alice)

@@ -1,4 +1,4 @@
-"""Between nginx and a user's process: what a hostile one sends, and what a stopped one costs the others."""
+"""The relay on a real portal: responses of hostile user processes, and the effect of a stopped one on other users."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ REFUSED = {
 
 
 def ask(portal: Portal, client: Client, line: str = "GET /api/v1/clusters") -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and all bytes after the head, of a request on a connection of its own."""
-    said = raw(
+    """Send a request on a new connection. Return status, headers and all bytes after the head."""
+    response = raw(
         portal.port, f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\nConnection: close\r\n\r\n".encode()
     )  # fmt: skip
-    head, _, body = said.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert re.fullmatch(r"HTTP/1\.1 \d{3} [A-Za-z -]+", lines[0])
     headers = {}
@@ -94,7 +94,7 @@ def ask(portal: Portal, client: Client, line: str = "GET /api/v1/clusters") -> t
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_response_that_is_refused(portal: Portal, alice: User, as_alice: Client, name: str) -> None:
-    """No byte of it reaches the client: the portal's 503 does, and nothing else."""
+    """The client gets the portal's 503, and no byte of the response."""
     with raw_pun(portal, alice, as_alice, *REFUSED[name]):
         status, headers, body = ask(portal, as_alice)
     assert status == 503
@@ -131,7 +131,7 @@ def test_no_more_than_one_response(portal: Portal, alice: User, as_alice: Client
 
 
 def test_a_response_that_is_not_whole(portal: Portal, alice: User, as_alice: Client) -> None:
-    """A PUN that dies while it answers is seen by the client: fewer bytes than were announced."""
+    """If a PUN dies during a response, the client gets fewer bytes than were announced."""
     with raw_pun(portal, alice, as_alice, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x" * 500_000):
         status, headers, body = ask(portal, as_alice)
     assert (status, headers["content-length"]) == (200, "1000000")
@@ -140,10 +140,10 @@ def test_a_response_that_is_not_whole(portal: Portal, alice: User, as_alice: Cli
 
 def test_the_reason_is_not_the_puns(portal: Portal, alice: User, as_alice: Client) -> None:
     with raw_pun(portal, alice, as_alice, GOOD.replace(b"OK", b"evil")):
-        said = raw(
+        response = raw(
             portal.port, f"GET /api/v1/clusters HTTP/1.0\r\nAuthorization: Bearer {as_alice.token}\r\n\r\n".encode()
         )
-    assert said.startswith(b"HTTP/1.1 200 OK\r\n") and b"evil" not in said
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n") and b"evil" not in response
 
 
 KNOWN = {
@@ -172,7 +172,7 @@ def test_known_headers_of_a_pun_are_passed_on(portal: Portal, alice: User, as_al
      'WWW-Authenticate: Bearer realm="a" Digest realm="evil"'],
 )  # fmt: skip
 def test_headers_with_a_bad_value_are_left_out(portal: Portal, alice: User, as_alice: Client, header: str) -> None:
-    """No way to another site, and no other scheme than Bearer, by which a browser would ask for a password."""
+    """No response redirects to another site, or has a scheme for which browsers would ask for a password."""
     for status in (b"303 See Other", b"401 Unauthorized"):
         with raw_pun(
             portal, alice, as_alice, b"HTTP/1.1 %s\r\n%s\r\nContent-Length: 0\r\n\r\n" % (status, header.encode())
@@ -183,7 +183,7 @@ def test_headers_with_a_bad_value_are_left_out(portal: Portal, alice: User, as_a
 
 
 def test_a_response_before_the_request_is_whole(portal: Portal, alice: User, as_alice: Client) -> None:
-    """A PUN that refuses a large body at once is heard, also while the client still sends."""
+    """If a PUN rejects a large body at once, the client gets the response while it still sends."""
     response = b"HTTP/1.1 415 X\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
     with raw_pun(portal, alice, as_alice, response):
         answer = as_alice("POST", "/api/v1/jobs", {"x": "y" * 8_000_000})
@@ -191,7 +191,7 @@ def test_a_response_before_the_request_is_whole(portal: Portal, alice: User, as_
 
 
 def test_why_a_response_was_refused_is_logged_once_a_minute(portal: Portal, new_user: Callable[..., User]) -> None:
-    """With the socket's path, and never often enough to fill the log."""
+    """The line has the socket's path. A user cannot fill the log."""
     user = new_user("pwlog")
     client = portal.client(user)
     for _ in range(5):
@@ -202,7 +202,7 @@ def test_why_a_response_was_refused_is_logged_once_a_minute(portal: Portal, new_
 
 
 def test_without_the_relay(portal: Portal, as_alice: Client) -> None:
-    """503 in the contract's form while it is stopped or gone, and 200 again when it is back."""
+    """Requests get a 503 in the form of the contract while it is down, and a 200 after it is back."""
     assert as_alice("GET", "/api/v1/clusters").status_code == 200
     relay = portal.part("relay")
     os.kill(relay, signal.SIGKILL)
@@ -218,7 +218,7 @@ def test_without_the_relay(portal: Portal, as_alice: Client) -> None:
 
 
 def test_the_relay_is_nginxs_user_and_nobody_else(portal: Portal) -> None:
-    """It has no capability, and no other group than nginx's workers."""
+    """It has no capabilities, and only the group of nginx's workers."""
     text = Path(f"/proc/{portal.part('relay')}/status").read_text()
     status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
     entry = pwd.getpwnam("www-data")
@@ -231,7 +231,7 @@ def test_the_relay_is_nginxs_user_and_nobody_else(portal: Portal) -> None:
 def test_a_stopped_pun_is_the_trouble_of_its_user_alone(
     portal: Portal, new_user: Callable[..., User], as_bob: Client
 ) -> None:
-    """Of 1,300 requests to it a part waits and the rest is answered 503; another user's requests are answered."""
+    """Of 1,300 requests to it, some wait and the rest get a 503. Other users' requests are served."""
     client = portal.client(user := new_user("pwstop"))
     for each in (client, as_bob):
         assert each("GET", "/api/v1/clusters").status_code == 200
@@ -253,7 +253,7 @@ def test_a_stopped_pun_is_the_trouble_of_its_user_alone(
                 except BlockingIOError:
                     continue
                 waiting.remove(connection)
-            # Others are served all the while.
+            # Other users are served at the same time.
             return as_bob("GET", "/api/v1/clusters").status_code == 200 and len(answers) >= 300
 
         wait_for("refusals", has_refused)

@@ -1,4 +1,4 @@
-"""Signing in, bearer tokens of the identity provider, and the attacks on both: real nginx, a certified provider."""
+"""Sign-in, bearer tokens of the identity provider, and attacks on both, with real nginx and a certified provider."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tab(gate: Portal, alice: User) -> Tab:
 
 
 def test_a_session_cookie_that_is_not_good(gate: Portal, tab: Tab, bob: User) -> None:
-    """Altered, signed out, or cut; another user's is that user's, and shows nothing of this one."""
+    """Altered and ended sessions are refused. Another user's session shows nothing of this user."""
     good = tab.session_cookie
     for bad in (good[:-1], good[1:], good.swapcase(), f"{good}x", "x", "", good.split(".")[0]):
         tab.session_cookie = bad
@@ -57,7 +57,7 @@ def test_a_session_never_opens_the_api_and_a_token_never_a_page(gate: Portal, ta
 
 
 def test_what_a_page_may_do(gate: Portal, tab: Tab) -> None:
-    """A policy that lets in nothing but the portal's own style and script; never kept, never framed."""
+    """Its policy allows only the portal's own styles and scripts. It is never cached and never framed."""
     for path in (HOME, "/login", "/settings/else"):
         answer = tab.get(gate.url + path, timeout=30)
         policy = answer.headers["Content-Security-Policy"]
@@ -80,14 +80,14 @@ def test_what_a_page_may_do(gate: Portal, tab: Tab) -> None:
 
 
 def test_a_form_that_is_too_large(gate: Portal, tab: Tab) -> None:
-    """Refused by nginx, and not with a page of nginx's own."""
+    """nginx refuses it in the form of the API's contract, not with its own page."""
     for path in (HOME, "/logout", "/login/once/x"):
         answer = tab.post(gate.url + path, {"name": "x" * 100_000}, headers={"Origin": gate.url}, timeout=30)
         assert (answer.status_code, answer.json()["error"]) == (413, "payload_too_large")
 
 
 def test_forms_of_elsewhere(gate: Portal, tab: Tab, alice: User) -> None:
-    """Without a token, with a stale one, from another origin: 403, and nothing is made or revoked."""
+    """Forms without a valid CSRF token, or from another origin, get a 403. No token is created or revoked."""
     tab.fill_in(name="stays")
     before = alice.token_file.read_text()
     stale = Tab(gate).sign_in(alice).form()
@@ -117,7 +117,7 @@ def test_a_link_is_good_once_and_for_one(gate: Portal, alice: User) -> None:
 
 
 def test_only_the_user_of_the_shell_gets_a_link(gate: Portal, alice: User) -> None:
-    """Root has no page, and the code is in no log and no list of processes."""
+    """Root gets no link, and the code is in no log."""
     done = gate.punway("login", check=False)
     assert done.returncode == 1 and "ordinary user" in done.stderr
     link = gate.link(alice)
@@ -147,7 +147,7 @@ NAMES = [
 def test_an_identity_that_is_no_user_of_the_portal(
     gate: Portal, provider: OpenIdProvider, alice: User, pattern: str
 ) -> None:
-    """root, below min_uid, with dots, an end or a case too many: 403, though the user map lets it through."""
+    """Names such as root's, or those with dots or another case, get a 403, although the user map accepts them."""
     name = pattern.format(alice.name, alice.name.upper())
     client = Client(gate.url, provider.sign(name), gate.verify)
     assert client.error("GET", "/api/v1/clusters")[:2] == (403, "forbidden")
@@ -156,7 +156,7 @@ def test_an_identity_that_is_no_user_of_the_portal(
 
 @pytest.mark.parametrize("name", ["root", "daemon", "nobody-of-that-name"])
 def test_no_session_for_who_is_no_user(gate: Portal, provider: OpenIdProvider, name: str) -> None:
-    """Signed in at the provider for real; the page says why not here."""
+    """The user is signed in at the provider, and the page says why the portal refuses."""
     tab = Tab(gate)
     answer = provider.sign_in(tab, gate.url, name)
     assert answer.status_code == 403
@@ -166,7 +166,7 @@ def test_no_session_for_who_is_no_user(gate: Portal, provider: OpenIdProvider, n
 
 
 def test_a_provider_token_as_a_bearer_token(gate: Portal, provider: OpenIdProvider, alice: User) -> None:
-    """A real one, as alice, with the scopes that she gave it and the portal has."""
+    """A real access token of alice has the scopes that she granted and the portal knows."""
     token = provider.access_token(alice.name, "clusters:read jobs:read")
     client = Client(gate.url, token, gate.verify)
     assert client.data("GET", "/api/v1/clusters")[0]["id"] == "box"
@@ -180,7 +180,7 @@ def test_a_provider_token_as_a_bearer_token(gate: Portal, provider: OpenIdProvid
 
 
 def test_forged_and_foreign_tokens(gate: Portal, provider: OpenIdProvider, alice: User) -> None:
-    """Through nginx: refused with 401, and told where a good one comes from."""
+    """They get a 401, which refers to the metadata that names the provider."""
     good = provider.sign(alice.name)
     head, claims, signature = good.split(".")
     bad = [f"{head}.{claims}.", f"{head}.{claims}.{signature[::-1]}", f"eyJhbGciOiJub25lIn0.{claims}.",
@@ -200,8 +200,8 @@ def test_forged_and_foreign_tokens(gate: Portal, provider: OpenIdProvider, alice
 def test_a_revoked_tokens_401_points_there_too(gate: Portal, alice: User) -> None:
     client = gate.client(alice)
     assert client("GET", "/api/v1/clusters").status_code == 200
-    # Not while the PUN notes the use: whoever writes there without the lock may be overwritten.
-    wait_for("the use to be noted", lambda: json.loads(alice.token_file.read_text())[-1]["last_used_at"])
+    # Wait until the PUN has recorded the use: a write without the lock may be overwritten.
+    wait_for("the use to be recorded", lambda: json.loads(alice.token_file.read_text())[-1]["last_used_at"])
     alice.token_file.write_text("[]")
     answer = client("GET", "/api/v1/clusters")
     assert answer.status_code == 401
@@ -216,7 +216,7 @@ def test_without_a_provider_there_is_no_metadata(portal: Portal) -> None:
 
 
 def test_a_provider_that_is_gone(gate: Portal, provider: OpenIdProvider, alice: User, tab: Tab) -> None:
-    """Who holds a token or a session goes on; its tokens are good with the keys that are known; nobody new is let in."""
+    """Tokens and sessions continue to work, and so do JWTs as long as the keys are cached. No new sign-in is possible."""
     client, by_jwt = gate.client(alice), Client(gate.url, provider.sign(alice.name), gate.verify)
     assert by_jwt("GET", "/api/v1/clusters").status_code == 200
     provider.stop()
@@ -238,7 +238,7 @@ def test_a_provider_that_is_gone(gate: Portal, provider: OpenIdProvider, alice: 
 
 
 def shown(tab: Tab, answer: requests.Response) -> str:
-    """The token that the page shows which a form leads to."""
+    """Return the secret on the page that a form redirects to."""
     assert answer.status_code == 303, answer.text
     answer = tab.get(tab.portal.url + answer.headers["Location"], timeout=60)
     (secret,) = re.findall(r'<code id="token"[^>]*>([0-9a-f]{64})</code>', answer.text)
@@ -246,17 +246,17 @@ def shown(tab: Tab, answer: requests.Response) -> str:
 
 
 def front(portal: Portal, *headers: str, peer: str = "127.0.0.1") -> tuple[int, str]:
-    """What curl gets at /login with such headers, from an address of this machine; and whether there is a cookie."""
+    """Request /login with curl, from an address of this machine. Return the status and the cookie."""
     argv = ["curl", "-s", "-k", "-o", "/dev/null", "-D", "-", "--interface", peer, f"{portal.url}/login"]
     for header in headers:
         argv += ["-H", header]
-    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    cookie = re.search(r"(?i)^set-cookie: (\S+?);", said, re.MULTILINE)
-    return int(said.split()[1]), cookie[1] if cookie else ""
+    head = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    cookie = re.search(r"(?i)^set-cookie: (\S+?);", head, re.MULTILINE)
+    return int(head.split()[1]), cookie[1] if cookie else ""
 
 
 def test_the_trusted_header(gate: Portal, alice: User) -> None:
-    """From the front's address, beside its secret, once, and spelled with hyphens; else nobody is signed in."""
+    """It signs in only from the proxy's address, with its secret, once, and spelled with hyphens."""
     name, secret = f"X-Remote-User: {alice.name}", f"X-Punway-Front-Secret: {FRONT_SECRET}"
     status, cookie = front(gate, name, secret)
     assert (status, cookie.partition("=")[0]) == (303, "__Host-punway")
@@ -282,7 +282,7 @@ def test_the_trusted_header(gate: Portal, alice: User) -> None:
 
 
 def test_two_tabs_making_and_revoking_at_once(tab: Tab, alice: User) -> None:
-    """Whatever was shown as made is there and works; whatever was revoked is gone."""
+    """Every token that was shown exists and works, and every revoked one is gone."""
     for number in range(6):
         tab.fill_in(name=f"old {number}")
     form = tab.form()
@@ -308,7 +308,7 @@ def test_two_tabs_making_and_revoking_at_once(tab: Tab, alice: User) -> None:
 
 
 def test_a_full_disk(gate: Portal, new_user: Callable[..., User]) -> None:
-    """Nothing is lost, no secret of a token that is none is shown, and the page says so."""
+    """Nothing is lost, no secret is shown for a token that was not stored, and the page says so."""
     user = new_user("pwfull")
     with small_disk(user) as fill:
         client = gate.client(user)
@@ -324,7 +324,7 @@ def test_a_full_disk(gate: Portal, new_user: Callable[..., User]) -> None:
 
 
 def test_the_audit_log(gate: Portal, alice: User, tab: Tab) -> None:
-    """A line for each sign-in, token made, revoked and refused, and for each write: who, which, from where, and how."""
+    """It has a line for each sign-in, each token created, revoked or refused, and each write, with its user and origin."""
     secret = shown(tab, tab.fill_in(name="Ünï “audited”", preset="jobs"))
     token_id = re.findall(r'name="id" value="(\w+)"', tab.get(gate.url + HOME, timeout=30).text)[0]
     client = Client(gate.url, secret, gate.verify)
@@ -344,18 +344,20 @@ def test_the_audit_log(gate: Portal, alice: User, tab: Tab) -> None:
 
     keys = {"time", "action", "outcome", "user", "token_id", "token_name", "address", "request_id"}
     for request, outcome, of_token in ((made, "ok", True), (wrong, "refused", True), (refused, "refused", False), (unknown, "refused", False)):  # fmt: skip
-        said = line(request)
-        assert keys <= set(said)
-        assert (said["outcome"], said["address"]) == (outcome, "127.0.0.1")
+        entry = line(request)
+        assert keys <= set(entry)
+        assert (entry["outcome"], entry["address"]) == (outcome, "127.0.0.1")
         if of_token:
-            assert (said["user"], said["token_id"], said["token_name"]) == (alice.name, token_id, "Ünï “audited”")
+            assert (entry["user"], entry["token_id"], entry["token_name"]) == (alice.name, token_id, "Ünï “audited”")
     assert line(made)["action"] == "POST /api/v1/jobs"
-    assert not [said for said in gate.audit() if said["request_id"] == read.headers["X-Request-Id"]]
-    of_this = [said for said in gate.audit() if said["token_id"] == token_id and said["action"].startswith("token.")]
-    assert [(said["action"], said["outcome"], said["user"]) for said in of_this] == [
+    assert not [entry for entry in gate.audit() if entry["request_id"] == read.headers["X-Request-Id"]]
+    of_this = [
+        entry for entry in gate.audit() if entry["token_id"] == token_id and entry["action"].startswith("token.")
+    ]
+    assert [(entry["action"], entry["outcome"], entry["user"]) for entry in of_this] == [
         ("token.made", "ok", alice.name), ("token.revoked", "ok", alice.name)
     ]  # fmt: skip
-    assert all(said["address"] == "127.0.0.1" and said["request_id"] for said in of_this)
-    assert [said for said in gate.audit() if said["action"] == "sign-in" and said["user"] == alice.name]
+    assert all(entry["address"] == "127.0.0.1" and entry["request_id"] for entry in of_this)
+    assert [entry for entry in gate.audit() if entry["action"] == "sign-in" and entry["user"] == alice.name]
     assert secret not in gate.log()
     assert tab.session_cookie not in gate.log()
