@@ -1,4 +1,7 @@
-"""proxy_hook/app.py, hook.py, identify.py and web.py: what the hook answers to nginx. The spawner is a fake one."""
+"""proxy_hook/app.py, hook.py, identify.py, errors.py and web.py: what the hook answers to nginx.
+
+The spawner is a fake one.
+"""
 
 from __future__ import annotations
 

@@ -64,6 +64,7 @@ def test_never_where_the_site_allows_it() -> None:
     ("longest", "usual", "last"),
     [(None, "90d", None), (timedelta(days=365), "90d", date(2027, 11, 22)), (timedelta(days=60), "1440h", date(2027, 1, 21)),
      (timedelta(minutes=30), "30m", date(2026, 11, 22))],
+    ids=["no limit", "a year", "60 days", "30 minutes"],
 )  # fmt: skip
 def test_what_is_proposed_is_allowed(longest: timedelta | None, usual: str, last: date | None) -> None:
     policy = Policy(longest, never=False)

@@ -11,6 +11,7 @@ from tokens.scopes import ALL, OFFERED, PRESETS, SCOPES, UnknownScope, allows, p
     ("held", "needed", "allowed"),
     [(["jobs:read"], "jobs:read", True), (["jobs:write"], "jobs:read", True), (["jobs:read"], "jobs:write", False),
      (["files:write"], "jobs:read", False), ([], "jobs:read", False), (["clusters:read"], "clusters:write", False)],
+    ids=["itself", "a write includes its read", "a read excludes its write", "another subject", "none", "no such scope"],
 )  # fmt: skip
 def test_a_write_holds_its_read_and_nothing_else(held: list[str], needed: str, allowed: bool) -> None:
     assert allows(held, needed) is allowed
@@ -29,6 +30,6 @@ def test_a_preset_stands_for_its_scopes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "job", "jobs:*", "All", "jobs:read,admin"])
-def test_a_scope_that_is_none_is_named(text: str) -> None:
+def test_an_unknown_scope_is_named(text: str) -> None:
     with pytest.raises(UnknownScope, match="the scopes are"):
         parse(text)
