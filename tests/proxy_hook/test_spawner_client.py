@@ -35,6 +35,7 @@ class PausedSpawner(threading.Thread):
         self.listener.listen()
         self.go_on = threading.Event()
         self.asked: list[str] = []
+        self.connection: socket.socket | None = None
         self.start()
 
     def run(self) -> None:
@@ -43,6 +44,7 @@ class PausedSpawner(threading.Thread):
                 connection, _ = self.listener.accept()
             except OSError:
                 return  # The test is over.
+            self.connection = connection
             self.go_on.wait()
             with connection, suppress(OSError):  # The client may have hung up by now.
                 while data := connection.recv(65_536):
@@ -147,8 +149,9 @@ def test_the_end_of_the_spawner_is_noticed_at_once(run: Run, paused: PausedSpawn
     async def test(client: SpawnerClient) -> None:
         asked = [asyncio.create_task(client.socket_of(account)) for account in ACCOUNTS]
         await until_full(client)
-        assert client._connection
-        client._connection.shutdown(socket.SHUT_RDWR)  # To the client, this looks like the end of the spawner.
+        while paused.connection is None:
+            await asyncio.sleep(0)
+        paused.connection.shutdown(socket.SHUT_RDWR)
         refused = await asyncio.gather(*asked, return_exceptions=True)
         assert {getattr(error, "status", None) for error in refused} == {503}
         paused.go_on.set()

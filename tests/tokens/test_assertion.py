@@ -8,6 +8,7 @@ from pathlib import Path
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.clock import Clock
 from tokens import assertion as module
@@ -84,10 +85,12 @@ def claims(**changes: object) -> dict[str, object]:
             "iat": 1, "exp": 4102444800, **changes}  # fmt: skip
 
 
-def test_forgeries_are_refused(signer: Signer, verifier: Verifier, tmp_path: Path) -> None:
+def test_forgeries_are_refused(tmp_path: Path) -> None:
     """Refuse unsigned ones, other keys, the public key used as an HMAC secret, other issuers, and missing claims."""
-    pem = (tmp_path / "pub").read_bytes()
-    key = signer._key
+    key = Ed25519PrivateKey.generate()
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "pub").write_bytes(pem)
+    verifier = Verifier(tmp_path / "pub")
     without_exp = {k: v for k, v in claims().items() if k != "exp"}
     forged = [
         "",
@@ -128,6 +131,7 @@ def test_without_the_hooks_key_nothing_is_good(tmp_path: Path, signer: Signer) -
 
 
 def test_the_cache_is_bounded(signer: Signer, verifier: Verifier) -> None:
+    """Only the cache itself shows how many assertions are in it."""
     for number in range(3 * module.MAX_CACHED_ASSERTIONS):
         verifier.verify(signer.sign(1001, str(number), "token", None, ()), 1001)
     assert len(verifier._verified) <= module.MAX_CACHED_ASSERTIONS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,8 +58,9 @@ def manager(tmp_path: Path, registrar: FakeRegistrar) -> TokenManager:
     return TokenManager(TokenStore(tmp_path), registrar, Policy(timedelta(days=100), never=False))
 
 
-def full(*_: object) -> bool:
-    raise StoreUnavailable("full")
+def full(_descriptor: int) -> None:
+    """Replaces os.fsync on a full disk."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_new_token_is_registered_and_in_the_file(manager: TokenManager, registrar: FakeRegistrar) -> None:
@@ -99,7 +102,7 @@ def test_a_registrar_without_room_is_asked_to_release_routes_first(
 def test_a_token_that_cannot_be_stored_is_revoked(
     manager: TokenManager, registrar: FakeRegistrar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TokenStore, "_replace", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreUnavailable):
         manager.make("CI", ("jobs:read",), "1d")
     assert registrar.revoked == registrar.live
@@ -166,7 +169,7 @@ def test_either_half_of_a_revocation_ends_the_token(
     registrar.down = True
     assert "could not be informed" in manager.revoke(second.id)[1]
     with monkeypatch.context() as patched:
-        patched.setattr(TokenStore, "_replace", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(StoreUnavailable):
             manager.revoke(third.id)
         registrar.down = False

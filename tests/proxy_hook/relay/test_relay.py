@@ -114,6 +114,16 @@ def everything(connection: socket.socket) -> bytes:
     return received
 
 
+def is_served(front: LocalRelay, path: str, user: str) -> bool:
+    """Send a request to a user's process that responds. Return whether the response arrives."""
+    with front.ask(path, user) as connection:
+        front.puns[user].settimeout(0.2)
+        with suppress(TimeoutError, BrokenPipeError, ConnectionResetError), front.accept(user) as pun:
+            pun.sendall(GOOD)
+            return connection.recv(65_536) == GOOD
+    return False
+
+
 def test_a_request_arrives_without_the_headers_for_the_relay(front: LocalRelay) -> None:
     path = front.pun("u")
     with front.ask(path, body=b"body") as connection, front.accept("u") as pun:
@@ -184,16 +194,7 @@ def test_the_limit_of_a_user_is_below_the_total(front: LocalRelay) -> None:
         connection.close()
     for _ in waiting:
         front.accept("u").close()
-
-    def is_served() -> bool:
-        with front.ask(stopped) as connection:
-            front.puns["u"].settimeout(0.2)
-            with suppress(TimeoutError, BrokenPipeError, ConnectionResetError), front.accept("u") as pun:
-                pun.sendall(GOOD)
-                return connection.recv(65_536) == GOOD
-        return False
-
-    until(is_served)
+    until(lambda: is_served(front, stopped, "u"))
 
 
 def test_requests_beyond_the_total_are_refused_at_once(front: LocalRelay) -> None:
@@ -208,9 +209,7 @@ def test_requests_beyond_the_total_are_refused_at_once(front: LocalRelay) -> Non
     for connection in silent:
         connection.close()
     path = front.pun("u")
-    with front.ask(path) as connection, front.accept("u") as pun:
-        pun.sendall(GOOD)
-        assert connection.recv(65_536) == GOOD
+    until(lambda: is_served(front, path, "u"))
 
 
 def test_a_client_that_hangs_up_is_noticed(front: LocalRelay) -> None:
