@@ -1,4 +1,4 @@
-"""The ``punway`` command: arguments in, one function called, errors said in one line."""
+"""The ``punway`` command: it parses the arguments, runs one command, and prints errors in one line."""
 
 from __future__ import annotations
 
@@ -53,16 +53,17 @@ def _mcp_server(config: Config, _arguments: argparse.Namespace) -> int:
 
 
 def _mcp(_config: None, _arguments: argparse.Namespace) -> int:
-    """A portal's MCP server on the standard input and output, for AI clients that start a program. The portal and
-    your token are named by OOD_API_URL and OOD_API_TOKEN; docs/agents/clients.md shows how to set up each client."""
+    """Connect an AI client to a portal's MCP server over standard input and output. The client starts this command. Set
+    OOD_API_URL to the portal's address and OOD_API_TOKEN to your token; docs/agents/clients.md shows the settings of each
+    client."""
     os.execv(interpreter(), [interpreter(), "-I", "-m", "mcp_server.bridge"])
 
 
 def _login(config: Config, _arguments: argparse.Namespace) -> int:
     """Print a link that signs your browser in to the portal's API Tokens page, as the user of this shell. It works
-    once, within a minute; give it to nobody."""
+    once, within a minute. Do not give it to anybody else."""
     link = config.portal.public_url + token_commands.registrar_of(config).login()
-    print("Open this in your browser within a minute; it works once:")
+    print("Open this link in your browser within a minute. It works once.")
     print(link)
     return 0
 
@@ -94,26 +95,30 @@ def _demo(_config: None, arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands. It sets ``run`` to the function of the chosen one."""
     parser = argparse.ArgumentParser(
         prog="punway",
-        description="A REST API for the jobs of an HPC portal's users, each served by a process of their own.",
-        epilog="Try it at once, without root: punway demo",
+        description="A REST API for the jobs of an HPC portal's users. Each user is served by a process of their own.",
+        epilog="To try the portal without root and without any configuration, run: punway demo",
     )
     parser.add_argument("--version", action="version", version=f"punway {version('punway')}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "-c", "--config", metavar="FILE", help="punway.toml (default: $PUNWAY_CONFIG, else /etc/punway/punway.toml)"
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="configuration file (default: $PUNWAY_CONFIG, or /etc/punway/punway.toml if that is not set)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     demo = commands.add_parser(
         "demo",
-        help="run the whole portal here and now, for yourself alone",
-        description="The whole portal in single-user mode on loopback, with an embedded scheduler. Prints an "
-        "address, a fresh token and commands to paste. Ctrl-C ends it. Root runs it as a throw-away user.",
+        help="run a complete portal for yourself, with a scheduler of its own",
+        description="Run a complete portal in single-user mode on 127.0.0.1, with an embedded scheduler. It prints its "
+        "address, a token and commands to paste, and runs until Ctrl-C. Started by root, it runs as a temporary user.",
     )
-    demo.add_argument("--port", type=_port, default=8080, help="port on 127.0.0.1 (default: 8080)")
-    # By root's demo, for the process of its throw-away user.
+    demo.add_argument("--port", type=_port, default=8080, help="port on 127.0.0.1, from 1 to 65535 (default: 8080)")
+    # Set by root's demo for the process of its temporary user.
     demo.add_argument("--started-by", choices=("root", "sudo"), default="", help=argparse.SUPPRESS)
     demo.set_defaults(run=_demo, config=None, without_config=True)
 
@@ -121,48 +126,57 @@ def _parser() -> argparse.ArgumentParser:
         "login", parents=[common], help="print a link that signs your browser in", description=_login.__doc__
     ).set_defaults(run=_login)
     commands.add_parser(
-        "mcp", help="a portal's MCP server by stdio, for AI clients", description=_mcp.__doc__
+        "mcp", help="connect an AI client to a portal's MCP server over stdio", description=_mcp.__doc__
     ).set_defaults(run=_mcp, config=None, without_config=True)
     token = commands.add_parser(
-        "token", help="make, list and revoke your own tokens", description=token_commands.__doc__
+        "token",
+        help="create, list, rotate, revoke and find your own tokens",
+        description="Manage your own API tokens, on the portal's host.",
+        epilog='Example: punway token create "CI pipeline" --scopes jobs --expires 30d',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     token_commands.add_commands(token, common)
 
     check = commands.add_parser(
         "check",
         parents=[common],
-        help="say what is wrong before anything is started",
-        description="Checks the configuration, the interpreter, users and directories, nginx, the cluster files and "
-        "the schedulers' commands. Ends with 1 when something is wrong.",
+        help="check the configuration and everything that it names",
+        description="Check the configuration, the Python interpreter, users and directories, TLS and secret files, the "
+        "identity provider, nginx, the cluster files and the schedulers' commands. It changes nothing. The exit status "
+        "is 1 when something is wrong.",
     )
     check.set_defaults(run=_check, without_config=True)
     for name, run, what in (
-        ("serve", _serve, "run spawner, hook, relay, MCP server and nginx in the foreground (containers, tests)"),
-        ("spawner", _spawner, "run the spawner alone (systemd)"),
-        ("hook", _hook, "run the hook alone (systemd)"),
-        ("relay", _relay, "run the relay between nginx and the users' processes alone (systemd)"),
-        ("mcp-server", _mcp_server, "run the MCP server alone (systemd)"),
-        ("nginx", _nginx, "run an nginx for the portal alone (systemd)"),
-        ("nginx-config", _nginx_config, "print the file for /etc/nginx/conf.d"),
+        ("serve", _serve, "run all parts of the portal in the foreground, for containers and tests"),
+        ("spawner", _spawner, "run only the spawner, as punway-spawner.service does"),
+        ("hook", _hook, "run only the hook, as punway-hook.service does"),
+        ("relay", _relay, "run only the relay between nginx and PUNs, as punway-relay.service does"),
+        ("mcp-server", _mcp_server, "run only the MCP server, as punway-mcp.service does"),
+        ("nginx", _nginx, "run an nginx only for the portal, as punway-nginx.service does"),
+        ("nginx-config", _nginx_config, "print the portal's configuration for /etc/nginx/conf.d/"),
     ):
         commands.add_parser(
             name, parents=[common], help=what, description=f"{what[0].upper()}{what[1:]}."
         ).set_defaults(run=run)
 
-    admin = commands.add_parser("admin", help="see and end PUNs (root)", description="See and end PUNs. For root.")
+    admin = commands.add_parser(
+        "admin",
+        help="list, stop and reload the per-user processes (as root)",
+        description="List, stop and reload the per-user processes (PUNs). Only root may use these commands.",
+    )
     admin_commands.add_commands(admin, common)
     return parser
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text} is no port")
-    return port
+    """Parse a port number. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port; use a number from 1 to 65535")
+    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; its exit status."""
+    """Run one command and return its exit status."""
     try:
         try:
             return _run(argv)
@@ -175,6 +189,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
+    """Run one command and return its exit status. Print an expected error in one line."""
     arguments = _parser().parse_args(argv)
     try:
         config = None if getattr(arguments, "without_config", False) else load(path_to_use(arguments.config))

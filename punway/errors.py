@@ -1,27 +1,27 @@
-"""What a ``punway`` command says in one line before it ends with 1.
+"""The errors of ``punway`` commands, which print them in one line and exit with status 1.
 
 CommandError
-├── FolderError   a directory cannot be used: which, and what to do
-├── CannotServe   what is missing to serve, and what to install or to change
-└── SpawnerError  the spawner does not answer, and where it was looked for
+├── FolderError   a directory cannot be used
+├── CannotServe   something is missing that the portal needs to serve
+└── SpawnerError  the spawner does not answer, or rejects the request
 
-A punway.toml that cannot be used is the hook's ConfigError (proxy_hook/config_rules.py).
+An unusable punway.toml raises the hook's ConfigError (proxy_hook/config_rules.py).
 """
 
 from __future__ import annotations
 
 
 class CommandError(Exception):
-    """The message is for the person at the shell, and says what to do."""
+    """An error whose message tells the person at the shell what is wrong and what to do."""
 
 
 class FolderError(CommandError):
-    pass
+    """A directory cannot be used. The message names it and the command that repairs it."""
 
 
 class CannotServe(CommandError):
-    pass
+    """The portal cannot serve. The message says what to install or to change."""
 
 
 class SpawnerError(CommandError):
-    pass
+    """The spawner does not answer or rejects the request. The message says where its socket was looked for."""

@@ -1,4 +1,4 @@
-"""The run and state directories, and whose they are: made by root at start, or by the one user of single-user mode."""
+"""The run and state directories: root, or the one user of single-user mode, makes or checks them at each start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from punway.errors import FolderError
 
 
 def prepare(config: Config) -> None:
-    """Make the run and state directories, or check those that are there. Raises FolderError."""
+    """Make the run and state directories, or check the owner and mode of existing ones. Raises FolderError."""
     run, state = config.run_dir, Path(config.portal.state_dir)
     owner = os.geteuid() if config.single_user else user_of("portal.hook_user", config.portal.hook_user).pw_uid
     _make(run, os.geteuid(), 0o755)
@@ -26,24 +26,24 @@ def prepare(config: Config) -> None:
             os.chown(inner, -1, user_of("mcp.user", config.mcp.user).pw_gid)
         folders.append((inner, os.geteuid()))
     for folder, who in folders:
-        trouble = trouble_with(folder, who)
-        if trouble:
-            raise FolderError(trouble)
+        problem = problem_with(folder, who)
+        if problem:
+            raise FolderError(problem)
 
 
 def user_of(key: str, name: str) -> pwd.struct_passwd:
-    """The user that a key of punway.toml names. Raises FolderError, which says how to make one."""
+    """Return the user that ``key`` of punway.toml names. Raises FolderError if there is no such user."""
     try:
         return pwd.getpwnam(name)
     except KeyError:
         raise FolderError(
-            f"{key}: there is no user {name}; make one: useradd --system --no-create-home "
+            f"{key}: the user {name} does not exist; run: useradd --system --no-create-home "
             f"--shell /usr/sbin/nologin {name}"
         ) from None
 
 
-def trouble_with(folder: Path, owner: int) -> str | None:
-    """What is wrong with a directory that must be ``owner``'s alone to write."""
+def problem_with(folder: Path, owner: int) -> str | None:
+    """Return why a directory cannot be used, or None. It must belong to ``owner``, and nobody else may write to it."""
     try:
         status = folder.lstat()
     except OSError as error:
@@ -53,11 +53,12 @@ def trouble_with(folder: Path, owner: int) -> str | None:
     if status.st_uid != owner:
         return f"{folder} belongs to uid {status.st_uid}; run: chown {owner} {folder}"
     if status.st_mode & 0o022:
-        return f"{folder} can be written by others; run: chmod go-w {folder}"
+        return f"other users can write to {folder}; run: chmod go-w {folder}"
     return None
 
 
 def _make(folder: Path, owner: int, mode: int) -> None:
+    """Make a directory of this owner and mode unless it exists. Raises FolderError."""
     if folder.exists():
         return
     try:
@@ -66,15 +67,15 @@ def _make(folder: Path, owner: int, mode: int) -> None:
         os.chown(folder, owner, -1)
         folder.chmod(mode)
     except OSError as error:
-        raise FolderError(f"{folder} cannot be made: {error.strerror}") from error
+        raise FolderError(f"cannot make {folder}: {error.strerror}") from error
 
 
 def nginx_group(config: Config) -> int:
-    """The group through which nginx reaches the sockets. Raises FolderError."""
+    """Return the gid of nginx's user, whose group may connect to the sockets. Raises FolderError."""
     try:
         return grp.getgrgid(pwd.getpwnam(config.portal.nginx_user).pw_gid).gr_gid
     except KeyError:
         raise FolderError(
-            f"portal.nginx_user: there is no user {config.portal.nginx_user}; install nginx, "
-            "or name the user of its workers (www-data on Debian, nginx on RHEL)"
+            f"portal.nginx_user: the user {config.portal.nginx_user} does not exist; install nginx, "
+            "or set the key to the user of nginx's workers (www-data on Debian, nginx on RHEL)"
         ) from None

@@ -1,4 +1,4 @@
-"""This host's nginx: where it is, and which version."""
+"""The nginx program of this host: its path and its version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VERSION = re.compile(r"/([0-9]+(?:\.[0-9]+)+)")
 
 
 def find_nginx() -> str:
-    """Return where nginx is. Raises CannotServe."""
+    """Return the path of nginx. Raises CannotServe if it is not installed."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if not found:
         raise CannotServe("nginx is not installed; run: apt-get install nginx (Debian) or dnf install nginx (RHEL)")
@@ -21,7 +21,7 @@ def find_nginx() -> str:
 
 
 def nginx_version() -> tuple[int, ...]:
-    """Return the version of this host's nginx; empty where there is none, or it does not say."""
+    """Return nginx's version, such as (1, 22, 1); empty if nginx is missing or prints no version."""
     try:
         done = subprocess.run([find_nginx(), "-v"], capture_output=True, text=True, check=False, timeout=10)
     except (CannotServe, OSError, subprocess.TimeoutExpired):

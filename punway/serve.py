@@ -1,10 +1,11 @@
-"""``punway serve``: spawner, hook, relay, MCP server and nginx as children of one supervising process, in foreground.
+"""``punway serve``: a supervisor in the foreground, with spawner, hook, relay, MCP server and nginx as its children.
 
-For containers, tests and the demo; on a host with systemd its units do this. A child that ends is started
-again; SIGTERM and SIGINT end them all.
+Containers, tests and the demo use it; on a host with systemd, its units do the same. A child that ends is restarted.
+SIGTERM and SIGINT end all of them.
 
-Standard output is the audit log: lines of JSON from the hook and nginx, and nothing else. Everything else goes to
-standard error, in whole lines; those of users' processes begin with PUNS, so that none passes for another part's.
+Standard output is the audit log: lines of JSON from the hook and nginx, and nothing else. All other output goes to
+standard error, in whole lines. Lines of PUNs begin with PUNS_PREFIX, so that none of them passes for a line of another
+part.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -24,25 +26,26 @@ from punway.errors import CannotServe
 from punway.folders import nginx_group, prepare
 from punway.nginx_program import find_nginx
 
-AGAIN_AFTER, LONGEST_INTERVAL = 1.0, 30.0
-"""Seconds before a child that has ended is started again: twice as many each time, until it has run for the longest."""
-END_TIME = 20.0
+MIN_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 1.0, 30.0
+"""The delay before a restart doubles each time, and is the shortest again after a child has run for the longest."""
+STOP_TIMEOUT_S = 20.0
 AUDIT, LOG = 1, 2
-"""The supervisor's own descriptors."""
-LINE_LENGTH = 256 * 1024
-"""Greatest length of a line, in bytes; a longer one is passed on in pieces."""
-PUNS = b"puns | "
+"""The supervisor's own standard output and standard error."""
+MAX_LINE_BYTES = 256 * 1024
+"""A longer line is passed on in pieces."""
+PUNS_PREFIX = b"puns | "
 _CONTROL = bytes(byte if (byte >= 0x20 and byte != 0x7F) or byte in b"\t\n" else ord("?") for byte in range(256))
 
 log = logging.getLogger("punway.serve")
-_writing = {AUDIT: threading.Lock(), LOG: threading.Lock()}
+_locks = {AUDIT: threading.Lock(), LOG: threading.Lock()}
 
 
 @dataclass
 class Part:
     """One child of the supervisor.
 
-    Its standard output is passed on to descriptor ``output``, with ``prefix`` before each line.
+    Its standard output goes to descriptor ``output``, with ``prefix`` before each line. ``start_at`` is when it was or
+    will be started. ``delay`` is in seconds, before the next restart.
     """
 
     name: str
@@ -51,61 +54,51 @@ class Part:
     prefix: bytes = b""
     process: subprocess.Popen[bytes] | None = None
     start_at: float = field(default_factory=time.monotonic)
-    interval: float = AGAIN_AFTER
+    delay: float = MIN_RESTART_DELAY_S
 
 
 class Supervisor:
-    """Starts the parts, and keeps them."""
+    """A process that starts the parts of the portal and restarts those that end.
 
-    def __init__(self, config: Config) -> None:
-        prepare(config)
-        if not config.single_user:
-            nginx_group(config)
-        find_nginx()
-        punway = [interpreter(), "-I", "-m", "punway.cli"]
-        given = ["-c", str(config.source.absolute())]
-        self._parts = [
-            Part("spawner", [*punway, "spawner", *given], LOG, PUNS),
-            Part("hook", [*punway, "hook", *given], AUDIT),
-            Part("relay", [*punway, "relay", *given]),
-        ]
-        if config.has_mcp:
-            self._parts.append(Part("mcp", [*punway, "mcp-server", *given]))
-        elif config.mcp.enabled:
-            log.warning("there is no user %s (mcp.user), so there is no MCP server; see punway check", config.mcp.user)
-        self._parts.append(Part("nginx", [*punway, "nginx", *given], AUDIT))
-        self._leaving = self._failed = False
+    ``clock`` returns seconds.
+    """
+
+    def __init__(self, parts: list[Part], clock: Callable[[], float] = time.monotonic) -> None:
+        self._parts, self._clock = parts, clock
+        self.is_stopping = False
+        self._has_failed = False
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises CannotServe when the output can no longer be passed on."""
+        """Serve until SIGTERM or SIGINT. Raises CannotServe if the output of a part cannot be passed on."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._leave)
+            signal.signal(number, self._stop)
         try:
-            while not self._leaving:
-                self._look()
+            while not self.is_stopping:
+                self.check()
                 time.sleep(0.1)
         finally:
             self._end()
-        if self._failed:
-            raise CannotServe("the output of the portal's parts could not be passed on")
+        if self._has_failed:
+            raise CannotServe("the portal could not write its logs, so it has stopped; see the error above")
 
-    def _leave(self, *_: object) -> None:
-        self._leaving = True
+    def _stop(self, *_: object) -> None:
+        self.is_stopping = True
 
-    def _look(self) -> None:
-        now = time.monotonic()
+    def check(self) -> None:
+        """Start each part that is due, and note which parts have ended."""
+        now = self._clock()
         for part in self._parts:
             if part.process and part.process.poll() is not None:
-                if now > part.start_at + LONGEST_INTERVAL:
-                    part.interval = AGAIN_AFTER
-                code, wait = part.process.returncode, part.interval
-                log.error("%s ended with %s; it is started again in %d s", part.name, code, wait)
-                part.process, part.start_at, part.interval = None, now + wait, min(2 * wait, LONGEST_INTERVAL)
+                if now > part.start_at + MAX_RESTART_DELAY_S:
+                    part.delay = MIN_RESTART_DELAY_S
+                code, delay = part.process.returncode, part.delay
+                log.error("%s ended with %s; restarting it in %d s", part.name, code, delay)
+                part.process, part.start_at, part.delay = None, now + delay, min(2 * delay, MAX_RESTART_DELAY_S)
             if part.process is None and now >= part.start_at:
                 self._start(part)
 
     def _start(self, part: Part) -> None:
-        # In a session of its own: an interrupt at the terminal is for the supervisor to pass on.
+        # In a session of its own: Ctrl-C at the terminal reaches only the supervisor, which stops the parts in order.
         part.process = subprocess.Popen(
             part.argv,
             stdin=subprocess.DEVNULL,
@@ -119,55 +112,77 @@ class Supervisor:
             threading.Thread(target=self._pass_on, args=(stream, to, prefix), name=part.name, daemon=True).start()
 
     def _pass_on(self, stream: IO[bytes], to: int, prefix: bytes) -> None:
-        """Pass a child's output on to ours until the child ends.
+        """Copy a child's output to ours until the child ends.
 
-        Through a pipe: nginx opens /dev/stdout again, and a PUN holds no file of root's. A part whose output nobody
-        takes would stand still, so when this fails the whole portal ends, and whoever runs it starts it again.
+        The children write to pipes, because nginx opens /dev/stdout again and a PUN may hold no file of root's. A part
+        whose output nobody reads would block, so if this fails the whole portal ends, and whoever runs it restarts it.
         """
         try:
             with stream:
                 pass_on(stream.fileno(), to, prefix)
         except BaseException:
-            self._failed = self._leaving = True
-            log.exception("the output of %s cannot be passed on; the portal ends", threading.current_thread().name)
+            self._has_failed = self.is_stopping = True
+            log.exception("failed to pass on the output of %s; stopping the portal", threading.current_thread().name)
 
     def _end(self) -> None:
-        """nginx first, so that no request comes in any more."""
+        """Stop all parts, nginx first so that no new requests arrive."""
         for part in reversed(self._parts):
             if part.process is None:
                 continue
             part.process.terminate()
             try:
-                part.process.wait(END_TIME)
+                part.process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                log.error("%s does not end; it is killed", part.name)
+                log.error("%s does not stop; killing it", part.name)
                 part.process.kill()
                 part.process.wait()
 
 
 def pass_on(source: int, to: int, prefix: bytes) -> None:
-    """Pass lines on, each in one write, with a prefix. Of lines with one, control characters are replaced.
+    """Copy lines from one descriptor to another, each in one write, with ``prefix`` before it.
 
-    Without a look at what they say: a user's process may have written them.
+    In lines with a prefix, which users' processes have written, control characters are replaced by question marks.
     """
     rest = b""
     while data := os.read(source, 64 * 1024):
         *lines, rest = (rest + data).split(b"\n")
-        while len(rest) > LINE_LENGTH:
-            lines, rest = [*lines, rest[:LINE_LENGTH]], rest[LINE_LENGTH:]
+        while len(rest) > MAX_LINE_BYTES:
+            lines, rest = [*lines, rest[:MAX_LINE_BYTES]], rest[MAX_LINE_BYTES:]
         _write(lines, to, prefix)
     _write([rest] if rest else [], to, prefix)
 
 
 def _write(lines: list[bytes], to: int, prefix: bytes) -> None:
+    """Write whole lines to a descriptor that several threads share."""
     for line in lines:
         whole = (prefix + line.translate(_CONTROL) if prefix else line) + b"\n"
-        with _writing[to]:
+        with _locks.setdefault(to, threading.Lock()):
             while whole:
                 whole = whole[os.write(to, whole) :]
 
 
 def serve(config: Config) -> None:
-    """Run the whole portal. Raises CannotServe, FolderError."""
+    """Run the whole portal until SIGTERM or SIGINT. Raises CannotServe, FolderError."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="punway serve: %(message)s")
-    Supervisor(config).run()
+    prepare(config)
+    if not config.single_user:
+        nginx_group(config)
+    find_nginx()
+    Supervisor(parts_of(config)).run()
+
+
+def parts_of(config: Config) -> list[Part]:
+    """Return the parts of the portal, in the order of their start."""
+    punway = [interpreter(), "-I", "-m", "punway.cli"]
+    options = ["-c", str(config.source.absolute())]
+    parts = [
+        Part("spawner", [*punway, "spawner", *options], LOG, PUNS_PREFIX),
+        Part("hook", [*punway, "hook", *options], AUDIT),
+        Part("relay", [*punway, "relay", *options]),
+    ]
+    if config.has_mcp:
+        parts.append(Part("mcp", [*punway, "mcp-server", *options]))
+    elif config.mcp.enabled:
+        log.warning("starting without the MCP server: the user %s (mcp.user) does not exist", config.mcp.user)
+    parts.append(Part("nginx", [*punway, "nginx", *options], AUDIT))
+    return parts

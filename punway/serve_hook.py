@@ -1,8 +1,8 @@
-"""``punway hook``: bind the hook's sockets, become the hook's user for good, then serve.
+"""``punway hook``: the start of the hook.
 
-Starts as root, or as the one user of single-user mode. What needs root is done first and is little: two
-sockets, one file in the run directory, and the files of the secrets that punway.toml names. The libraries are
-imported after root is gone.
+It starts as root, or as the one user of single-user mode. As root it only binds two sockets, opens one file in the run
+directory, and reads the secret files that punway.toml names. Then it drops root's privileges for those of the hook's
+user, imports the libraries, and serves.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from spawner.eligible import Rules
 
 
 def main(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SystemExit when a part of the hook has ended by itself."""
+    """Serve until SIGTERM or SIGINT. Raises FolderError, and SystemExit when a part of the hook has ended by itself."""
     run = config.run_dir
-    # A connection of nginx or of a local user takes a descriptor each, and the usual soft limit is 1,024.
+    # Each connection of nginx or of a local user takes a descriptor, and the usual soft limit is 1,024.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     hook_socket = bind(run / "hook.sock", 0o660)
@@ -35,7 +35,7 @@ def main(config: Config) -> None:
     public_key = os.open(run / "assertion.pub", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     os.fchmod(public_key, 0o644)
     secrets = Secrets(_read(config.login.client_secret_file), _read(config.login.header_secret_file))
-    rules = rules_of(config)  # Single-user mode is told by whom this process was started as.
+    rules = rules_of(config)  # Before the uid changes: in single-user mode the rules name the user of this process.
     if not config.single_user:
         hook_user = pwd.getpwnam(config.portal.hook_user)
         os.chown(run / "hook.sock", hook_user.pw_uid, nginx_group(config))
@@ -45,21 +45,22 @@ def main(config: Config) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Secrets:
-    """What only root may read at start, and the hook holds in its memory alone."""
+    """The secrets that only root may read. The hook keeps them in memory only; ``repr`` does not show them."""
 
     client: str
     front: str
 
 
 def _read(path: str) -> str:
+    """Return the secret in a file; the empty string without a path. Raises FolderError."""
     if not path:
         return ""
     try:
         secret = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise FolderError(f"{path} cannot be read: {error}") from error
+        raise FolderError(f"cannot read {path}: {error}") from error
     if not secret:
-        raise FolderError(f"{path} is empty")
+        raise FolderError(f"{path} is empty; write the secret into it")
     return secret
 
 
@@ -123,13 +124,13 @@ def _serve(
             App(hook),
             http="httptools",
             lifespan="off",
-            backlog=BACKLOG,  # uvicorn sets it again.
+            backlog=BACKLOG,  # uvicorn calls listen() again.
             interface="asgi3",
             log_config=None,
             access_log=False,
             server_header=False,
             date_header=False,
-            # Longer than nginx keeps an idle connection (60 s), or it would reuse one that is just closing.
+            # Longer than nginx keeps an idle connection (60 s); otherwise nginx could reuse one that is closing.
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
         )

@@ -1,7 +1,8 @@
-"""``punway mcp-server``: bind the MCP server's socket, become its user for good, then be it.
+"""``punway mcp-server``: the start of the MCP server.
 
-Starts as root, or as the one user of single-user mode. The server is a fresh interpreter, so that it holds nothing of
-what read the configuration; it is given the socket that it answers on and where it reaches nginx.
+It runs as root, or as the one user of single-user mode. It binds the server's socket, drops root's privileges for those
+of mcp.user, and executes the server as a fresh interpreter, which so holds none of the code that read the
+configuration. The server gets the socket to serve on and the path of nginx's inner socket.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from punway.privileges import bind, drop_privileges
 
 
 def main(config: Config) -> None:
-    """Never returns. Raises CannotServe where the configuration has no MCP server."""
+    """Replace this process by the MCP server. Never returns. Raises FolderError; CannotServe without mcp.enabled."""
     if not config.mcp.enabled:
-        raise CannotServe("mcp.enabled is false in this portal's punway.toml")
+        raise CannotServe("mcp.enabled is false in punway.toml; set it to true, or disable the unit punway-mcp")
     user = None if config.single_user else user_of("mcp.user", config.mcp.user)
     prepare(config)
     path = config.run_dir / "mcp.sock"

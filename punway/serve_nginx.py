@@ -1,8 +1,8 @@
-"""``punway nginx``: an nginx for the portal alone, in the foreground, with a whole configuration from punway.toml.
+"""``punway nginx``: an nginx only for the portal, in the foreground, with a complete configuration from punway.toml.
 
-For ``punway serve``, and for hosts where the distribution's nginx serves other things as well. It gets an environment
-built from nothing. With systemd's LogsDirectory= its logs are files there; else the audit log is the standard output,
-as the hook's is, and the access log the standard error.
+``punway serve`` uses it, and so do hosts where the distribution's nginx serves other sites. It inherits nothing of the
+caller's environment. If systemd sets LogsDirectory=, its logs are files there. Otherwise the audit log is standard
+output, as for the hook, and the access log is standard error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from punway.nginx_program import find_nginx
 
 
 def main(config: Config) -> None:
-    """Become nginx. Raises FolderError, CannotServe."""
+    """Replace this process by nginx. Never returns. Raises FolderError, CannotServe."""
     nginx = find_nginx()
     prepare(config)
     if not config.single_user:
@@ -25,19 +25,19 @@ def main(config: Config) -> None:
     folder = config.run_dir / "nginx"
     logs = os.environ.get("LOGS_DIRECTORY")
     conf = write_files(config, folder, Path(logs) if logs else None)
-    # An nginx that was killed leaves its socket, and would not bind it again.
+    # A killed nginx leaves its socket behind, and a new one cannot bind to an existing socket.
     config.inner_socket.unlink(missing_ok=True)
     argv = [nginx, "-e", "stderr", "-p", str(folder), "-c", conf]
-    os.execve(nginx, argv, ENVIRONMENT)  # noqa: S606 - no shell
+    os.execve(nginx, argv, ENVIRONMENT)  # noqa: S606 - no shell is involved
 
 
 def write_files(config: Config, folder: Path, logs: Path | None) -> str:
-    """Write nginx's configuration; return its path."""
+    """Write nginx's configuration into ``folder``, for log files in ``logs``. Return the path of its nginx.conf."""
     folder.mkdir(exist_ok=True)
-    # Whatever the umask is: nginx's workers have folders of theirs below it.
+    # Independent of the umask: nginx's workers must reach their own folders in it.
     folder.chmod(0o755)
     access, audit = (str(logs / "access.log"), str(logs / "audit.log")) if logs else ("/dev/stderr", "/dev/stdout")
     (folder / "portal.conf").write_text(nginx_config.portal_config(config, access, audit))
     path = folder / "nginx.conf"
-    path.write_text(nginx_config.whole_config(config))
+    path.write_text(nginx_config.full_config(config))
     return str(path)

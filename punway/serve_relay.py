@@ -1,7 +1,8 @@
-"""``punway relay``: bind the relay's socket, become nginx's user for good, then relay.
+"""``punway relay``: the start of the relay.
 
-Starts as root, or as the one user of single-user mode. nginx's user may connect to the users' processes already, and
-sees all that passes here; so no process can do more than it could without a relay.
+It starts as root, or as the one user of single-user mode, binds the relay's socket, drops root's privileges for those
+of nginx's user, and serves. nginx's user may connect to PUNs anyway and sees all traffic that passes here, so the relay
+gives no process more rights than it would have without it.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ def main(config: Config) -> None:
 
 
 def _max_requests() -> int:
-    """Raise the limit of descriptors, and return how many requests it allows: each takes two."""
+    """Raise the limit of open files, and return the number of requests that it allows. Raises CannotServe below 100."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Each request has a connection to nginx and one to the PUN.
     needed = 2 * MAX_REQUESTS + SPARE_DESCRIPTORS
     allowed = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     requests = (allowed - SPARE_DESCRIPTORS) // 2
     if requests < 100:
-        raise CannotServe(f"the limit of open files is {hard}; raise it (ulimit -n) to {needed}")
+        raise CannotServe(f"the limit of open files is {hard}, which is too low; run: ulimit -n {needed}")
     return requests

@@ -1,7 +1,8 @@
-"""``punway spawner``: prepare the directories, and become the spawner.
+"""``punway spawner``: the start of the spawner.
 
-Starts as root, or as the one user of single-user mode. The spawner itself is a fresh interpreter, so that
-root's process holds the standard library alone, and none of what read the configuration.
+It runs as root, or as the one user of single-user mode. It prepares the directories and then executes the spawner as a
+fresh interpreter, so that root's process holds only the standard library and none of the code that read the
+configuration.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from punway.folders import nginx_group, prepare
 
 
 def main(config: Config) -> None:
-    """Never returns."""
+    """Replace this process by the spawner. Never returns. Raises FolderError."""
     prepare(config)
     settings = os.memfd_create("settings")
     with os.fdopen(os.dup(settings), "w") as file:
@@ -29,7 +30,7 @@ def main(config: Config) -> None:
 
 
 def settings_of(config: Config) -> str:
-    """The JSON that the spawner reads from its standard input (spawner/launch.py, Settings)."""
+    """Return the JSON that the spawner reads from its standard input (spawner/launch.py, Settings)."""
     pun, portal, policy = config.pun, config.portal, config.token_policy
     app_settings = {
         "run_dir": portal.run_dir,
@@ -58,7 +59,7 @@ def settings_of(config: Config) -> str:
             "hook_uid": hook_uid,
             "nginx_gid": nginx_gid,
             "start_method": pun.spawn,
-            # With fork, all adapters are imported once; with exec, each PUN imports those that it uses.
+            # With fork, the preloader imports all adapters once. With exec, each PUN imports only those that it uses.
             "app": "pun_app.preloaded:serve" if pun.spawn == "fork" else "pun_app.server:serve",
             "spawn_settings": {
                 "rules": asdict(rules_of(config)),

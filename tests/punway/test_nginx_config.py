@@ -15,7 +15,7 @@ import pytest
 from proxy_hook.config import Config
 from proxy_hook.config_keys import Limits, Login, Mcp, Portal
 from punway import nginx_config
-from punway.nginx_config import ANSWERS, PAGES, error_page, portal_config, whole_config
+from punway.nginx_config import ANSWERS, PAGES, error_page, full_config, portal_config
 from punway.serve_nginx import write_files
 
 CONFIG = Config(mcp=replace(Mcp(), user="nobody"))
@@ -171,7 +171,7 @@ def test_a_limit_of_0_is_none() -> None:
 def test_workers_take_what_the_host_allows(monkeypatch: pytest.MonkeyPatch, hard: int, connections: int) -> None:
     """Each connection to a client has another one behind it at times."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
-    text = whole_config(CONFIG)
+    text = full_config(CONFIG)
     assert f"worker_connections {connections};" in text and f"worker_rlimit_nofile {2 * connections};" in text
 
 

@@ -1,24 +1,22 @@
-"""punway/serve.py: what becomes of the parts' output, and of parts that keep ending."""
+"""Tests of punway/serve.py: the output of the portal's parts, and parts that keep ending."""
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
-import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from punway import serve
-from punway.serve import PUNS, Part, Supervisor, pass_on
+from punway.errors import CannotServe
+from punway.serve import PUNS_PREFIX, Part, Supervisor, pass_on
 
 
-def passed(monkeypatch: pytest.MonkeyPatch, prefix: bytes, *written: bytes) -> bytes:
-    """What comes out of what was written, each in a write of its own."""
+def passed(prefix: bytes, *written: bytes) -> bytes:
+    """Return what pass_on writes for this input, of which each piece is a write of its own."""
     source, theirs = os.pipe()
     ours, to = os.pipe()
-    monkeypatch.setitem(serve._writing, to, threading.Lock())
     passing = threading.Thread(target=pass_on, args=(source, to, prefix))
     passing.start()
     reading: list[bytes] = []
@@ -45,93 +43,79 @@ def passed(monkeypatch: pytest.MonkeyPatch, prefix: bytes, *written: bytes) -> b
         ([b"\n\n"], b"puns | \npuns | \n"),
         (["é\n".encode()], "puns | é\n".encode()),
     ],
-    ids=["a line", "in two writes", "without an end", "control characters", "empty", "text"],
+    ids=["a line", "in two writes", "without an end", "control characters", "empty", "not ASCII"],
 )
-def test_each_line_of_a_pun_is_marked(monkeypatch: pytest.MonkeyPatch, written: list[bytes], came: bytes) -> None:
-    """However it is written, and whatever a terminal would make of it."""
-    assert passed(monkeypatch, PUNS, *written) == came
+def test_each_line_of_a_pun_is_marked(written: list[bytes], came: bytes) -> None:
+    """Each line has the prefix, however it is written, and no control characters that a terminal would obey."""
+    assert passed(PUNS_PREFIX, *written) == came
 
 
 def test_a_line_without_end_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes in pieces, each marked."""
-    monkeypatch.setattr(serve, "LINE_LENGTH", 100)
-    came = passed(monkeypatch, PUNS, b"x" * 1000)
-    assert came.splitlines() == [PUNS + b"x" * 100] * 10
+    """A line longer than MAX_LINE_BYTES is passed on in pieces, each with the prefix."""
+    monkeypatch.setattr(serve, "MAX_LINE_BYTES", 100)
+    came = passed(PUNS_PREFIX, b"x" * 1000)
+    assert came.splitlines() == [PUNS_PREFIX + b"x" * 100] * 10
 
 
-def test_the_lines_of_other_parts_are_whole_and_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert passed(monkeypatch, b"", b'{"a": 1}\n{"b"', b": 2}\n") == b'{"a": 1}\n{"b": 2}\n'
+def test_the_lines_of_other_parts_are_whole_and_unchanged() -> None:
+    """Without a prefix each line is passed on as it is, in one piece."""
+    assert passed(b"", b'{"a": 1}\n{"b"', b": 2}\n") == b'{"a": 1}\n{"b": 2}\n'
 
 
-@pytest.fixture
-def supervisor() -> Callable[[list[Part]], Any]:
-    def make(parts: list[Part]) -> Supervisor:
-        supervisor = Supervisor.__new__(Supervisor)
-        supervisor._parts, supervisor._leaving, supervisor._failed = parts, False, False
-        return supervisor
-
-    return make
-
-
-def test_a_part_that_keeps_ending_is_started_less_and_less_often(
-    supervisor: Callable[[list[Part]], Supervisor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Twice the interval each time up to the longest, said in the log; one that ran for long begins again."""
-    part = Part("x", ["/bin/false"], interval=1.0)
-    supervised = supervisor([part])
-    waits = []
-    for _ in range(7):
-        part.start_at = time.monotonic()
-        supervised._look()
-        assert part.process
-        part.process.wait()
-        supervised._look()
-        waits.append(round(part.start_at - time.monotonic()))
-    assert waits == [1, 2, 4, 8, 16, 30, 30]
-    assert "x ended with 1; it is started again in 30 s" in caplog.text
-    part.start_at = time.monotonic()
-    supervised._look()
+def run_once(part: Part, supervisor: Supervisor) -> None:
+    """Let the supervisor start a part, and wait for the end of the part and of its output."""
+    supervisor.check()
+    for thread in [thread for thread in threading.enumerate() if thread.name == part.name]:
+        thread.join()
     assert part.process
     part.process.wait()
-    part.start_at -= 31
-    supervised._look()
-    assert round(part.start_at - time.monotonic()) == 1
 
 
-def test_a_part_is_given_an_environment_built_from_nothing(
-    supervisor: Callable[[list[Part]], Supervisor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing that the caller has: no proxy, no PYTHONPATH, no LD_PRELOAD."""
+def test_a_part_that_keeps_ending_is_started_less_and_less_often(caplog: pytest.LogCaptureFixture) -> None:
+    """The delay before a restart doubles up to the longest; it is the shortest again after a long run."""
+    now = 0.0
+    part = Part("x", ["/bin/false"], start_at=now)
+    supervisor = Supervisor([part], lambda: now)
+    delays = []
+    for _ in range(7):
+        run_once(part, supervisor)
+        supervisor.check()
+        delays.append(part.start_at - now)
+        now = part.start_at
+    assert delays == [1, 2, 4, 8, 16, 30, 30]
+    assert "x ended with 1; restarting it in 30 s" in caplog.text
+    run_once(part, supervisor)
+    now += 31
+    supervisor.check()
+    assert part.start_at - now == 1
+
+
+def test_a_part_is_given_an_environment_built_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part inherits nothing of the caller's environment: no proxy, no PYTHONPATH, no LD_PRELOAD."""
     for name in ("HTTPS_PROXY", "PYTHONPATH", "LD_LIBRARY_PATH", "SECRET"):
         monkeypatch.setenv(name, "/of-the-caller")
     ours, to = os.pipe()
-    monkeypatch.setitem(serve._writing, to, threading.Lock())
     part = Part("x", ["/usr/bin/env"], output=to)
-    supervisor([part])._look()
-    for thread in [thread for thread in threading.enumerate() if thread.name == "x"]:
-        thread.join()
+    run_once(part, Supervisor([part]))
     os.close(to)
     with os.fdopen(ours) as output:
         assert {line.partition("=")[0] for line in output} == {"PATH", "LANG"}
-    assert part.process
-    part.process.wait()
 
 
-def test_output_that_cannot_be_passed_on_ends_the_portal(
-    supervisor: Callable[[list[Part]], Supervisor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No thread ends silently: without a reader a part would stand still, so whoever runs the portal is told."""
+def test_output_that_cannot_be_passed_on_ends_the_portal(caplog: pytest.LogCaptureFixture) -> None:
+    """The portal stops with an error when a part's output has no reader, since the part would block."""
     ours, to = os.pipe()
     os.close(ours)
-    monkeypatch.setitem(serve._writing, to, threading.Lock())
-    part = Part("x", ["/bin/echo", "said"], output=to)
-    supervised = supervisor([part])
-    supervised._look()
-    for thread in [thread for thread in threading.enumerate() if thread.name == "x"]:
-        thread.join()
+    part = Part("x", ["/bin/echo", "hello"], output=to)
+    supervisor = Supervisor([part])
+    run_once(part, supervisor)
     os.close(to)
-    assert part.process
-    part.process.wait()
-    assert supervised._leaving
-    assert supervised._failed
-    assert "the output of x cannot be passed on" in caplog.text
+    assert supervisor.is_stopping
+    assert "failed to pass on the output of x" in caplog.text
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(CannotServe, match="could not write its logs"):
+            supervisor.run()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

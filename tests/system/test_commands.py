@@ -154,7 +154,7 @@ def test_the_demo_in_the_background(
     token_id = client.data("GET", "/api/v1/whoami")["token_id"]
     subprocess.run([*token, "revoke", token_id, "-c", config], check=True, capture_output=True)
     assert client.error("GET", "/api/v1/whoami")[0] == 401
-    assert re.search(r"so does: kill (\d+)$", screen, re.MULTILINE)[1] == str(demo.pid)
+    assert re.search(r"or run: kill (\d+)$", screen, re.MULTILINE)[1] == str(demo.pid)
     uid = int(subprocess.run(["id", "-u", user], capture_output=True, text=True, check=True).stdout)
     for _ in range(3):
         os.kill(demo.pid, end)
@@ -278,7 +278,7 @@ def test_token_list_and_the_plugins_tokens(portal: Portal, alice: User) -> None:
     listed = portal.punway("token", "list", user=alice).stdout
     assert "Plugin's" in listed
     assert "STORED IN CLEAR" in listed
-    assert "not known to the portal (punway token sync)" in listed
+    assert "not registered with the portal: run punway token sync" in listed
     assert secret not in listed
     assert own not in listed
     client = Client(portal.url, secret)
@@ -358,11 +358,11 @@ def test_tokens_that_stand_in_files_are_found(portal: Portal, alice: User, bob: 
 
     done = find(str(alice.home / "project"))
     assert done.returncode == 1
-    assert f"{code}/.env:2: token {token_id} (test), good until" in done.stdout
-    assert "1 other text(s) have a token's form" in done.stdout
+    assert f"{code}/.env:2: token {token_id} (test), valid until" in done.stdout
+    assert "1 other text(s) look like a token" in done.stdout
     assert mine not in done.stdout and bobs not in done.stdout
     done = find(f"{code}/main.py", f"{code}/notes")
-    assert (done.returncode, "None of your tokens is there." in done.stdout) == (0, True)
+    assert (done.returncode, "Found none of your tokens." in done.stdout) == (0, True)
     assert find("-", input=f"Authorization: Bearer {mine}").returncode == 1
     done = find("/nonexistent", "/etc/shadow")
     assert done.returncode == 2
@@ -392,7 +392,7 @@ def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal, slur
     assert "kubernetes" in wrong[1]
     assert "cluster owens, adapter slurm" in said
     table = said[said.index("CLUSTER") :].splitlines()
-    rows = {row.split()[0]: row for row in table[1:] if row.split()[1:2] != ["thing(s)"] and row}
+    rows = {row.split()[0]: row for row in table[1:] if row.split()[1:2] != ["problem(s)"] and row}
     version = slurm.run("sinfo", "--version").split()[1]
     assert rows["owens"].split() == ["owens", "slurm", version, "all", "all"]
     assert "answers 501" in rows["cloud"] and "kubernetes" in rows["cloud"]
@@ -412,7 +412,7 @@ def test_check_says_what_is_wrong(folder: Path, hook_user: str, slurm: SlurmClus
         ({"hook_user": "no-such-user"}, "useradd --system"),
         ({"hook_user": "root"}, "must not be root"),
         ({"nginx_user": "no-such-user"}, "install nginx"),
-        ({"nginx_user": hook_user}, "must be two users"),
+        ({"nginx_user": hook_user}, "must be two different users"),
         ({"listen": "0.0.0.0:80"}, "portal.listen"),
         ({"tls_certificate": "/nonexistent", "tls_key": "/nonexistent"}, "cannot be read"),
         ({"lisen": "x"}, "unknown key portal.lisen"),
@@ -427,7 +427,7 @@ def test_check_says_what_is_wrong(folder: Path, hook_user: str, slurm: SlurmClus
     for tables, said in (
         ({"login": {"client_secret_file": str(secret)}}, "chmod 600"),
         ({"login": {"client_secret_file": "/nonexistent"}}, "No such file"),
-        ({"idp": {"issuer": "http://127.0.0.1:1"}}, "is of no use"),
+        ({"idp": {"issuer": "http://127.0.0.1:1"}}, "it has no effect"),
         ({"idp": idp}, "http://127.0.0.1:1/.well-known/openid-configuration"),
         ({"idp": {**idp, "user_map": "/nonexistent"}}, "idp.user_map"),
     ):
@@ -466,7 +466,7 @@ def test_check_says_when_users_cannot_read_the_interpreter(folder: Path, hook_us
 def test_admin_ps_and_stop(portal: Portal, alice: User, as_alice: Client) -> None:
     as_alice("GET", "/api/v1/clusters")
     assert re.search(rf"{alice.name} +{alice.uid} +\d+ +running", portal.punway("admin", "ps").stdout)
-    assert "leaves" in portal.punway("admin", "stop", alice.name).stdout
+    assert "stops once" in portal.punway("admin", "stop", alice.name).stdout
     wait_for("no PUN", lambda: portal.pid_of(alice) == 0)
     done = portal.punway("admin", "stop", alice.name, check=False)
     assert (done.returncode, "has no PUN" in done.stderr) == (1, True)

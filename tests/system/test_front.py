@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from punway.nginx_config import HOOK_TIME
+from punway.nginx_config import HOOK_TIMEOUT_S
 from tests.system.fake_pun import OF_NGINX, fake_pun
 from tests.system.portal import PUNWAY, Client, Portal, User, children_of, raw, refusal, unique
 from tests.system.slurm import wait_for
@@ -205,7 +205,7 @@ def test_without_the_hook_nobody_is_let_in(portal: Portal, as_alice: Client, num
     hook = portal.part("hook")
     if number == signal.SIGSTOP:
         # nginx waits long, for a queue of first requests. In this test it gives up sooner.
-        _set_in_nginx(portal, f"proxy_read_timeout {HOOK_TIME}s;", "proxy_read_timeout 5s;")
+        _set_in_nginx(portal, f"proxy_read_timeout {HOOK_TIMEOUT_S}s;", "proxy_read_timeout 5s;")
     os.kill(hook, number)
     try:
         answer = as_alice("GET", "/api/v1/clusters")
@@ -221,7 +221,7 @@ def test_without_the_hook_nobody_is_let_in(portal: Portal, as_alice: Client, num
     finally:
         if number == signal.SIGSTOP:
             os.kill(hook, signal.SIGCONT)
-            _set_in_nginx(portal, "proxy_read_timeout 5s;", f"proxy_read_timeout {HOOK_TIME}s;")
+            _set_in_nginx(portal, "proxy_read_timeout 5s;", f"proxy_read_timeout {HOOK_TIMEOUT_S}s;")
     wait_for("the hook", portal.is_well)
     assert as_alice("GET", "/api/v1/clusters").status_code == 200
 

@@ -268,7 +268,7 @@ def test_what_is_no_page_help_and_the_api_on_a_page(gate: Portal, browse: Callab
     """A browser gets pages, which lead on; programs get the contract's form."""
     page = browse()
     page.goto(f"{gate.url}/no/such/page")
-    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
     shots(page, "not-found")
     page.get_by_role("link", name="Help").click()
     expect(page.get_by_role("heading", name="Help", exact=True)).to_be_visible()
