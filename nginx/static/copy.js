@@ -1,16 +1,16 @@
-// The API Tokens page works without this, but for its Copy buttons, which are hidden until it runs.
+// The API Tokens page works without this script, except its Copy buttons, which are hidden until the script runs.
 "use strict";
 
 async function copy(button) {
   const source = document.getElementById(button.dataset.copies);
-  const said = document.getElementById("copied");
+  const message = document.getElementById("copied");
   try {
-    // Not there where the page came by plain HTTP from another host (secure contexts only).
+    // Browsers offer the clipboard only on HTTPS and on localhost.
     await navigator.clipboard.writeText(source.textContent);
-    said.textContent = "Copied.";
+    message.textContent = "Copied.";
   } catch {
     getSelection().selectAllChildren(source);
-    said.textContent = "It is selected now; press Ctrl+C (or ⌘C) to copy it.";
+    message.textContent = "The text is selected. Press Ctrl+C (or ⌘C) to copy it.";
   }
 }
 
