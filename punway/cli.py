@@ -54,8 +54,8 @@ def _mcp_server(config: Config, _arguments: argparse.Namespace) -> int:
 
 def _mcp(_config: None, _arguments: argparse.Namespace) -> int:
     """Connect an AI client to a portal's MCP server over standard input and output. The client starts this command. Set
-    OOD_API_URL to the portal's address and OOD_API_TOKEN to your token; docs/agents/clients.md shows the settings of each
-    client."""
+    OOD_API_URL to the portal's address and OOD_API_TOKEN to your token. docs/agents/clients.md shows the settings of
+    each client."""
     os.execv(interpreter(), [interpreter(), "-I", "-m", "mcp_server.bridge"])
 
 
