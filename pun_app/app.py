@@ -36,11 +36,11 @@ from pun_app.idempotency import KEPT, Submits, checked_key
 from pun_app.long_poll import LongPoll, Parked, Wait
 from pun_app.match import Table
 from pun_app.pages.auth import Pages
+from pun_app.queries import decode_query
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from pun_app.scheduler_errors import api_error
 from pun_app.settings import Settings
-
-_EXPECTED = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?$", re.DOTALL)
+from pun_app.validation_errors import explain
 
 _CLOCK = re.compile(rb'"wallclock_time":[0-9]+')
 _LARGE = {(route.method, route.path) for route in ROUTES if route.large}
@@ -133,7 +133,7 @@ class App:
             place=Place(self._gates),
             site_docs=self._settings.notes,
             id=values.get("id", ""),
-            query=http.args.to_dict(flat=False),
+            query=decode_query(http.args.to_dict(flat=False), route.query),
             body=decode_body(http, route, self.body_limit(route.method, route.path)) if route.body else None,
             no_cache="no-cache" in http.headers.get("Cache-Control", ""),
             if_none_match=http.if_none_match,
@@ -207,7 +207,7 @@ def decode_body(http: HttpRequest, route: Route, limit: int) -> msgspec.Struct:
             _check_size(content, route)
         return decode(content, route.body)
     except msgspec.ValidationError as error:
-        raise BadRequest(_field_first(str(error))) from error
+        raise BadRequest(explain(error, route.body)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not valid JSON: {error}") from error
 
@@ -223,16 +223,6 @@ def _check_size(content: bytes, route: Route) -> None:
 def _part(field: str) -> type[msgspec.Struct]:
     """Return a Struct that has one field of a body as it is written, and skips the others."""
     return msgspec.defstruct("Part", [(field, msgspec.Raw, msgspec.Raw())])
-
-
-def _field_first(said: str) -> str:
-    """``Expected `int`, got `str` - at `$.options.wall_time``` → ``options.wall_time: expected int, got str``."""
-    match = _EXPECTED.match(said)
-    what, where = (match["what"], match["where"]) if match else (said, None)
-    # An optional member may be null; what it should be otherwise is what helps.
-    what = what.replace("`", "").replace(" | null", "")
-    what = what[:1].lower() + what[1:]
-    return f"{where}: {what}" if where else f"The body: {what}"
 
 
 def _tell_token(response: Response, token_id: str, name: str) -> None:

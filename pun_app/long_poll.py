@@ -20,7 +20,6 @@ from pun_app.deadline import READ_S, until
 from pun_app.errors import Unavailable
 from pun_app.gate import Turn
 
-MAX_WAIT_S = 300
 MIN_LOOK_S = 5.0
 """Seconds that the first look at a job has, however short the wait is."""
 MAX_WAITING = 200

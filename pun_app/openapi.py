@@ -27,7 +27,7 @@ from pun_app.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from pun_app.parameters import IF_NONE_MATCH, Parameter
+from pun_app.queries import ClusterQuery, HistoryQuery
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from tokens.scopes import OFFERED
 
@@ -101,6 +101,23 @@ _STATUS_DESCRIPTIONS = {
 }
 
 
+IF_NONE_MATCH: dict[str, Any] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "ETags of earlier responses. The response is a 304 if the result still has one of them.",
+    "schema": {"type": "string"},
+}
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A text of your choice that identifies this submit. If the response is lost, repeat the request "
+    "with the same key: for 24 hours it returns the first response and submits nothing.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+
 def document() -> dict[str, Any]:
     """Return the document as it is written to JSON."""
     kinds = [kind for route in ROUTES for kind in (route.body, route.answer, route.other) if kind is not None]
@@ -154,9 +171,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "tags": [_tag(route)],
         "summary": route.summary,
         "description": f"{route.description} Scope: {route.scope or 'any'}.",
-        "parameters": [
-            _parameter(parameter) for parameter in (*route.parameters, *((IF_NONE_MATCH,) if _is_read(route) else ()))
-        ],
+        "parameters": _parameters(route),
         "responses": _responses(route, name),
     }
     if "<id>" in route.path:
@@ -223,24 +238,41 @@ def _errors(route: Route) -> set[type[ApiError]]:
         kinds.add(InsufficientScope)
     if route.body:
         kinds |= {TooLarge, UnsupportedMedia}
-    if "cluster" in route.path or any(parameter.name == "cluster" for parameter in route.parameters) or route.body:
+    if "cluster" in route.path or issubclass(route.query, ClusterQuery) or route.body:
         kinds |= {NotFound, NotSupported}
     if "/jobs" in route.path:
         kinds |= {Refused}
-    if {"Idempotency-Key", "from"} & {parameter.name for parameter in route.parameters}:
+    if route.takes_idempotency_key or route.query is HistoryQuery:
         kinds.add(Conflict)
     return kinds
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    published: dict[str, Any] = {
-        "name": parameter.name,
-        "in": parameter.place,
-        "required": parameter.required,
-        "description": parameter.description,
-        "schema": parameter.schema,
-    }
-    return published if parameter.example is None else {**published, "example": parameter.example}
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    """Return the query parameters and the headers that a route reads."""
+    _, components = msgspec.json.schema_components([route.query], ref_template="{name}")
+    schema = components[route.query.__name__]
+    published = [
+        _query_parameter(name, _plain(field), is_required=name in schema["required"])
+        for name, field in schema["properties"].items()
+    ]
+    if route.takes_idempotency_key:
+        published.append(IDEMPOTENCY_KEY)
+    return [*published, IF_NONE_MATCH] if _is_read(route) else published
+
+
+def _query_parameter(name: str, schema: dict[str, Any], *, is_required: bool) -> dict[str, Any]:
+    """Return a parameter whose schema is the one of a Struct's field. A query string has no null."""
+    description, examples = schema.pop("description"), schema.pop("examples", ())
+    alternatives = schema.pop("anyOf", None)
+    if alternatives and {"type": "null"} in alternatives:
+        schema.pop("default")
+        (schema,) = (alternative for alternative in alternatives if alternative != {"type": "null"})
+    if "enum" in schema:
+        schema = {"type": "string", **schema}
+    if "anyOf" in schema:
+        del schema["type"]  # The alternatives have it.
+    published = {"name": name, "in": "query", "required": is_required, "description": description, "schema": schema}
+    return {**published, "example": examples[0]} if examples else published
 
 
 def _tag(route: Route) -> str:

@@ -16,7 +16,7 @@ from pun_app.handlers import clusters, context, history, jobs, output, site, sta
 from pun_app.handlers.request import Answer, Request
 from pun_app.pages import api_tokens
 from pun_app.pages.auth import PageRoute
-from pun_app.parameters import CLUSTER, KEY, OUTPUT, PAGING, PERIOD, VALIDATE, WAITING, Parameter
+from pun_app.queries import ClusterQuery, HistoryQuery, JobQuery, JobsQuery, OutputQuery, Query, SubmitQuery
 from pun_app.schemas import (
     AccountAnswer,
     ClusterAnswer,
@@ -42,10 +42,10 @@ class Route:
     """One endpoint. ``handler`` takes a Request and returns an Answer (handlers/request.py).
 
     ``summary`` and ``description`` are written for clients. ``scope`` is None if any credential will do. ``body`` is
-    the type of the request body, ``answer`` the type of ``data``, ``status`` the status of success. ``parameters`` are
-    the query parameters and headers that the handler reads; a GET also reads If-None-Match. ``other`` is the type of
-    ``data`` in an alternative response with status 200. ``large`` names the one field of the body that may make it as
-    large as portal.max_body; any other body is limited to BODY_LIMIT.
+    the type of the request body, ``answer`` the type of ``data``, ``status`` the status of success. ``query`` is the
+    type of the query string. A route that ``takes_idempotency_key`` reads the header Idempotency-Key, and every GET
+    reads If-None-Match. ``other`` is the type of ``data`` in an alternative response with status 200. ``large`` names
+    the one field of the body that may make it as large as portal.max_body; any other body is limited to BODY_LIMIT.
     """
 
     method: str
@@ -59,7 +59,8 @@ class Route:
     body: type[msgspec.Struct] | None = None
     large: str = ""
     other: Any = None
-    parameters: tuple[Parameter, ...] = ()
+    query: type[Query] = Query
+    takes_idempotency_key: bool = False
 
 
 ROUTES = (
@@ -109,7 +110,7 @@ ROUTES = (
         scope="clusters:read",
         handler=site.list_queues,
         answer=list[Queue],
-        parameters=(CLUSTER,),
+        query=ClusterQuery,
     ),
     Route(
         method="GET",
@@ -120,7 +121,7 @@ ROUTES = (
         scope="clusters:read",
         handler=site.list_accounts,
         answer=list[AccountAnswer],
-        parameters=(CLUSTER,),
+        query=ClusterQuery,
     ),
     Route(
         method="GET",
@@ -130,7 +131,7 @@ ROUTES = (
         scope="clusters:read",
         handler=site.cluster_info,
         answer=ClusterInfo,
-        parameters=(CLUSTER,),
+        query=ClusterQuery,
     ),
     Route(
         method="GET",
@@ -141,7 +142,7 @@ ROUTES = (
         scope="jobs:read",
         handler=jobs.list_jobs,
         answer=list[JobAnswer],
-        parameters=(CLUSTER, *PAGING),
+        query=JobsQuery,
     ),
     Route(
         method="POST",
@@ -156,7 +157,8 @@ ROUTES = (
         body=SubmitBody,
         large="script",
         other=ValidAnswer,
-        parameters=(VALIDATE, KEY),
+        query=SubmitQuery,
+        takes_idempotency_key=True,
     ),
     Route(
         method="POST",
@@ -178,7 +180,7 @@ ROUTES = (
         scope="jobs:read",
         handler=history.list_historic,
         answer=list[PastJobAnswer],
-        parameters=(CLUSTER, *PERIOD, *PAGING),
+        query=HistoryQuery,
     ),
     Route(
         method="GET",
@@ -188,7 +190,7 @@ ROUTES = (
         scope="jobs:read",
         handler=jobs.get_job,
         answer=JobAnswer,
-        parameters=(CLUSTER, *WAITING),
+        query=JobQuery,
     ),
     Route(
         method="DELETE",
@@ -198,7 +200,7 @@ ROUTES = (
         scope="jobs:write",
         handler=jobs.cancel_job,
         answer=JobAction,
-        parameters=(CLUSTER,),
+        query=ClusterQuery,
     ),
     Route(
         method="GET",
@@ -210,7 +212,7 @@ ROUTES = (
         scope="jobs:read",
         handler=output.job_output,
         answer=OutputAnswer,
-        parameters=(CLUSTER, *OUTPUT),
+        query=OutputQuery,
     ),
     Route(
         method="POST",
@@ -220,7 +222,7 @@ ROUTES = (
         scope="jobs:write",
         handler=jobs.hold_job,
         answer=JobAction,
-        parameters=(CLUSTER,),
+        query=ClusterQuery,
     ),
     Route(
         method="POST",
@@ -230,7 +232,7 @@ ROUTES = (
         scope="jobs:write",
         handler=jobs.release_job,
         answer=JobAction,
-        parameters=(CLUSTER,),
+        query=ClusterQuery,
     ),
 )
 

@@ -16,20 +16,55 @@ from msgspec import Meta, Struct
 from pun_app.adapters.model import DEPENDENCIES, OUTCOMES
 
 # One line of text for a scheduler's option: no control characters, so no NUL and no newline.
-Line = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+Line = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=4096,
+        pattern=r"^[^\x00-\x1f\x7f]+\Z",
+        extra={"write": "one line of text, of 1 to 4096 characters and without control characters"},
+    ),
+]
 MAX_WALL_TIME_S = 10 * 365 * 86_400
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
-Email = Annotated[str, Meta(max_length=254, pattern=r"^[^\x00-\x20\x7f,@]+@[^\x00-\x20\x7f,@]+\Z")]
+Email = Annotated[
+    str,
+    Meta(
+        max_length=254,
+        pattern=r"^[^\x00-\x20\x7f,@]+@[^\x00-\x20\x7f,@]+\Z",
+        extra={"write": "one address, such as alice@example.org"},
+    ),
+]
 # Some clients send an id of digits as a number.
 JobId = Annotated[str, Meta(min_length=1, max_length=64)] | Annotated[int, Meta(ge=0, le=10**18)]
 JobIds = Annotated[list[JobId], Meta(max_length=1000)]
 
 _RANGE = "[0-9]{1,9}(-[0-9]{1,9}(:[0-9]{1,9})?)?"
-ArrayRange = Annotated[str, Meta(max_length=4096, pattern=rf"^{_RANGE}(,{_RANGE})*(%[0-9]{{1,9}})?\Z")]
+ArrayRange = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        pattern=rf"^{_RANGE}(,{_RANGE})*(%[0-9]{{1,9}})?\Z",
+        extra={"write": "a string of task numbers, such as 1-10, 1,5,9, 0-20:2 or 1-100%5"},
+    ),
+]
 Environment = Annotated[
     dict[
-        Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")],
-        Annotated[str, Meta(max_length=100_000, pattern=r"^[^\x00]*\Z")],
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z",
+                extra={"write": "letters, digits and underscores, such as OMP_NUM_THREADS"},
+            ),
+        ],
+        Annotated[
+            str,
+            Meta(
+                max_length=100_000,
+                pattern=r"^[^\x00]*\Z",
+                extra={"write": "a string of up to 100000 characters without NUL characters"},
+            ),
+        ],
     ],
     Meta(max_length=1000),
 ]
@@ -83,7 +118,11 @@ class Options(Struct, forbid_unknown_fields=True, omit_defaults=True):
     nodes: Annotated[Count | None, Meta(description="Number of nodes.")] = None
     cores: Annotated[Count | None, Meta(description="Processor cores in total, over all nodes.")] = None
     memory: Annotated[
-        Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[MGT]\Z")] | None,
+        Annotated[
+            str,
+            Meta(pattern=r"^[1-9][0-9]{0,8}[MGT]\Z", extra={"write": "a number with M, G or T, such as 4G"}),
+        ]
+        | None,
         Meta(description="Memory per node: a whole number with M, G or T, such as `4G`."),
     ] = None
     gpus: Annotated[Count | None, Meta(description="GPUs per node.")] = None

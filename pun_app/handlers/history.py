@@ -11,8 +11,9 @@ import msgspec
 from pun_app.adapters.model import OUTCOMES, PastJob, Period
 from pun_app.errors import BadRequest, Conflict
 from pun_app.handlers.jobs import job_answer
-from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
+from pun_app.handlers.paging import cursor_after, entry_before, unknown_cursor
 from pun_app.handlers.request import Answer, Request
+from pun_app.queries import DEFAULT_PAGE, HistoryQuery
 from pun_app.schemas import PastJobAnswer
 
 USUAL_PERIOD = 7 * 86_400
@@ -28,10 +29,11 @@ def list_historic(request: Request) -> Answer[list[PastJobAnswer]]:
     ``status`` is one or more of OUTCOMES, or completed for all of them. Raises BadRequest, and Conflict for a ``from``
     that is not before ``to``.
     """
+    query: HistoryQuery = request.query
     cluster = request.cluster()
-    limit = page_size(request)
-    after = _position(entry_before(request))
-    period = _period(request)
+    limit = query.limit or DEFAULT_PAGE
+    after = _position(entry_before(query.cursor))
+    period = _period(query)
     jobs = cluster.scheduler.history(period) if period.start < period.end else []
     listed = sorted(jobs, key=_order)
     rest = [past for past in listed if after is None or _order(past) > after]
@@ -56,9 +58,9 @@ def _order(past: PastJob) -> tuple[int, str]:
     return -(past.job.ended_at or 0), past.job.id
 
 
-def _period(request: Request) -> Period:
+def _period(query: HistoryQuery) -> Period:
     now = int(time.time()) + 1
-    start, to = _time(request, "from"), _time(request, "to")
+    start, to = _time("from", query.from_), _time("to", query.to)
     if start is not None and to is not None and start >= to:
         # No 400: each of them is well-formed, it is the one that does not go with the other.
         raise Conflict("from must be before to; a date is its midnight, so one day ends with the next date")
@@ -66,26 +68,27 @@ def _period(request: Request) -> Period:
     end = now if to is None else min(to, now)
     if start is None:
         start = end - USUAL_PERIOD
-    status = request.given("status") or "completed"
-    outcomes = tuple(OUTCOMES if status == "completed" else status.split(","))
-    if unknown := [outcome for outcome in outcomes if outcome not in OUTCOMES]:
-        raise BadRequest(f"status: there is no {', '.join(unknown)}; it is completed, or some of {', '.join(OUTCOMES)}")
+    outcomes = OUTCOMES if query.status is None or query.status == "completed" else tuple(query.status.split(","))
     return Period(max(0, start), max(0, end), outcomes)
 
 
-def _time(request: Request, name: str) -> int | None:
-    """Unix seconds of ``2026-11-22T18:00:00Z`` (RFC 3339), or of a date, which begins at midnight UTC."""
-    text = request.given(name, may_be_blank=True)
+def _time(name: str, text: str | None) -> int | None:
+    """Return the Unix seconds of ``2026-11-22T18:00:00Z`` (RFC 3339), or of a date, which begins at midnight UTC.
+
+    Raises BadRequest, which names the parameter.
+    """
     if text is None:
         return None
     try:
         # A plus that was not encoded arrives as a blank. fromisoformat reads the Z only from Python 3.11 on.
         when = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text.replace(" ", "+")))
         if when.tzinfo is None and not _DATE.fullmatch(text):
-            raise BadRequest(f"{name} needs a zone, such as {text}Z")
+            raise BadRequest(f"{name}: add the time zone, such as {text}Z")
         return int((when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp())
     except (ValueError, OverflowError) as error:
-        raise BadRequest(f"{name} must be a time like 2026-11-22T18:00:00Z, or a date") from error
+        raise BadRequest(
+            f"{name}: write a time with its time zone, such as 2026-11-22T18:00:00Z, or a date, such as 2026-11-22"
+        ) from error
 
 
 def _cursor(past: PastJob) -> str:
@@ -94,9 +97,10 @@ def _cursor(past: PastJob) -> str:
 
 
 def _position(entry: str | None) -> tuple[int, str] | None:
+    """Return the place of a cursor's entry in the order of the list. Raises BadRequest for another list's cursor."""
     if entry is None:
         return None
-    ended, _, job_id = entry.partition(":")
-    if not re.fullmatch("[0-9]{1,15}", ended):
-        raise no_cursor()
-    return -int(ended), job_id
+    match = re.fullmatch("([0-9]{1,15}):(.+)", entry)
+    if not match:
+        raise unknown_cursor()
+    return -int(match[1]), match[2]

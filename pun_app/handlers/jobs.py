@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -19,9 +18,10 @@ from pun_app.clusters.dependencies import Met
 from pun_app.clusters.load import Cluster
 from pun_app.deadline import until
 from pun_app.errors import BadRequest, Refused
-from pun_app.handlers.paging import cursor_after, entry_before, no_cursor, page_size
+from pun_app.handlers.paging import cursor_after, entry_before, unknown_cursor
 from pun_app.handlers.request import Answer, Request
-from pun_app.long_poll import MAX_WAIT_S, MIN_LOOK_S, Parked
+from pun_app.long_poll import MIN_LOOK_S, Parked
+from pun_app.queries import DEFAULT_PAGE, JobQuery, JobsQuery, SubmitQuery
 from pun_app.schemas import (
     JobAction,
     JobAnswer,
@@ -31,8 +31,8 @@ from pun_app.schemas import (
     ValidAnswer,
 )
 
-USUAL_WAIT = 60
-"""Seconds to wait where it is said what for, and not how long."""
+DEFAULT_WAIT_S = 60
+"""Seconds to wait if the request has ``until`` and no ``wait``."""
 
 
 def list_jobs(request: Request) -> Answer[list[JobAnswer]]:
@@ -41,13 +41,14 @@ def list_jobs(request: Request) -> Answer[list[JobAnswer]]:
     All of them; or with ``limit`` or ``cursor`` a page, the latest ids first: a job that is submitted meanwhile
     moves no other.
     """
+    query: JobsQuery = request.query
     cluster = request.cluster()
-    if not request.given("limit") and not request.given("cursor", may_be_blank=True):
+    if query.limit is None and query.cursor is None:
         jobs, age = cluster.scheduler.jobs(no_cache=request.no_cache)
         return Answer([job_answer(cluster, job) for job in jobs], age=age)
-    limit, before = page_size(request), entry_before(request)
+    limit, before = query.limit or DEFAULT_PAGE, entry_before(query.cursor)
     if before is not None and not cluster.scheduler.adapter.is_id(before):
-        raise no_cursor()
+        raise unknown_cursor()
     jobs, age = cluster.scheduler.page(limit + 1, before, no_cache=request.no_cache)
     next_cursor = cursor_after(jobs[limit - 1].id) if len(jobs) > limit else ""
     return Answer([job_answer(cluster, job) for job in jobs[:limit]], age=age, next_cursor=next_cursor)
@@ -63,7 +64,7 @@ def get_job(request: Request) -> Answer[JobAnswer]:
     if request.wait is not None:  # The second call, after Parked.
         job, age = request.wait.job()
     else:
-        seconds, goal = _waiting(request)
+        seconds, goal = _waiting(request.query)
         # The first look is part of the wait.
         with until(request.arrived + max(seconds, MIN_LOOK_S) if seconds else math.inf):
             job, age = cluster.scheduler.job(request.id, no_cache=request.no_cache)
@@ -81,16 +82,11 @@ def get_job(request: Request) -> Answer[JobAnswer]:
     return Answer(job_answer(cluster, job), age=age, etag=_etag(job))
 
 
-def _waiting(request: Request) -> tuple[int, str]:
-    """``wait`` in seconds and ``until``, each with its default where the other is given. Raises BadRequest."""
-    wait, until = request.given("wait"), request.given("until")
-    if until is not None and until not in ("running", "completed", "change"):
-        raise BadRequest("until must be running, completed or change")
-    if wait is None:
-        return (USUAL_WAIT, until) if until else (0, "")
-    if not re.fullmatch("[0-9]{1,3}", wait) or int(wait) > MAX_WAIT_S:
-        raise BadRequest(f"wait must be from 0 to {MAX_WAIT_S} seconds")
-    return int(wait), until or "completed"
+def _waiting(query: JobQuery) -> tuple[int, str]:
+    """Return ``wait`` in seconds and ``until``, each with its default if the other one is given."""
+    if query.wait is None:
+        return (DEFAULT_WAIT_S, query.until) if query.until else (0, "")
+    return query.wait, query.until or "completed"
 
 
 def _etag(job: Job) -> str:
@@ -112,9 +108,7 @@ def submit_job(request: Request) -> Answer[SubmittedJobAnswer] | Answer[ValidAns
     """Submit a job; the answer is what is known at that moment. With ``validate`` the scheduler is asked, and nothing
     submitted.
     """
-    validate = request.given("validate")
-    if validate not in (None, "true", "false"):
-        raise BadRequest("validate must be true or false")
+    query: SubmitQuery = request.query
     body: SubmitBody = request.body
     if not body.cluster.strip():
         raise BadRequest("Missing cluster in request body")
@@ -123,7 +117,7 @@ def submit_job(request: Request) -> Answer[SubmittedJobAnswer] | Answer[ValidAns
         raise BadRequest("script.content is blank")
     if "\0" in body.script.content:
         raise BadRequest("script.content has a NUL character in it")
-    if validate == "true":
+    if query.validate:
         asked, met = cluster.scheduler.settle_dependencies(_job_request(body))
         trial = cluster.scheduler.validate(asked)
         return Answer(ValidAnswer(True, _time(trial.starts_at), trial.message, met), status=200)

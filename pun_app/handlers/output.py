@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job
-from pun_app.errors import BadRequest, NotFound, NotSupported
+from pun_app.errors import NotFound, NotSupported
 from pun_app.handlers.request import Answer, Request
+from pun_app.queries import DEFAULT_LINES, DEFAULT_OUTPUT_BYTES, OutputQuery
 from pun_app.schemas import OutputAnswer
 from pun_app.text_file import NoFile, last_lines, piece
-
-LINES = 100
-"""How many lines where nothing is said."""
-MOST_LINES = 10_000
-BYTES = 64 * 1024
-"""How many bytes where nothing is said."""
-MOST_BYTES = 1024 * 1024
-STREAMS = ("stdout", "stderr")
 
 
 def job_output(request: Request) -> Answer[OutputAnswer]:
@@ -28,10 +19,8 @@ def job_output(request: Request) -> Answer[OutputAnswer]:
 
     Where the file is, the scheduler says; it is read as the user, who may read it or not.
     """
-    stream = request.given("stream") or "stdout"
-    if stream not in STREAMS:
-        raise BadRequest(f"stream must be {' or '.join(STREAMS)}")
-    tail, offset, limit = (_number(request, *bounds) for bounds in _BOUNDS)
+    query: OutputQuery = request.query
+    stream, tail, offset, limit = query.stream, query.tail, query.offset, query.limit
     cluster = request.cluster()
     # Before its file is read: what a job wrote that has ended by now is whole.
     job, _ = cluster.scheduler.job(request.id)
@@ -44,9 +33,9 @@ def job_output(request: Request) -> Answer[OutputAnswer]:
     may_grow = job.status != COMPLETED
     try:
         if offset is None and (tail is not None or limit is None):
-            read = last_lines(path, LINES if tail is None else tail, limit or BYTES, may_grow=may_grow)
+            read = last_lines(path, tail or DEFAULT_LINES, limit or DEFAULT_OUTPUT_BYTES, may_grow=may_grow)
         else:
-            read = piece(path, offset or 0, BYTES if limit is None else limit, may_grow=may_grow)
+            read = piece(path, offset or 0, limit or DEFAULT_OUTPUT_BYTES, may_grow=may_grow)
             read = read if tail is None else read.last(tail)
     except NoFile as error:
         raise NotFound(_missing(job, stream, path, at_end=files.at_end)) from error
@@ -64,18 +53,6 @@ def job_output(request: Request) -> Answer[OutputAnswer]:
         truncated=read.truncated,
     )
     return Answer(data)
-
-
-_BOUNDS = (("tail", 1, MOST_LINES), ("offset", 0, 2**63 - 1), ("limit", 1, MOST_BYTES))
-
-
-def _number(request: Request, name: str, least: int, most: int) -> int | None:
-    given = request.given(name)
-    if given is None:
-        return None
-    if not re.fullmatch("[0-9]{1,19}", given) or not least <= int(given) <= most:
-        raise BadRequest(f"{name} must be a whole number from {least} to {most}")
-    return int(given)
 
 
 def _missing(job: Job, stream: str, path: str, *, at_end: bool) -> str:

@@ -10,7 +10,6 @@ from werkzeug.datastructures import ETags
 
 from pun_app.access import Caller
 from pun_app.clusters.load import Cluster, ClusterFolder
-from pun_app.errors import BadRequest
 from pun_app.gate import Gates, Turn
 from pun_app.idempotency import Submits
 from pun_app.long_poll import LongPoll, Parked, Wait
@@ -43,7 +42,8 @@ class Place:
 class Request:
     """One authorised request.
 
-    ``id`` is the id in the address. ``body`` is a Struct of schemas.py. ``no_cache`` is true if the client asked for
+    ``id`` is the id in the address. ``query`` is a Struct of queries.py, ``body`` one of schemas.py: those
+    that the route names. ``no_cache`` is true if the client asked for
     an answer that no cache has (``Cache-Control: no-cache``). ``site_docs`` is the path of the folder with the site's
     documents for agents. ``wait`` is set when the handler is called again because its wait for a job is over.
     ``arrived`` is the time at which the request had been read, in seconds of the monotonic clock.
@@ -56,7 +56,7 @@ class Request:
     place: Place
     site_docs: str = ""
     id: str = ""
-    query: dict[str, list[str]] = field(default_factory=dict)
+    query: Any = None
     body: Any = None
     no_cache: bool = False
     if_none_match: ETags = field(default_factory=ETags)
@@ -64,24 +64,9 @@ class Request:
     wait: Wait | None = None
     arrived: float = field(default_factory=time.monotonic)
 
-    def given(self, name: str, *, may_be_blank: bool = False) -> str | None:
-        """A parameter's one value; None where it is missing, or blank where it may be.
-
-        Raises BadRequest where it is there twice, or blank.
-        """
-        given = self.query.get(name, [])
-        if len(given) > 1:
-            raise BadRequest(f"{name} is given more than once")
-        if given and not given[0] and not may_be_blank:
-            raise BadRequest(f"{name} is empty: give it a value, or leave it out")
-        return given[0] if given and given[0] else None
-
     def cluster(self) -> Cluster:
-        """The cluster that the query names, as ``entered`` gives it. Raises BadRequest and NotFound."""
-        given = self.query.get("cluster", [])
-        if len(given) != 1 or not given[0].strip():
-            raise BadRequest("Missing cluster parameter: add ?cluster=ID (one), as GET /api/v1/clusters lists them")
-        return self.entered(given[0])
+        """Return the cluster that the query string names, as ``entered`` does."""
+        return self.entered(self.query.cluster)
 
     def entered(self, cluster_id: str) -> Cluster:
         """Return a cluster once this request has a place among those that ask it.

@@ -35,7 +35,7 @@ class Scheduler:
     def __init__(self) -> None:
         self.now = Job("1", status=QUEUED)
 
-    def watched(self, job_ids: set[str]) -> tuple[dict[str, Job], float]:
+    def poll(self, job_ids: set[str]) -> tuple[dict[str, Job], float]:
         return dict.fromkeys(job_ids, self.now), 0.0
 
     def last_look(self, _job_id: str, _known: Any) -> tuple[Job, float]:

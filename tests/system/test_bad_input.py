@@ -25,26 +25,26 @@ BODIES = {
     "empty": (b"", 400, "not valid JSON"),
     "not-json": (b"{", 400, "not valid JSON"),
     "not-utf8": (b'{"cluster": "\xff\xfe"}', 400, ""),
-    "array": (b"[]", 400, "expected object"),
-    "text": (b'"text"', 400, "expected object"),
-    "null": (b"null", 400, "expected object"),
+    "array": (b"[]", 400, "The body must be a JSON object"),
+    "text": (b'"text"', 400, "The body must be a JSON object"),
+    "null": (b"null", 400, "The body must be a JSON object"),
     "deep": (b"[" * 100_000, 400, ""),
     "unknown-field": (json.dumps({**GOOD, "scirpt": 1}), 400, "scirpt"),
     "unknown-option": (with_options(job_nmae="x"), 400, "job_nmae"),
     "no-script": (b'{"cluster": "owens"}', 400, "script"),
     "no-cluster": (json.dumps({"script": GOOD["script"]}), 400, "cluster"),
     "blank-cluster": (json.dumps({**GOOD, "cluster": " "}), 400, "Missing cluster in request body"),
-    "cluster-number": (json.dumps({**GOOD, "cluster": 5}), 400, "cluster: expected str, got int"),
-    "content-null": (json.dumps({**GOOD, "script": {"content": None}}), 400, "script.content: expected str, got null"),
+    "cluster-number": (json.dumps({**GOOD, "cluster": 5}), 400, "cluster: write a string, not a number"),
+    "content-null": (json.dumps({**GOOD, "script": {"content": None}}), 400, "script.content: write a string of at least 1 character, not null"),
     "content-blank": (json.dumps({**GOOD, "script": {"content": " \n"}}), 400, "blank"),
     "content-nul": (json.dumps({**GOOD, "script": {"content": "#!/bin/sh\n\0"}}), 400, "NUL"),
     "content-surrogate": (b'{"cluster": "owens", "script": {"content": "#!/bin/sh\\n\\ud800"}}', 400, ""),
     "name-newline": (with_options(job_name="a\nb"), 400, "options.job_name"),
     "name-nul": (with_options(job_name="a\0b"), 400, "options.job_name"),
     "name-empty": (with_options(job_name=""), 400, "options.job_name"),
-    "wall-time-text": (with_options(wall_time="60"), 400, "options.wall_time: expected int, got str"),
-    "wall-time-float": (with_options(wall_time=1.5), 400, "options.wall_time: expected int, got float"),
-    "wall-time-bool": (with_options(wall_time=True), 400, "options.wall_time: expected int, got bool"),
+    "wall-time-text": (with_options(wall_time="60"), 400, "options.wall_time: write a whole number from 1 to 315360000, not a string"),
+    "wall-time-float": (with_options(wall_time=1.5), 400, "options.wall_time: write a whole number from 1 to 315360000, not a fraction"),
+    "wall-time-bool": (with_options(wall_time=True), 400, "options.wall_time: write a whole number from 1 to 315360000, not true or false"),
     "wall-time-zero": (with_options(wall_time=0), 400, "options.wall_time"),
     "wall-time-minus": (with_options(wall_time=-5), 400, "options.wall_time"),
     "wall-time-huge": (b'{"cluster": "owens", "script": {"content": "#!/bin/sh\\n"}, "options": {"wall_time": 1e400}}', 400, ""),
@@ -53,24 +53,24 @@ BODIES = {
     "array-other-digits": (with_options(array="\u0661-\u0663"), 400, "options.array"),
     "array-open": (with_options(array="1-"), 400, "options.array"),
     "array-option": (with_options(array="--help"), 400, "options.array"),
-    "array-number": (with_options(array=5), 400, "options.array: expected str, got int"),
-    "afterok-text": (with_options(afterok="1"), 400, "options.afterok: expected array, got str"),
+    "array-number": (with_options(array=5), 400, "options.array: write a string of task numbers"),
+    "afterok-text": (with_options(afterok="1"), 400, "options.afterok: write a list of up to 1000 items, not a string"),
     "afterok-option": (with_options(afterok=["--help"]), 422, "options.afterok: --help is no job id"),
     "afterok-two": (with_options(afterok=["1:2"]), 422, "options.afterok: 1:2 is no job id"),
     "nodes-zero": (with_options(nodes=0), 400, "options.nodes"),
-    "cores-text": (with_options(cores="8"), 400, "options.cores: expected int, got str"),
-    "memory-number": (with_options(memory=4), 400, "options.memory: expected str, got int"),
-    "memory-unit": (with_options(memory="4 GB"), 400, "options.memory"),
-    "environment-list": (with_options(environment=["A=1"]), 400, "options.environment: expected object, got array"),
+    "cores-text": (with_options(cores="8"), 400, "options.cores: write a whole number from 1 to 10000000, not a string"),
+    "memory-number": (with_options(memory=4), 400, "options.memory: write a number with M, G or T, such as 4G, not a number"),
+    "memory-unit": (with_options(memory="4 GB"), 400, "options.memory: write a number with M, G or T, such as 4G"),
+    "environment-list": (with_options(environment=["A=1"]), 400, "options.environment: write an object of up to 1000 names, not a list"),
     "environment-name": (with_options(environment={"A B": "1"}), 400, "options.environment"),
     "environment-nul": (with_options(environment={"A": "\0"}), 400, "options.environment"),
     "environment-steers": (with_options(environment={"SBATCH_ACCOUNT": "x"}), 422, "SBATCH_ACCOUNT would steer"),
-    "hold-number": (with_options(hold=1), 400, "options.hold: expected bool, got int"),
+    "hold-number": (with_options(hold=1), 400, "options.hold: write true or false, not a number"),
     "email-two": (with_options(email="a@b,c@d"), 400, "options.email"),
-    "native-text": (with_options(native="-N 2"), 400, "options.native: expected array, got str"),
-    "native-nested": (with_options(native=[["-N", "2"]]), 400, "options.native[0]: expected str, got array"),
-    "native-number": (with_options(native=["-N", 2]), 400, "options.native[1]: expected str, got int"),
-    "native-object": (with_options(native={"-N": "2"}), 400, "options.native: expected array, got object"),
+    "native-text": (with_options(native="-N 2"), 400, "options.native: write a list of up to 200 items, not a string"),
+    "native-nested": (with_options(native=[["-N", "2"]]), 400, "options.native[0]: write one line of text"),
+    "native-number": (with_options(native=["-N", 2]), 400, "options.native[1]: write one line of text"),
+    "native-object": (with_options(native={"-N": "2"}), 400, "options.native: write a list of up to 200 items, not an object"),
     "workdir-nul": (json.dumps({**GOOD, "script": {"content": "#!/bin/sh\n", "workdir": "/tmp\0"}}), 400, "script.workdir"),
 }  # fmt: skip
 
@@ -141,6 +141,32 @@ def test_no_cluster_or_two(as_alice: Client) -> None:
         status, error, message = as_alice.error("GET", f"/api/v1/jobs{query}")
         assert (status, error) == (400, "bad_request")
         assert "cluster" in message
+
+
+QUERIES = {
+    "misspelled": ("jobs?cluster=owens&limt=5", "Unknown query parameter: limt. This address takes: cluster, limit, cursor."),
+    "other-address": ("jobs?cluster=owens&status=running", "Unknown query parameter: status."),
+    "none-known": ("clusters?cluster=owens", "Unknown query parameter: cluster. This address takes no query parameters."),
+    "repeated": ("jobs?cluster=owens&limit=1&limit=2", "limit: this query parameter is repeated; give it once"),
+    "empty": ("jobs?cluster=owens&limit=", "limit: this query parameter is empty; give it a value or omit it"),
+    "control": ("jobs?cluster=owens&cursor=%01", "cursor: this query parameter has a control character in it"),
+    "number": ("jobs?cluster=owens&limit=all", 'limit: write a whole number from 1 to 1000, not "all"'),
+    "cursor": ("jobs?cluster=owens&cursor=Kg%3D%3D", "Unknown cursor. Pass `next_cursor` from the previous page"),
+    "history-cursor": ("jobs/historic?cluster=owens&cursor=MTI%3D", "Unknown cursor. Pass `next_cursor` from the previous"),
+    "time": ("jobs/historic?cluster=owens&from=yesterday", "from: write a time with its time zone, such as 2026-11-22T18"),
+    "zone": ("jobs/historic?cluster=owens&to=2026-11-22T18:00:00", "to: add the time zone, such as 2026-11-22T18:00:00Z"),
+    "wait": ("jobs/1?cluster=owens&wait=301", 'wait: write a whole number from 0 to 300, not "301"'),
+    "stream": ("jobs/1/output?cluster=owens&stream=both", 'stream: write one of stderr, stdout, not "both"'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_string_that_is_not_right(as_alice: Client, name: str) -> None:
+    """400 that names the parameter and says what to write, from nginx to the PUN."""
+    path, text = QUERIES[name]
+    status, error, message = as_alice.error("GET", f"/api/v1/{path}")
+    assert (status, error) == (400, "bad_request")
+    assert message.startswith(text)
 
 
 TOKENS = {

@@ -400,5 +400,5 @@ def test_an_nginx_with_a_user_of_its_own(folder: Path, hook_user: str, mcp_user:
 
 def test_the_access_log_has_no_query(portal: Portal, as_alice: Client) -> None:
     as_alice("GET", "/api/v1/jobs?cluster=owens&secretive=yes")
-    wait_for("the log", lambda: re.search(r'"GET /api/v1/jobs" 200', portal.log()))
+    wait_for("the log", lambda: re.search(r'"GET /api/v1/jobs" 400', portal.log()))
     assert "secretive" not in portal.log()

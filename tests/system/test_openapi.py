@@ -64,10 +64,12 @@ def schemathesis(portal: Portal, user: User, config: str, folder: Path, examples
 
 
 @pytest.mark.parametrize(
-    "config", ["", '[parameters]\n"query.cluster" = "demo"\n'], ids=["as it comes", "cluster named"]
+    "config",
+    ['[parameters]\n"query.cursor" = ""\n', '[parameters]\n"query.cursor" = ""\n"query.cluster" = "demo"\n'],
+    ids=["no cluster named", "cluster named"],
 )
 def test_schemathesis_finds_nothing(bare: Portal, alice: User, tmp_path: Path, config: str) -> None:
-    """With nothing but a token; and where it knows of a cluster that is there."""
+    """With a token alone, and with the name of an existing cluster. No schema can tell a cursor that a list gave."""
     schemathesis(bare, alice, config, tmp_path, 60)
 
 

@@ -120,6 +120,6 @@ def test_blank_is_left_out(pun: Pun, ended: list[str]) -> None:
     assert ids(ask(pun, "&from=&to=&cursor=")) == ids(ask(pun, ""))
 
 
-@pytest.mark.parametrize("cursor", ["x", "eA==", "%C3%A9"])
+@pytest.mark.parametrize("cursor", ["x", "eA==", "%C3%A9", "MTI=", "MTI6"])
 def test_a_cursor_that_the_list_did_not_give(pun: Pun, cursor: str) -> None:
-    assert "cursor" in ask(pun, f"&cursor={cursor}", 404)["message"]
+    assert "Unknown cursor. Pass `next_cursor`" in ask(pun, f"&cursor={cursor}", 400)["message"]

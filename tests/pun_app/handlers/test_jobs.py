@@ -69,7 +69,7 @@ def test_a_limit_is_a_number_of_jobs(pun: Pun, listed: list[str], limit: str) ->
 @pytest.mark.parametrize("cursor", ["x", "!!", "Kg==", "MTI7aWQ=", "LTE=", "%FF", "MTI", "A" * 5000])
 def test_a_cursor_is_one_that_the_list_gave(pun: Pun, listed: list[str], cursor: str) -> None:
     """Not a pattern, a command or an option; what stands in it is an id, and nothing else gets near an adapter."""
-    assert "cursor" in ask(pun, f"&limit=2&cursor={cursor}", 404)["message"]
+    assert "Unknown cursor. Pass `next_cursor`" in ask(pun, f"&limit=2&cursor={cursor}", 400)["message"]
 
 
 def statuses(pun: Pun, body: object, status: int = 200) -> Any:

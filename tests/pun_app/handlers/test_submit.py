@@ -89,6 +89,14 @@ def test_what_is_no_job_id_is_400(wrong: object) -> None:
 
 def test_a_message_says_what_an_option_should_be(pun: Pun) -> None:
     """And not that it might be null."""
-    assert post(pun, body(wall_time="60"), 400)["message"] == "options.wall_time: expected int, got str"
-    assert post(pun, body(afterok="7"), 400)["message"] == "options.afterok: expected array, got str"
-    assert post(pun, body(nodes=1.5), 400)["message"] == "options.nodes: expected int, got float"
+    assert post(pun, body(wall_time="60"), 400)["message"] == (
+        "options.wall_time: write a whole number from 1 to 315360000, not a string"
+    )
+    assert (
+        post(pun, body(afterok="7"), 400)["message"]
+        == "options.afterok: write a list of up to 1000 items, not a string"
+    )
+    assert (
+        post(pun, body(nodes=1.5), 400)["message"]
+        == "options.nodes: write a whole number from 1 to 10000000, not a fraction"
+    )

@@ -1,0 +1,214 @@
+"""The query strings of the API, as msgspec Structs. A query string is validated before a handler sees it.
+
+The descriptions are published: the OpenAPI document and the API page show them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pun_app.adapters.model import OUTCOMES
+from pun_app.errors import BadRequest
+from pun_app.validation_errors import explain, shortened
+
+MAX_PAGE = 1000
+DEFAULT_PAGE = 100
+MAX_WAIT_S = 300
+MAX_LINES = 10_000
+DEFAULT_LINES = 100
+MAX_OUTPUT_BYTES = 1024 * 1024
+DEFAULT_OUTPUT_BYTES = 64 * 1024
+
+_MAY_BE_EMPTY = ("cursor", "from", "to")
+"""Parameters that count as omitted if they are empty: clients pass on what they have, such as the first cursor."""
+
+Q = TypeVar("Q", bound="Query")
+
+Cursor = Annotated[str, Meta(extra_json_schema={"pattern": "^([A-Za-z0-9_-]+={0,2})?$"})]
+_CURSOR = Meta(description="`next_cursor` of the previous page; omit it for the first page.")
+PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE, extra_json_schema={"default": DEFAULT_PAGE})]
+_LIMIT = Meta(description="Number of jobs per page.")
+Time = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}, {"const": ""}]
+        }
+    ),
+]
+_OUTCOME = f"({'|'.join(OUTCOMES)})"
+
+
+class Query(Struct, forbid_unknown_fields=True, frozen=True):
+    """The query string of an address that takes no parameters, and the base of all others."""
+
+
+class ClusterQuery(Query, frozen=True):
+    """The query string of everything that is asked of one cluster."""
+
+    cluster: Annotated[
+        str,
+        Meta(
+            description="The cluster's id, such as `owens`.",
+            examples=["owens"],
+            extra_json_schema={"pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"},
+        ),
+    ]
+
+
+class JobsQuery(ClusterQuery, frozen=True):
+    """The query string of the list of jobs."""
+
+    limit: Annotated[PageSize | None, _LIMIT] = None
+    cursor: Annotated[Cursor | None, _CURSOR] = None
+
+
+class HistoryQuery(ClusterQuery, frozen=True):
+    """The query string of the list of jobs that have ended."""
+
+    from_: Annotated[
+        Time | None,
+        Meta(
+            description="Only jobs that ended at or after this moment: an RFC 3339 time, or a date (midnight UTC). "
+            "Default: a week before the end of the period.",
+            examples=["2024-01-08"],
+        ),
+    ] = msgspec.field(default=None, name="from")
+    to: Annotated[
+        Time | None,
+        Meta(
+            description="Only jobs that ended before this moment: an RFC 3339 time, or a date (midnight UTC). "
+            "Default: now.",
+            examples=["2024-01-15"],
+        ),
+    ] = None
+    status: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=rf"^(completed|{_OUTCOME}(,{_OUTCOME})*)\Z",
+                extra={"write": f"completed, or one or more of {', '.join(OUTCOMES)}, separated by commas"},
+            ),
+        ]
+        | None,
+        Meta(
+            description="`completed` for any outcome, or a comma-separated list of "
+            f"{', '.join(f'`{outcome}`' for outcome in OUTCOMES)}.",
+            examples=["failed,timed_out"],
+        ),
+    ] = None
+    limit: Annotated[PageSize | None, _LIMIT] = None
+    cursor: Annotated[Cursor | None, _CURSOR] = None
+
+
+class JobQuery(ClusterQuery, frozen=True):
+    """The query string of one job, which can be waited for."""
+
+    wait: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_WAIT_S)] | None,
+        Meta(
+            description="Seconds to wait until the job has reached `until` or it is known that it can never start. "
+            "Default: 60 if `until` is given, otherwise 0."
+        ),
+    ] = None
+    until: Annotated[
+        Annotated[Literal["running", "completed", "change"], Meta(extra_json_schema={"default": "completed"})] | None,
+        Meta(
+            description="What to wait for: `running` (it has started), `completed` (it has ended in any way) or "
+            "`change` (of anything)."
+        ),
+    ] = None
+
+
+class OutputQuery(ClusterQuery, frozen=True):
+    """The query string of a job's output."""
+
+    stream: Annotated[
+        Literal["stdout", "stderr"], Meta(description="The output stream. Many programs write errors to `stderr`.")
+    ] = "stdout"
+    tail: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_LINES, extra_json_schema={"default": DEFAULT_LINES})] | None,
+        Meta(
+            description="Number of last lines, of the file or of the piece from `offset`. Without `offset` they look "
+            "as on a terminal: a line that carriage returns overwrote has only its last state."
+        ),
+    ] = None
+    offset: Annotated[
+        Annotated[int, Meta(ge=0, le=2**63 - 1)] | None, Meta(description="Byte offset to read from.")
+    ] = None
+    limit: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_OUTPUT_BYTES, extra_json_schema={"default": DEFAULT_OUTPUT_BYTES})] | None,
+        Meta(description="Maximum number of bytes to read or to show."),
+    ] = None
+
+
+class SubmitQuery(Query, frozen=True):
+    """The query string of a submit."""
+
+    validate: Annotated[
+        bool, Meta(description="Ask the scheduler whether it would accept the job, and submit nothing.")
+    ] = False
+
+
+def decode_query(given: Mapping[str, Sequence[str]], kind: type[Q]) -> Q:
+    """Return the parameters of a query string as a ``kind``. ``given`` has all values of each name.
+
+    Raises BadRequest, which names the parameter and says what to write.
+    """
+    known = _decoders(kind)
+    if unknown := [name for name in given if name not in known]:
+        noun = "parameter" if len(unknown) == 1 else "parameters"
+        takes = f"This address takes: {', '.join(known)}." if known else "This address takes no query parameters."
+        raise BadRequest(f"Unknown query {noun}: {', '.join(map(shortened, unknown[:10]))}. {takes}")
+    values: dict[str, object] = {}
+    for name, texts in given.items():
+        if len(texts) > 1:
+            raise BadRequest(f"{name}: this query parameter is repeated; give it once")
+        (text,) = texts
+        if any(ord(character) < 32 or character == "\x7f" for character in text):
+            raise BadRequest(f"{name}: this query parameter has a control character in it; leave that out")
+        if name == "cluster" and not text.strip():
+            continue
+        if text:
+            values[name] = known[name](text)
+        elif name not in _MAY_BE_EMPTY:
+            raise BadRequest(f"{name}: this query parameter is empty; give it a value or omit it")
+    if "cluster" in known and "cluster" not in values:
+        raise BadRequest("Missing cluster parameter: add ?cluster=ID; GET /api/v1/clusters lists the ids")
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise BadRequest(explain(error, kind, values)) from error
+
+
+@cache
+def _decoders(kind: type[Query]) -> dict[str, Any]:
+    """Return the function for each parameter that turns its text into a value of the field's type.
+
+    A text that it cannot turn stays as it is, and is rejected with the type's own message. msgspec's lax mode would
+    also accept 1e3 as a number, 0 as false and null as an omitted parameter.
+    """
+    return {
+        field.encode_name: {int: _int, bool: _bool}.get(_scalar(field.type), str)
+        for field in msgspec.structs.fields(kind)
+    }
+
+
+def _scalar(kind: Any) -> Any:
+    """Return int for ``Annotated[int | None, ...]``, and so on."""
+    while arguments := get_args(kind):
+        kind = arguments[0]
+    return kind
+
+
+def _int(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+
+
+def _bool(text: str) -> bool | str:
+    return {"true": True, "false": False}.get(text, text)
