@@ -1,6 +1,6 @@
 """Credentials: the Authorization header of a request, parsed into exactly one bearer token. Runs in the hook.
 
-A Punway token and a JWT are told apart by their syntax, before anything is looked up (RFC 6750, section 2.1; RFC 7515).
+The syntax distinguishes a Punway token from a JWT, before anything is looked up (RFC 6750, section 2.1; RFC 7515).
 """
 
 from __future__ import annotations

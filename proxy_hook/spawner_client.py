@@ -29,7 +29,7 @@ ALIVE_TTL_S = 1.0
 
 
 class SpawnerClient:
-    """One connection to the spawner, which many requests share.
+    """A connection to the spawner, which many requests share.
 
     Sending and receiving are callbacks of the event loop on one socket, so a request that is cancelled does not affect
     the others: its message is removed from the queue, or was sent completely (SOCK_SEQPACKET), and its response is

@@ -14,7 +14,7 @@ _OPS_BETWEEN_CHECKS = 100_000
 
 
 def set_aside_if_damaged(path: Path) -> Path | None:
-    """Rename a damaged SQLite database, with SQLite's files beside it. Return its new path.
+    """Rename a damaged SQLite database and the files that SQLite keeps with it. Return its new path.
 
     Return None if the database is intact or does not exist. An unreadable file or a full disk is not damage; those
     raise sqlite3.OperationalError.

@@ -46,7 +46,7 @@ class WebRequest:
     def cookie(self, name: str) -> str | None:
         """Return a cookie's value; None if it is missing, and also if it occurs twice.
 
-        One of two cookies with the same name was set by somebody else, and it is impossible to tell which.
+        If there are two cookies with the same name, somebody else set one of them, and it is impossible to tell which.
         """
         lines = [value.decode("latin-1") for key, value in self.headers if key.lower() == b"cookie"]
         values = parse_cookie("; ".join(lines)).getlist(name)

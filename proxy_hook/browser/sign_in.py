@@ -29,7 +29,7 @@ TOKENS_PAGE = "/settings/api_tokens"
 LINK_PATH = "/login/once/"
 """The beginning of every one-time link's path. The code follows."""
 EXPIRY_NOTICE_S = 86_400
-"""How long after the end of a session its browser is told that the session has expired."""
+"""How long after the end of a session the sign-in page says that it has expired."""
 
 
 class SignIn:
@@ -173,7 +173,7 @@ class SignIn:
             self._sessions.end(previous)
         value = self._sessions.begin(account, via)
         audit.record("sign-in", "ok", account.name, via=via, **request.origin)
-        # The cookie outlives the session, so that an expired session can be told from a first visit.
+        # The cookie outlives the session, so that an expired session can be distinguished from a first visit.
         age = self._config.login.session_lifetime + EXPIRY_NOTICE_S
         response = WebResponse(303, location=TOKENS_PAGE)
         response.cookies.append(cookie(self._cookie, value, secure=self._config.secure, age=age))

@@ -51,7 +51,7 @@ class Destination(NamedTuple):
 
 
 class Side:
-    """One connection of an exchange, with the data that could not be sent yet."""
+    """A connection of an exchange, with the data that could not be sent yet."""
 
     __slots__ = ("_epoll", "_events", "connection", "unsent")
 
@@ -94,7 +94,7 @@ class Exchange:
         # The beginning of the head that is being received: first that of the request, then that of the response.
         self._head = b""
         self._to_head_request = False
-        # How many bytes of the response are still missing; None before the end of its head.
+        # The number of response bytes that are still missing; None before the end of the head.
         self._remaining: int | None = None
         self._closed = False
         self.deadline = 0.0

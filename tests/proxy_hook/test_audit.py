@@ -45,7 +45,7 @@ def test_a_user_has_so_many_lines_a_minute(audit: AuditLog, clock: Clock, caplog
 
 
 def test_sign_ins_of_nobody_are_counted_by_address(audit: AuditLog, caplog: pytest.LogCaptureFixture) -> None:
-    """One address therefore cannot hide the failed sign-ins of another."""
+    """The limit of an address therefore cannot hide the failed sign-ins of another."""
     for _ in range(MAX_LINES_PER_MINUTE + 30):
         audit.record("sign-in", "refused", None, address="192.0.2.1")
     audit.record("sign-in", "refused", None, address="192.0.2.2")

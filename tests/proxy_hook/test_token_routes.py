@@ -46,7 +46,7 @@ def test_a_route_leads_to_who_registered_it(table: RouteTable) -> None:
     assert table.hashes(1001) == [sha(1)]
 
 
-def test_another_uid_takes_drops_and_lists_none_of_it(table: RouteTable) -> None:
+def test_another_uid_cannot_take_revoke_or_list_it(table: RouteTable) -> None:
     table.add(1001, "alice", [sha(1)])
     assert "another user" in table.add(1002, "bob", [sha(1)]).refused[sha(1)]
     table.revoke(1002, [sha(1)])
@@ -54,7 +54,7 @@ def test_another_uid_takes_drops_and_lists_none_of_it(table: RouteTable) -> None
     assert table.hashes(1002) == []
 
 
-def test_a_dropped_hash_is_gone_at_once_and_for_good(table: RouteTable) -> None:
+def test_a_revoked_hash_is_gone_at_once_and_for_good(table: RouteTable) -> None:
     """It is removed from memory too, and cannot be registered again, even after a restart."""
     table.add(1001, "alice", [sha(1)])
     table.find(sha(1))

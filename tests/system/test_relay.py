@@ -231,7 +231,7 @@ def test_the_relay_is_nginxs_user_and_nobody_else(portal: Portal) -> None:
 def test_a_stopped_pun_is_the_trouble_of_its_user_alone(
     portal: Portal, new_user: Callable[..., User], as_bob: Client
 ) -> None:
-    """Of 1,300 requests to it, some wait and the rest get a 503. Other users' requests are served."""
+    """It gets 1,300 requests: some wait, and the rest get a 503. Other users' requests are served."""
     client = portal.client(user := new_user("pwstop"))
     for each in (client, as_bob):
         assert each("GET", "/api/v1/clusters").status_code == 200

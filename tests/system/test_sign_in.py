@@ -245,7 +245,7 @@ def shown(tab: Tab, answer: requests.Response) -> str:
     return str(secret)
 
 
-def front(portal: Portal, *headers: str, peer: str = "127.0.0.1") -> tuple[int, str]:
+def ask_with_headers(portal: Portal, *headers: str, peer: str = "127.0.0.1") -> tuple[int, str]:
     """Request /login with curl, from an address of this machine. Return the status and the cookie."""
     argv = ["curl", "-s", "-k", "-o", "/dev/null", "-D", "-", "--interface", peer, f"{portal.url}/login"]
     for header in headers:
@@ -258,7 +258,7 @@ def front(portal: Portal, *headers: str, peer: str = "127.0.0.1") -> tuple[int, 
 def test_the_trusted_header(gate: Portal, alice: User) -> None:
     """It signs in only from the proxy's address, with its secret, once, and spelled with hyphens."""
     name, secret = f"X-Remote-User: {alice.name}", f"X-Punway-Front-Secret: {FRONT_SECRET}"
-    status, cookie = front(gate, name, secret)
+    status, cookie = ask_with_headers(gate, name, secret)
     assert (status, cookie.partition("=")[0]) == (303, "__Host-punway")
     with_header = requests.get(
         gate.url + HOME, headers={"Cookie": cookie, "X-Remote-User": alice.name, "X-Punway-Front-Secret": FRONT_SECRET},
@@ -267,18 +267,20 @@ def test_the_trusted_header(gate: Portal, alice: User) -> None:
     assert f"Signed in as <b>{alice.name}</b>" in with_header.text
     without = requests.get(gate.url + HOME, headers={"Cookie": cookie}, verify=gate.verify, timeout=30)
     assert "Sign in" in without.text and alice.name not in without.text
-    assert front(gate, name, secret, peer="127.0.0.2") == (403, "")
-    assert front(gate, name, secret, "X-Punway-Peer: 127.0.0.1", "X-Forwarded-For: 127.0.0.1", peer="127.0.0.2") == (
+    assert ask_with_headers(gate, name, secret, peer="127.0.0.2") == (403, "")
+    assert ask_with_headers(
+        gate, name, secret, "X-Punway-Peer: 127.0.0.1", "X-Forwarded-For: 127.0.0.1", peer="127.0.0.2"
+    ) == (
         403,
         "",
     )
-    assert front(gate, name) == (403, "")
-    assert front(gate, name, "X-Punway-Front-Secret: guessed") == (403, "")
-    assert front(gate, name, name, secret) == (400, "")
-    assert front(gate, name, "X-Remote-User: root", secret) == (400, "")
-    assert front(gate, f"X_Remote_User: {alice.name}", secret) == (200, "")
-    assert front(gate, "X-Remote-User: root", secret) == (403, "")
-    assert front(gate, "X-Remote-User: daemon", secret) == (403, "")
+    assert ask_with_headers(gate, name) == (403, "")
+    assert ask_with_headers(gate, name, "X-Punway-Front-Secret: guessed") == (403, "")
+    assert ask_with_headers(gate, name, name, secret) == (400, "")
+    assert ask_with_headers(gate, name, "X-Remote-User: root", secret) == (400, "")
+    assert ask_with_headers(gate, f"X_Remote_User: {alice.name}", secret) == (200, "")
+    assert ask_with_headers(gate, "X-Remote-User: root", secret) == (403, "")
+    assert ask_with_headers(gate, "X-Remote-User: daemon", secret) == (403, "")
 
 
 def test_two_tabs_making_and_revoking_at_once(tab: Tab, alice: User) -> None:

@@ -81,7 +81,7 @@ def test_a_change_that_keeps_size_and_mtime_is_seen(store: TokenStore) -> None:
     assert store.find(token.sha256) is None
 
 
-def test_removing_what_is_not_there(store: TokenStore) -> None:
+def test_removing_an_unknown_token(store: TokenStore) -> None:
     add(store)
     with pytest.raises(NoSuchToken, match="punway token list"):
         store.remove("nope")
@@ -197,13 +197,13 @@ def record_uses(home: Path, token_id: str) -> None:
         TokenStore(home).record_last_used({token_id: NOW})
 
 
-def test_noting_a_use_writes_it(store: TokenStore) -> None:
+def test_recording_a_use_writes_it(store: TokenStore) -> None:
     used, other = add(store), add(store)
     store.record_last_used({used: NOW})
     assert {t.id: t.last_used_at for t in store.tokens()} == {used: NOW, other: None}
 
 
-def test_noting_a_use_brings_no_token_back(store: TokenStore) -> None:
+def test_recording_a_use_brings_no_token_back(store: TokenStore) -> None:
     """Neither a revoked entry nor a deleted file comes back."""
     used = add(store)
     store.remove(used)
@@ -250,7 +250,7 @@ def test_entries_of_another_program_stay_as_they_are(store: TokenStore) -> None:
     assert [t.id for t in store.tokens()] == ["old"]
 
 
-def test_secure_replaces_what_stands_in_clear(store: TokenStore) -> None:
+def test_secure_replaces_secrets_in_clear_text(store: TokenStore) -> None:
     """The secret is removed, the token continues to work, and other fields stay."""
     write(store, json.dumps([LEGACY]))
     before = store.tokens()[0]

@@ -101,7 +101,7 @@ def test_the_cookie(hook: LocalHook, tmp_path: Path, spawner: FakeSpawner) -> No
 
 
 def test_two_cookies_of_the_name_are_none(hook: LocalHook) -> None:
-    """One of them was set by somebody else, and it is impossible to tell which."""
+    """Somebody else set one of them, and it is impossible to tell which."""
     mine, theirs = by_link(hook).cookie, by_link(hook).cookie
     assert is_in(hook, mine)
     assert not is_in(hook, f"{theirs}; {mine}")
@@ -301,7 +301,7 @@ def test_a_cookie_leads_nowhere_else(hook: LocalHook, kept: str) -> None:
     assert location in (HOME, f"{HOME}?name=a%0D%0Ab")
 
 
-def test_the_end_of_a_session_is_told_from_a_first_visit(hook: LocalHook) -> None:
+def test_an_expired_session_differs_from_a_first_visit(hook: LocalHook) -> None:
     assert "expired" not in hook.one("/login").body
     session = by_link(hook).cookie
     hook.monotonic.now += hook.config.login.session_lifetime + 1

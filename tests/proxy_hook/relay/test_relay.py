@@ -93,9 +93,9 @@ def running(max_requests: int = 8, **options: Any) -> Iterator[LocalRelay]:
 
 
 @pytest.fixture
-def front() -> Iterator[LocalRelay]:
-    with running() as relay:
-        yield relay
+def relay() -> Iterator[LocalRelay]:
+    with running() as local:
+        yield local
 
 
 def until(done: Callable[[], bool]) -> None:
@@ -114,32 +114,32 @@ def everything(connection: socket.socket) -> bytes:
     return received
 
 
-def is_served(front: LocalRelay, path: str, user: str) -> bool:
+def is_served(relay: LocalRelay, path: str, user: str) -> bool:
     """Send a request to a user's process that responds. Return whether the response arrives."""
-    with front.ask(path, user) as connection:
-        front.puns[user].settimeout(0.2)
-        with suppress(TimeoutError, BrokenPipeError, ConnectionResetError), front.accept(user) as pun:
+    with relay.ask(path, user) as connection:
+        relay.puns[user].settimeout(0.2)
+        with suppress(TimeoutError, BrokenPipeError, ConnectionResetError), relay.accept(user) as pun:
             pun.sendall(GOOD)
             return connection.recv(65_536) == GOOD
     return False
 
 
-def test_a_request_arrives_without_the_headers_for_the_relay(front: LocalRelay) -> None:
-    path = front.pun("u")
-    with front.ask(path, body=b"body") as connection, front.accept("u") as pun:
+def test_a_request_arrives_without_the_headers_for_the_relay(relay: LocalRelay) -> None:
+    path = relay.pun("u")
+    with relay.ask(path, body=b"body") as connection, relay.accept("u") as pun:
         assert pun.recv(65_536) == b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody"
         pun.sendall(GOOD)
         assert connection.recv(65_536) == GOOD
 
 
-def test_large_bodies_pass_both_ways(front: LocalRelay) -> None:
+def test_large_bodies_pass_both_ways(relay: LocalRelay) -> None:
     """They are larger than the kernel's buffers, and the readers are slow. Nothing is lost or reordered."""
     sent = bytes(range(256)) * 16_384
-    path = front.pun("u")
+    path = relay.pun("u")
     got = []
 
     def serve() -> None:
-        with front.accept("u") as pun:
+        with relay.accept("u") as pun:
             request = b""
             while len(request) < len(sent):
                 request += pun.recv(10_000)
@@ -148,7 +148,7 @@ def test_large_bodies_pass_both_ways(front: LocalRelay) -> None:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    connection = front.ask(path, line="POST /", body=sent)
+    connection = relay.ask(path, line="POST /", body=sent)
     received = b""
     while not received.endswith(sent):
         received += connection.recv(10_000)
@@ -163,60 +163,60 @@ def test_large_bodies_pass_both_ways(front: LocalRelay) -> None:
     ["{run}/hook.sock", "{run}/spawner.sock", "{run}/register.sock", "{run}/puns/../pun.sock", "{run}/puns/./pun.sock",
      "{run}/puns/a/../../hook.sock", "{run}/puns/u/other.sock", "/run/docker.sock", "{run}/puns/u/pun.sock/x", "", "pun.sock"],
 )  # fmt: skip
-def test_it_connects_to_users_processes_alone(front: LocalRelay, path: str) -> None:
+def test_it_connects_to_users_processes_alone(relay: LocalRelay, path: str) -> None:
     """Whatever nginx names, the relay connects to no other socket of the portal or of the host."""
-    named = path.format(run=front.folder)
+    named = path.format(run=relay.folder)
     reached = None
     if path.startswith("{run}") and path.endswith(".sock"):
-        (front.folder / "puns" / "a").mkdir(parents=True)
+        (relay.folder / "puns" / "a").mkdir(parents=True)
         place = Path(named).resolve()
         place.parent.mkdir(exist_ok=True)
         reached = socket.socket(socket.AF_UNIX)
         reached.bind(str(place))
         reached.listen()
         reached.setblocking(False)
-    assert everything(front.ask(named)) == b""
+    assert everything(relay.ask(named)) == b""
     if reached:
         with pytest.raises(BlockingIOError):
             reached.accept()
         reached.close()
 
 
-def test_the_limit_of_a_user_is_below_the_total(front: LocalRelay) -> None:
+def test_the_limit_of_a_user_is_below_the_total(relay: LocalRelay) -> None:
     """A stopped process takes only a part of the connections. Other users' requests still pass."""
-    stopped, other = front.pun("u"), front.pun("v")
-    waiting = [front.ask(stopped) for _ in range(2)]
-    assert everything(front.ask(stopped)) == b"", "the third one is refused"
-    with front.ask(other, "v") as connection, front.accept("v") as pun:
+    stopped, other = relay.pun("u"), relay.pun("v")
+    waiting = [relay.ask(stopped) for _ in range(2)]
+    assert everything(relay.ask(stopped)) == b"", "the third one is refused"
+    with relay.ask(other, "v") as connection, relay.accept("v") as pun:
         pun.sendall(GOOD)
         assert connection.recv(65_536) == GOOD
     for connection in waiting:
         connection.close()
     for _ in waiting:
-        front.accept("u").close()
-    until(lambda: is_served(front, stopped, "u"))
+        relay.accept("u").close()
+    until(lambda: is_served(relay, stopped, "u"))
 
 
-def test_requests_beyond_the_total_are_refused_at_once(front: LocalRelay) -> None:
+def test_requests_beyond_the_total_are_refused_at_once(relay: LocalRelay) -> None:
     """Silent connections count too."""
     silent = [socket.socket(socket.AF_UNIX) for _ in range(8)]
     for connection in silent:
-        connection.connect(str(front.folder / "relay.sock"))
+        connection.connect(str(relay.folder / "relay.sock"))
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
-        connection.connect(str(front.folder / "relay.sock"))
+        connection.connect(str(relay.folder / "relay.sock"))
         assert connection.recv(1) == b""
     for connection in silent:
         connection.close()
-    path = front.pun("u")
-    until(lambda: is_served(front, path, "u"))
+    path = relay.pun("u")
+    until(lambda: is_served(relay, path, "u"))
 
 
-def test_a_client_that_hangs_up_is_noticed(front: LocalRelay) -> None:
+def test_a_client_that_hangs_up_is_noticed(relay: LocalRelay) -> None:
     """That is so even while its upload waits for a process that does not read. The process sees the end."""
-    path = front.pun("u")
-    with front.ask(path) as connection:
-        pun = front.accept("u")
+    path = relay.pun("u")
+    with relay.ask(path) as connection:
+        pun = relay.accept("u")
         connection.setblocking(False)
         blocked = 0
 
@@ -233,23 +233,23 @@ def test_a_client_that_hangs_up_is_noticed(front: LocalRelay) -> None:
     assert everything(pun).startswith(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nxxx")
 
 
-def test_a_head_that_does_not_end_is_refused(front: LocalRelay) -> None:
+def test_a_head_that_does_not_end_is_refused(relay: LocalRelay) -> None:
     """It is refused as soon as it is too large, long before its timeout, so it cannot fill the memory."""
-    connection = front.ask(front.pun("u"))
-    with front.accept("u") as pun:
+    connection = relay.ask(relay.pun("u"))
+    with relay.accept("u") as pun:
         pun.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: " + b"a" * 8192)
         assert everything(connection) == b""
 
 
-def test_bytes_beyond_the_length_are_cut(front: LocalRelay) -> None:
+def test_bytes_beyond_the_length_are_cut(relay: LocalRelay) -> None:
     """That is so even if they come later."""
-    path = front.pun("u")
-    with front.ask(path) as connection, front.accept("u") as pun:
+    path = relay.pun("u")
+    with relay.ask(path) as connection, relay.accept("u") as pun:
         pun.sendall(GOOD[:-1])
         assert connection.recv(65_536) == GOOD[:-1]
         pun.sendall(b"}evil")
         assert connection.recv(65_536) == b"}"
-    with front.ask(path) as connection, front.accept("u") as pun:
+    with relay.ask(path) as connection, relay.accept("u") as pun:
         pun.sendall(GOOD + b"evil")
         assert connection.recv(65_536) == GOOD
 
@@ -257,15 +257,15 @@ def test_bytes_beyond_the_length_are_cut(front: LocalRelay) -> None:
 @pytest.mark.parametrize("timeout", ["response_head_s", "idle_s", "request_head_s"])
 def test_nobody_is_waited_for_for_ever(timeout: str) -> None:
     """Timeouts end a head that does not end, a response that does not come, and a request that is not sent."""
-    with running(timeouts=replace(Timeouts(), **{timeout: 0.1})) as front:
-        path = front.pun("u")
+    with running(timeouts=replace(Timeouts(), **{timeout: 0.1})) as relay:
+        path = relay.pun("u")
         if timeout == "request_head_s":
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(60)
-            connection.connect(str(front.folder / "relay.sock"))
+            connection.connect(str(relay.folder / "relay.sock"))
         else:
-            connection = front.ask(path)
-            pun = front.accept("u")
+            connection = relay.ask(path)
+            pun = relay.accept("u")
             if timeout == "response_head_s":
                 pun.sendall(b"HTTP/1.1 200 OK\r\n")
         assert everything(connection) == b""
@@ -275,22 +275,22 @@ def test_nobody_is_waited_for_for_ever(timeout: str) -> None:
 
 def test_a_response_whose_connection_stays_open_ends() -> None:
     """It ends by its length. The relay closes nginx's connection soon if nginx does not."""
-    with running(timeouts=Timeouts(linger_s=0.1)) as front:
-        connection = front.ask(front.pun("u"))
-        with front.accept("u") as pun:
+    with running(timeouts=Timeouts(linger_s=0.1)) as relay:
+        connection = relay.ask(relay.pun("u"))
+        with relay.accept("u") as pun:
             pun.sendall(GOOD)
             assert everything(connection) == GOOD
 
 
 def test_an_error_in_an_exchange_ends_that_one_and_is_logged(
-    front: LocalRelay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    relay: LocalRelay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = front.pun("u")
+    path = relay.pun("u")
     with monkeypatch.context() as patch:
         patch.setattr(relay_exchange, "_DESTINATION", None)
-        assert everything(front.ask(path)) == b""
+        assert everything(relay.ask(path)) == b""
     assert "an exchange failed" in caplog.text and "AttributeError" in caplog.text
-    with front.ask(path) as connection, front.accept("u") as pun:
+    with relay.ask(path) as connection, relay.accept("u") as pun:
         pun.sendall(GOOD)
         assert connection.recv(65_536) == GOOD
 
@@ -299,26 +299,26 @@ def test_an_error_of_the_loop_ends_the_process(monkeypatch: pytest.MonkeyPatch) 
     """It does not continue without its listener. Whatever started it restarts it."""
     monkeypatch.setattr(Relay, "_accept", lambda _: os.close(-1))
     with tempfile.TemporaryDirectory(prefix="pw-") as folder:
-        front = LocalRelay(Path(folder))
+        relay = LocalRelay(Path(folder))
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(f"{folder}/relay.sock")
-            front.thread.join(60)
-        front.end()
-    assert isinstance(front.failed[0], OSError)
+            relay.thread.join(60)
+        relay.end()
+    assert isinstance(relay.failed[0], OSError)
 
 
-def test_what_is_logged_is_bounded(front: LocalRelay, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_logged_is_bounded(relay: LocalRelay, caplog: pytest.LogCaptureFixture) -> None:
     """Each process gets one line a minute, which says what was wrong and has no control characters."""
     caplog.set_level(logging.WARNING)
-    path = front.pun("u")
+    path = relay.pun("u")
     for _ in range(3):
-        connection = front.ask(path)
-        with front.accept("u") as pun:
+        connection = relay.ask(path)
+        with relay.accept("u") as pun:
             pun.sendall(b"HTTP/1.1 200 \x1b[2J\r\n\r\n")
             assert everything(connection) == b""
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1 and path in lines[0] and lines[0].isprintable()
-    front.relay.log_failure("x" * 10_000, "y")
+    relay.relay.log_failure("x" * 10_000, "y")
     assert len(caplog.records[-1].getMessage()) < 300
 
 
@@ -338,19 +338,19 @@ PIECES = st.lists(
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[LocalRelay, str]]:
     with tempfile.TemporaryDirectory(prefix="pw-") as folder:
-        front = LocalRelay(Path(folder))
-        yield front, front.pun("u")
-        front.end()
-        assert not front.failed
+        relay = LocalRelay(Path(folder))
+        yield relay, relay.pun("u")
+        relay.end()
+        assert not relay.failed
 
 
 @given(PIECES)
 @settings(deadline=None)
 def test_any_bytes_are_one_response_or_none(shared: tuple[LocalRelay, str], pieces: list[bytes]) -> None:
     """However the bytes are split, nginx gets nothing, or one valid head with at most as many bytes as it announces."""
-    front, path = shared
-    connection = front.ask(path)
-    with front.accept("u") as pun, suppress(BrokenPipeError, ConnectionResetError):
+    relay, path = shared
+    connection = relay.ask(path)
+    with relay.accept("u") as pun, suppress(BrokenPipeError, ConnectionResetError):
         for piece in pieces:
             pun.sendall(piece)
     received = b""
