@@ -245,7 +245,7 @@ def test_token_create_prints_the_token_alone_on_the_last_line(portal: Portal, al
     ("options", "said"),
     [
         (("--scopes", "jobs:all"), "unknown scope: jobs:all"),
-        (("--expires", "soon"), "is no lifetime"),
+        (("--expires", "soon"), "is not a lifetime"),
         (("--name",), "usage"),
     ],
     ids=["scope", "expiry", "usage"],
