@@ -19,7 +19,7 @@ from mcp_types import GetPromptResult, Prompt, TextContent
 from docs import code_map
 from mcp_server.guide import add_prompts
 from mcp_server.portal import Portal
-from mcp_server.server import described, tools
+from mcp_server.tools import described, tools
 
 ROOT = Path(__file__).parents[1]
 OPENAPI = ROOT / "nginx" / "static" / "openapi.json"
@@ -166,20 +166,18 @@ def tool_reference() -> str:
         scope = f"`{row.scope}`" if row.scope else "any"
         page.append(f"| [`{row.name}`](#{row.name}) | {row.title} | {scope} | {hint} |")
     page.append("")
-    shared: dict[str, Mapping[str, Any]] = {}
     for tool in made:
         page += [f"## {tool.name}\n", f"{tool.description}\n"]
-        shared |= tool.parameters.get("$defs", {})
         if arguments := tool.parameters["properties"]:
             page.append("| argument | type | description |\n| --- | --- | --- |")
             for name, schema in arguments.items():
                 required = " (required)" if name in tool.parameters.get("required", ()) else ""
-                page.append(f"| `{name}`{required} | {_type(schema)} | {_cell(schema.get('description', ''))} |")
+                kind = "object" if "properties" in schema else _type(schema)
+                page.append(f"| `{name}`{required} | {kind} | {_cell(schema.get('description', ''))} |")
             page.append("")
-    if shared:
-        page.append("## Argument types\n")
-    for name, schema in sorted(shared.items()):
-        page += [f"### {name}\n", *_paragraph(schema), _fields(schema)]
+        for name, schema in arguments.items():
+            if "properties" in schema:
+                page += [f"The fields of `{name}`:\n", _fields(schema)]
     return _joined(page)
 
 

@@ -1,7 +1,7 @@
-"""``python -m mcp_server SETTINGS``: the MCP server of a portal, on a socket that is given.
+"""The program ``python -m mcp_server SETTINGS``: the MCP server of a portal, on an inherited socket.
 
-Run by ``punway mcp-server``, which has made the socket and left root behind. SETTINGS is JSON: ``listener``, a file
-descriptor; ``portal``, the path of nginx's socket; ``public_url``, ``origin``; ``max_body`` in bytes.
+``punway mcp-server`` runs it, after it has bound the socket and given up root. SETTINGS is JSON: ``listener``, the
+socket's file descriptor; ``portal``, the path of nginx's socket; ``public_url``; ``origin``; ``max_body`` in bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from mcp_server.limits import OPEN
+from mcp_server.limits import MAX_OPEN
 from mcp_server.portal import Portal
 from mcp_server.server import mcp_app
 
@@ -24,9 +24,9 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = json.loads(sys.argv[1])
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="punway mcp: %(name)s: %(message)s")
-    # A request that waits has two connections. systemd and shells allow a process 1,024, and more to those that ask.
+    # A waiting request has two connections. systemd and shells limit a process to 1,024 unless it raises its own limit.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 3 * OPEN)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 3 * MAX_OPEN)), hard))
     portal = Portal(settings["portal"], urlsplit(settings["public_url"]).netloc)
     app = mcp_app(portal, settings["public_url"], settings["origin"], settings["max_body"])
     server = uvicorn.Server(

@@ -1,4 +1,4 @@
-"""The portal's REST API, asked with the credential of whoever asks us: none is kept, and none is ours."""
+"""A client of the portal's REST API. It sends the caller's own credential; the MCP server has none and keeps none."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import httpx2
 from mcp.server.mcpserver.exceptions import ToolError
 
-ANSWER_TIME = 150.0
-"""Seconds for an answer; a request that waits has its own time besides."""
+RESPONSE_TIMEOUT_S = 150.0
+"""The time for a response. A request that waits for a job gets its waiting time in addition."""
 
 
 @dataclass(frozen=True, repr=False)
 class Caller:
-    """Who sent the message that is being answered: the credential as it came, the address, and what it may."""
+    """The sender of a message: the Authorization header, the address, and the scopes."""
 
     authorization: str
     address: str
@@ -24,7 +24,7 @@ class Caller:
 
 
 class PortalError(ToolError):
-    """The portal's no, with what to do about it. ``error`` is one of the API's."""
+    """An error response of the portal, as a message that says what to do. ``error`` is the API's error code."""
 
     def __init__(self, status: int, error: str, message: str, retry_after: str | None = None) -> None:
         self.status, self.error = status, error
@@ -32,24 +32,25 @@ class PortalError(ToolError):
 
 
 class Portal:
-    """nginx's unix socket. ``host`` is what the portal is called."""
+    """The portal behind nginx's Unix socket. ``host`` is the portal's public name, for the Host header."""
 
     def __init__(self, socket: str, host: str) -> None:
         self._client = httpx2.AsyncClient(
-            # As many connections as there are questions, and none is used again: a submit must not meet one that nginx
-            # is just closing, and by a unix socket a new one costs next to nothing.
+            # Each request has a new connection: a submit must not use one that nginx is just closing, and opening a
+            # Unix socket costs next to nothing.
             transport=httpx2.AsyncHTTPTransport(
                 uds=socket, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0)
             ),
             base_url=f"http://{host}",
-            # By a unix socket, bytes cost less than compressing them.
+            # On a Unix socket, compressing costs more than the bytes that it saves.
             headers={"Accept-Encoding": "identity"},
-            # Of redirects the API has none, and the environment is no one's business here.
+            # The API has no redirects, and a proxy from the environment must not see the token.
             follow_redirects=False,
             trust_env=False,
         )
 
     async def close(self) -> None:
+        """Close the client."""
         await self._client.aclose()
 
     async def send(
@@ -61,54 +62,57 @@ class Portal:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-        waiting: float = 0,
+        wait_s: float = 0,
     ) -> httpx2.Response:
-        """The answer, whatever it is. Raises PortalError where there is none."""
-        sent = {"Authorization": caller.authorization, "X-Punway-Peer": caller.address, **(headers or {})}
+        """Return the response, whatever its status.
+
+        Query parameters that are None are left out. ``wait_s`` is the time for which the request asks the API to wait.
+        Raises PortalError if there is no response.
+        """
+        all_headers = {"Authorization": caller.authorization, "X-Punway-Peer": caller.address, **(headers or {})}
         if body is not None:
-            sent["Content-Type"] = "application/json"
-        given = {name: str(value) for name, value in (query or {}).items() if value is not None}
+            all_headers["Content-Type"] = "application/json"
         try:
             return await self._client.request(
                 method,
                 path,
-                params=given,
+                params={name: str(value) for name, value in (query or {}).items() if value is not None},
                 content=None if body is None else json.dumps(body),
-                headers=sent,
-                timeout=httpx2.Timeout(ANSWER_TIME + waiting, connect=5.0),
+                headers=all_headers,
+                timeout=httpx2.Timeout(RESPONSE_TIMEOUT_S + wait_s, connect=5.0),
             )
         except httpx2.RequestError as error:
-            raise PortalError(503, "service_unavailable", "The portal did not answer") from error
+            raise PortalError(503, "service_unavailable", "The portal did not respond") from error
 
     async def ask(self, caller: Caller, method: str, path: str, **more: Any) -> Any:
-        """The JSON of a good answer. Raises PortalError for any other."""
-        return (await self.good(caller, method, path, **more)).json()
+        """Return the JSON of a successful response. Raises PortalError for any other."""
+        return (await self.ask_raw(caller, method, path, **more)).json()
 
-    async def good(self, caller: Caller, method: str, path: str, **more: Any) -> httpx2.Response:
-        """A good answer, or one that says that nothing has changed (304). Raises PortalError for any other."""
-        answer = await self.send(caller, method, path, **more)
-        if answer.is_success or answer.status_code == 304:
-            return answer
+    async def ask_raw(self, caller: Caller, method: str, path: str, **more: Any) -> httpx2.Response:
+        """Return a successful response or a 304 (not modified). Raises PortalError for any other."""
+        response = await self.send(caller, method, path, **more)
+        if response.is_success or response.status_code == 304:
+            return response
         try:
-            said = answer.json()
-            error, message = str(said["error"]), str(said["message"])
+            body = response.json()
+            error, message = str(body["error"]), str(body["message"])
         except (ValueError, KeyError, TypeError):
-            error, message = "unexpected_answer", f"The portal answered with status {answer.status_code}"
-        raise PortalError(answer.status_code, error, message, answer.headers.get("Retry-After"))
+            error, message = "unexpected_answer", f"The portal responded with status {response.status_code}"
+        raise PortalError(response.status_code, error, message, response.headers.get("Retry-After"))
 
 
 _ADVICE = {
-    "unauthorized": "The user has to make a new token on the portal's API Tokens page, and put it into this client's "
-    "configuration; trying again does not help.",
-    "insufficient_scope": "The user's token does not allow this; whoami shows what it does. Ask the user for another.",
-    "forbidden": "The site does not allow this to the user; whom to ask is the site's support.",
-    "not_found": "list_clusters shows the clusters and list_jobs the jobs with their ids; a job that ended long ago "
-    "may be in list_past_jobs.",
-    "bad_request": "Correct the argument that is named, and call again.",
-    "unprocessable_entity": "Correct what is named, and call again; list_queues and list_accounts show what there "
-    "is to ask for.",
-    "not_implemented": "This cluster's scheduler cannot do it; trying again does not help.",
-    "payload_too_large": "Put large input into files on the cluster, and let the script read them.",
+    "unauthorized": "Ask the user to make a new token on the portal's API Tokens page and to put it into this client's "
+    "configuration. Trying again does not help.",
+    "insufficient_scope": "The user's token does not allow this; whoami shows what it allows. Ask the user for "
+    "another token.",
+    "forbidden": "The site does not allow this for the user. Tell the user to ask the site's support.",
+    "not_found": "list_clusters shows the ids of clusters, list_jobs those of jobs, and list_past_jobs those of jobs "
+    "that ended long ago.",
+    "bad_request": "Correct the named argument and call again.",
+    "unprocessable_entity": "Correct the request and call again; list_queues and list_accounts show the valid choices.",
+    "not_implemented": "This cluster's scheduler does not support it. Trying again does not help.",
+    "payload_too_large": "Put large input into files on the cluster and let the script read them.",
 }
 
 

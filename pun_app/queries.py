@@ -54,7 +54,7 @@ class ClusterQuery(Query, frozen=True):
     cluster: Annotated[
         str,
         Meta(
-            description="The cluster's id, such as `owens`.",
+            description="The cluster's id.",
             examples=["owens"],
             extra_json_schema={"pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"},
         ),
@@ -74,16 +74,15 @@ class HistoryQuery(ClusterQuery, frozen=True):
     from_: Annotated[
         Time | None,
         Meta(
-            description="Only jobs that ended at or after this moment: an RFC 3339 time, or a date (midnight UTC). "
-            "Default: a week before the end of the period.",
+            description="Only jobs that ended at or after this RFC 3339 time or date (midnight UTC). Default: a week "
+            "before the end of the period.",
             examples=["2024-01-08"],
         ),
     ] = msgspec.field(default=None, name="from")
     to: Annotated[
         Time | None,
         Meta(
-            description="Only jobs that ended before this moment: an RFC 3339 time, or a date (midnight UTC). "
-            "Default: now.",
+            description="Only jobs that ended before this RFC 3339 time or date. Default: now.",
             examples=["2024-01-15"],
         ),
     ] = None
@@ -97,8 +96,7 @@ class HistoryQuery(ClusterQuery, frozen=True):
         ]
         | None,
         Meta(
-            description="`completed` for any outcome, or a comma-separated list of "
-            f"{', '.join(f'`{outcome}`' for outcome in OUTCOMES)}.",
+            description="How the jobs ended: `completed` (in any way), or outcomes separated by commas.",
             examples=["failed,timed_out"],
         ),
     ] = None
@@ -119,8 +117,7 @@ class JobQuery(ClusterQuery, frozen=True):
     until: Annotated[
         Annotated[Literal["running", "completed", "change"], Meta(extra_json_schema={"default": "completed"})] | None,
         Meta(
-            description="What to wait for: `running` (it has started), `completed` (it has ended in any way) or "
-            "`change` (of anything)."
+            description="What to wait for: `running` (started), `completed` (ended in any way) or `change` (of anything)."
         ),
     ] = None
 
@@ -134,8 +131,7 @@ class OutputQuery(ClusterQuery, frozen=True):
     tail: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_LINES, extra_json_schema={"default": DEFAULT_LINES})] | None,
         Meta(
-            description="Number of last lines, of the file or of the piece from `offset`. Without `offset` they look "
-            "as on a terminal: a line that carriage returns overwrote has only its last state."
+            description="Number of last lines, of the file or of the piece from `offset`."
         ),
     ] = None
     offset: Annotated[

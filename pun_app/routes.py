@@ -68,7 +68,7 @@ ROUTES = (
         method="GET",
         path="/api/v1/whoami",
         summary="Show who you are",
-        description="Your user name, how you are signed in, what the credential allows, and when it expires.",
+        description="Your user name, your credential, what it allows and when it expires.",
         scope=None,
         handler=whoami.who_am_i,
         answer=WhoAmI,
@@ -77,8 +77,7 @@ ROUTES = (
         method="GET",
         path="/api/v1/context",
         summary="Read the site's notes for agents",
-        description="Notes from the site's staff for AI agents: house rules, which queue to use for what, where "
-        "software and scratch space are.",
+        description="Notes from the site's staff for AI agents: house rules, queues, software, scratch space.",
         scope=None,
         handler=context.site_context,
         answer=ContextAnswer,
@@ -96,7 +95,7 @@ ROUTES = (
         method="GET",
         path="/api/v1/clusters/<id>",
         summary="Get a cluster",
-        description="One cluster, hidden or not: its title, its scheduler and its login host.",
+        description="One cluster, even if the site hides it from the list.",
         scope="clusters:read",
         handler=clusters.get_cluster,
         answer=ClusterAnswer,
@@ -105,8 +104,7 @@ ROUTES = (
         method="GET",
         path="/api/v1/queues",
         summary="List queues",
-        description="The queues (Slurm: partitions) of a cluster that you may see, with their state, time limits, "
-        "nodes and access rules.",
+        description="The queues (Slurm: partitions) of a cluster that you may see.",
         scope="clusters:read",
         handler=site.list_queues,
         answer=list[Queue],
@@ -116,8 +114,8 @@ ROUTES = (
         method="GET",
         path="/api/v1/accounts",
         summary="List accounts",
-        description="The accounts (projects) that you may charge on a cluster, with the processor minutes that are "
-        "left. Not every scheduler has accounts.",
+        description="The accounts (projects) that you may charge on a cluster, with their processor minutes. Not every "
+        "scheduler has accounts.",
         scope="clusters:read",
         handler=site.list_accounts,
         answer=list[AccountAnswer],
@@ -148,8 +146,7 @@ ROUTES = (
         method="POST",
         path="/api/v1/jobs",
         summary="Submit a job",
-        description="Submit a job script to a cluster's scheduler. The response is the job as far as the scheduler "
-        "has reported it.",
+        description="Submit a job script to a cluster's scheduler. Returns the job as far as it is known.",
         scope="jobs:write",
         handler=jobs.submit_job,
         answer=SubmittedJobAnswer,
@@ -164,8 +161,8 @@ ROUTES = (
         method="POST",
         path="/api/v1/jobs/status",
         summary="Get the status of several jobs",
-        description="The status of up to 1,000 jobs, on one cluster or several, in the order of the request. A job "
-        "that cannot be found has an `error` instead of a status.",
+        description="The status of up to 1,000 jobs, on one cluster or several, in the order of the request. If a "
+        "status is unknown, `error` says why.",
         scope="jobs:read",
         handler=statuses.job_statuses,
         answer=list[StatusAnswer],
@@ -186,7 +183,7 @@ ROUTES = (
         method="GET",
         path="/api/v1/jobs/<id>",
         summary="Get a job",
-        description="One of your jobs, active or finished: its status, why it is queued, how it ended.",
+        description="One of your jobs, active or finished.",
         scope="jobs:read",
         handler=jobs.get_job,
         answer=JobAnswer,
@@ -206,9 +203,8 @@ ROUTES = (
         method="GET",
         path="/api/v1/jobs/<id>/output",
         summary="Read a job's output",
-        description="The last lines (`tail`) of what a job has written, or `limit` bytes from `offset`; with both, "
-        "the last lines of that piece. A piece has the file's exact bytes, so pieces can be joined. If both streams "
-        "go to one file, both return that file.",
+        description="The last lines (`tail`) of what a job has written, as on a terminal; or `limit` bytes from "
+        "`offset`, exact, so that pieces can be joined. If both streams go to one file, both return that file.",
         scope="jobs:read",
         handler=output.job_output,
         answer=OutputAnswer,

@@ -82,30 +82,30 @@ class Script(Struct, forbid_unknown_fields=True, omit_defaults=True):
         str, Meta(min_length=1, description="The whole job script, starting with its `#!` line."), _NOT_BLANK
     ]
     workdir: Annotated[
-        Line | None, Meta(description="The absolute path of the folder to start in. Default: your home directory.")
+        Line | None, Meta(description="Absolute path of the folder to start in. Default: your home directory.")
     ] = None
 
 
 class Options(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The options of a submit. An adapter applies an option or rejects it by name; it drops none."""
 
-    job_name: Annotated[Line | None, Meta(description="The job's name. Default: the scheduler's choice.")] = None
+    job_name: Annotated[Line | None, Meta(description="The job's name.")] = None
     queue_name: Annotated[
-        Line | None, Meta(description="The queue (Slurm: partition), such as `batch`. Default: the scheduler's choice.")
+        Line | None, Meta(description="The queue (Slurm: partition). Default: the scheduler's choice.")
     ] = None
     accounting_id: Annotated[
         Line | None, Meta(description="The account (project) to charge. Default: your default account.")
     ] = None
     wall_time: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_WALL_TIME_S)] | None,
-        Meta(description="Time limit in seconds. The scheduler ends a job that runs longer."),
+        Meta(description="Time limit in seconds. A job that exceeds it is ended."),
     ] = None
     output_path: Annotated[
         Line | None, Meta(description="The file for standard output. Default: the scheduler's choice.")
     ] = None
     error_path: Annotated[
         Line | None,
-        Meta(description="The file for standard error. Default: with most schedulers the file of standard output."),
+        Meta(description="The file for standard error. Default: usually the file of standard output."),
     ] = None
     array: Annotated[
         ArrayRange | None,
@@ -116,7 +116,7 @@ class Options(Struct, forbid_unknown_fields=True, omit_defaults=True):
     afternotok: Annotated[JobIds | None, Meta(description="Start after these jobs have failed.")] = None
     afterany: Annotated[JobIds | None, Meta(description="Start after these jobs have ended in any way.")] = None
     nodes: Annotated[Count | None, Meta(description="Number of nodes.")] = None
-    cores: Annotated[Count | None, Meta(description="Processor cores in total, over all nodes.")] = None
+    cores: Annotated[Count | None, Meta(description="Processor cores, over all nodes.")] = None
     memory: Annotated[
         Annotated[
             str,
@@ -126,15 +126,11 @@ class Options(Struct, forbid_unknown_fields=True, omit_defaults=True):
         Meta(description="Memory per node: a whole number with M, G or T, such as `4G`."),
     ] = None
     gpus: Annotated[Count | None, Meta(description="GPUs per node.")] = None
-    qos: Annotated[Line | None, Meta(description="The quality of service (QOS), where the scheduler has them.")] = None
+    qos: Annotated[Line | None, Meta(description="The quality of service (QOS).")] = None
     reservation: Annotated[Line | None, Meta(description="The reservation to run in.")] = None
-    environment: Annotated[
-        Environment | None, Meta(description="Environment variables to set in the job, by name.")
-    ] = None
+    environment: Annotated[Environment | None, Meta(description="Environment variables of the job, by name.")] = None
     hold: Annotated[bool | None, Meta(description="Submit the job held; release it to let it start.")] = None
-    email: Annotated[
-        Email | None, Meta(description="The address that the scheduler notifies when the job ends or fails.")
-    ] = None
+    email: Annotated[Email | None, Meta(description="The address to notify when the job ends or fails.")] = None
     native: Annotated[
         Annotated[list[Line], Meta(max_length=200)] | None,
         Meta(description='More command-line arguments for the scheduler, such as `["--exclusive"]`.'),
@@ -150,7 +146,7 @@ class Options(Struct, forbid_unknown_fields=True, omit_defaults=True):
 class SubmitBody(Struct, forbid_unknown_fields=True):
     """The body of ``POST /api/v1/jobs``."""
 
-    cluster: Annotated[str, Meta(description="The id of the cluster to run on, such as `owens`."), _NOT_BLANK]
+    cluster: Annotated[str, Meta(description="The id of the cluster to run on."), _NOT_BLANK]
     script: Annotated[Script, Meta(description="The job script and the folder to start it in.")]
     options: Annotated[
         Options | None, Meta(description="Requests to the scheduler. They override directives in the script.")
@@ -162,18 +158,16 @@ class SubmitBody(Struct, forbid_unknown_fields=True):
 
 
 _DEPENDENCIES_MET = Meta(
-    description="Dependencies that were met before the submit and so were not passed to the scheduler: a list of job "
-    'ids for each option, such as `{"afterok": ["12345"]}`.'
+    description="Dependencies already met, so not passed to the scheduler: job ids by option, such as "
+    '`{"afterok": ["12345"]}`.'
 )
 
 
 class ValidAnswer(Struct):
     """The result of a submit with ``validate``. A refusal is a 422."""
 
-    accepted: Annotated[bool, Meta(description="Always true: if the scheduler refuses the job, the response is a 422.")]
-    starts_at: Annotated[
-        str | None, Meta(description="The scheduler's estimate of the start, RFC 3339 in UTC; null if it gives none.")
-    ]
+    accepted: Annotated[bool, Meta(description="Always true, as a refusal is an error response.")]
+    starts_at: Annotated[str | None, Meta(description="Estimated start, RFC 3339 in UTC; null if unknown.")]
     message: Annotated[str | None, Meta(description="The scheduler's own message; null if it has none.")]
     dependencies_met: Annotated[dict[str, list[str]], _DEPENDENCIES_MET] = {}
 
@@ -182,41 +176,44 @@ class ClusterAnswer(Struct):
     """A cluster. Its ``state`` comes from the caller's recent requests; reading it does not ask the scheduler."""
 
     id: Annotated[str, Meta(description="The cluster's id, which other calls take as `cluster`.")]
-    title: Annotated[str, Meta(description="The cluster's name for people, such as `Owens Cluster`.")]
+    title: Annotated[str, Meta(description="The cluster's display name.")]
     adapter: Annotated[
         str, Meta(description="The scheduler: `slurm`, `pbspro`, `torque`, `lsf`, `sge`, `htcondor` or `local`.")
     ]
     login_host: Annotated[str | None, Meta(description="The host to log in to by SSH; null if there is none.")]
     state: Annotated[
         Literal["up", "down"] | None,
-        Meta(
-            description="Whether the scheduler responded to your last request; null if you made none in recent minutes."
-        ),
+        Meta(description="Whether the scheduler responded to your last request; null if you made none recently."),
     ]
+
+
+_JOB_ID = Meta(description="The job's id, such as `12345`.")
+_CLUSTER = Meta(description="The id of the job's cluster.")
+_STATUS = Meta(
+    description="`queued`, `queued_held`, `running`, `suspended` or `completed` (ended in any way); null if unknown."
+)
+_NATIVE_STATE = Meta(description="The scheduler's own word for the state, such as `PENDING`.")
+_NATIVE_REASON = Meta(description="The scheduler's own reason why the job is queued or ended.")
+_OUTCOME = Meta(description=f"How the job ended: {_OUTCOMES}. Null until then.")
+_EXIT_CODE = Meta(description="The script's exit code; null unless the script ended by itself.")
+_CAN_START = Meta(description="False if a queued job can never start as things are; null otherwise.")
+_REASON = Meta(
+    description="Why the job can never start, or that one of several jobs from this submit was kept; null otherwise."
+)
 
 
 class JobAnswer(Struct, gc=False):
     """A job as the API shows it. ``status`` is one of the contract's five words."""
 
-    job_id: Annotated[str, Meta(description="The scheduler's id of the job, such as `12345`.")]
-    cluster: Annotated[str, Meta(description="The id of the job's cluster.")]
+    job_id: Annotated[str, _JOB_ID]
+    cluster: Annotated[str, _CLUSTER]
     job_name: Annotated[str | None, Meta(description="The job's name.")]
-    job_owner: Annotated[str | None, Meta(description="The Unix user who owns the job.")]
-    status: Annotated[
-        str | None,
-        Meta(
-            description="`queued`, `queued_held`, `running`, `suspended` or `completed` (ended in any way); null if "
-            "unknown."
-        ),
-    ]
-    native_state: Annotated[str | None, Meta(description="The scheduler's own word for the state, such as `PENDING`.")]
-    native_reason: Annotated[
-        str | None, Meta(description="The scheduler's own reason why the job is queued or why it ended.")
-    ]
-    outcome: Annotated[str | None, Meta(description=f"How the job ended: {_OUTCOMES}. Null until then.")]
-    exit_code: Annotated[
-        int | None, Meta(description="The script's exit code; null unless the script ended by itself.")
-    ]
+    job_owner: Annotated[str | None, Meta(description="The job's owner.")]
+    status: Annotated[str | None, _STATUS]
+    native_state: Annotated[str | None, _NATIVE_STATE]
+    native_reason: Annotated[str | None, _NATIVE_REASON]
+    outcome: Annotated[str | None, _OUTCOME]
+    exit_code: Annotated[int | None, _EXIT_CODE]
     queue_name: Annotated[str | None, Meta(description="The queue (Slurm: partition).")]
     accounting_id: Annotated[str | None, Meta(description="The account that is charged.")]
     submitted_at: Annotated[str | None, Meta(description="Time of the submit, RFC 3339 in UTC.")]
@@ -224,17 +221,8 @@ class JobAnswer(Struct, gc=False):
     ended_at: Annotated[str | None, Meta(description="Time of the end, RFC 3339 in UTC; null until then.")]
     wallclock_time: Annotated[int | None, Meta(description="Running time so far, in seconds.")]
     wallclock_limit: Annotated[int | None, Meta(description="Time limit in seconds; null if there is none.")]
-    can_start: Annotated[
-        bool | None,
-        Meta(description="False if a queued job can never start as things are, so do not wait for it; null otherwise."),
-    ] = None
-    reason: Annotated[
-        str | None,
-        Meta(
-            description="Why the job can never start; or that the scheduler accepted the submit several times and one "
-            "job was kept. Null otherwise."
-        ),
-    ] = None
+    can_start: Annotated[bool | None, _CAN_START] = None
+    reason: Annotated[str | None, _REASON] = None
 
 
 class SubmittedJobAnswer(JobAnswer, gc=False, kw_only=True):
@@ -249,13 +237,11 @@ class PastJobAnswer(JobAnswer, gc=False, kw_only=True):
     cpus: Annotated[int | None, Meta(description="Processors that the job had.")]
     cpu_time: Annotated[int | None, Meta(description="Processor time used, in seconds.")]
     cpu_efficiency: Annotated[
-        float | None, Meta(description="Share of the allocated processor time that was used, from 0 to 1.")
+        float | None, Meta(description="Share of its processor time that the job used, from 0 to 1.")
     ]
     memory_used: Annotated[int | None, Meta(description="Peak memory in bytes.")]
     memory_requested: Annotated[int | None, Meta(description="Requested memory of all nodes together, in bytes.")]
-    memory_efficiency: Annotated[
-        float | None, Meta(description="Share of the requested memory that was used, from 0 to 1.")
-    ]
+    memory_efficiency: Annotated[float | None, Meta(description="Share of its memory that the job used, from 0 to 1.")]
 
 
 class AccountAnswer(Struct):
@@ -267,17 +253,17 @@ class AccountAnswer(Struct):
     qos: Annotated[list[str], Meta(description="The QOS that you may use with this account.")]
     default_qos: Annotated[str | None, Meta(description="The QOS of a job that names none.")]
     cpu_minutes_limit: Annotated[
-        int | None, Meta(description="Processor minutes granted to everyone on the account; null if there is no limit.")
+        int | None, Meta(description="Processor minutes for all users of the account; null if unlimited.")
     ]
-    cpu_minutes_used: Annotated[int | None, Meta(description="Processor minutes used by everyone on the account.")]
-    cpu_minutes_left: Annotated[int | None, Meta(description="Processor minutes left; null if there is no limit.")]
+    cpu_minutes_used: Annotated[int | None, Meta(description="Processor minutes used by all users of the account.")]
+    cpu_minutes_left: Annotated[int | None, Meta(description="Processor minutes left; null if unlimited.")]
 
 
 class JobNamed(Struct, forbid_unknown_fields=True):
     """A job by cluster and id."""
 
-    cluster: Annotated[str, Meta(description="The id of the job's cluster.")]
-    job_id: Annotated[JobId, Meta(description="The job's id; an id of digits may be sent as a number.")]
+    cluster: Annotated[str, _CLUSTER]
+    job_id: Annotated[JobId, _JOB_ID]
 
     @property
     def id(self) -> str:
@@ -295,28 +281,17 @@ class StatusBody(Struct, forbid_unknown_fields=True):
 class StatusAnswer(Struct):
     """The status of one of several jobs, or the error that prevented it."""
 
-    cluster: Annotated[str, Meta(description="The id of the job's cluster.")]
-    job_id: Annotated[str, Meta(description="The job's id.")]
-    status: Annotated[
-        str | None,
-        Meta(
-            description="`queued`, `queued_held`, `running`, `suspended` or `completed`; null if unknown (see `error`)."
-        ),
-    ] = None
-    native_state: Annotated[str | None, Meta(description="The scheduler's own word for the state.")] = None
-    native_reason: Annotated[
-        str | None, Meta(description="The scheduler's own reason why the job is queued or why it ended.")
-    ] = None
-    outcome: Annotated[str | None, Meta(description=f"How the job ended: {_OUTCOMES}. Null until then.")] = None
-    exit_code: Annotated[
-        int | None, Meta(description="The script's exit code; null unless the script ended by itself.")
-    ] = None
-    can_start: Annotated[
-        bool | None, Meta(description="False if a queued job can never start as things are; null otherwise.")
-    ] = None
-    reason: Annotated[str | None, Meta(description="Why the job can never start; null otherwise.")] = None
+    cluster: Annotated[str, _CLUSTER]
+    job_id: Annotated[str, _JOB_ID]
+    status: Annotated[str | None, _STATUS] = None
+    native_state: Annotated[str | None, _NATIVE_STATE] = None
+    native_reason: Annotated[str | None, _NATIVE_REASON] = None
+    outcome: Annotated[str | None, _OUTCOME] = None
+    exit_code: Annotated[int | None, _EXIT_CODE] = None
+    can_start: Annotated[bool | None, _CAN_START] = None
+    reason: Annotated[str | None, _REASON] = None
     error: Annotated[
-        str | None, Meta(description="An error code of the API, such as `not_found`; null if the status is known.")
+        str | None, Meta(description="An error code, such as `not_found`; null if the status is known.")
     ] = None
     message: Annotated[str | None, Meta(description="The error in words; null if there is none.")] = None
 
@@ -324,30 +299,28 @@ class StatusAnswer(Struct):
 class JobAction(Struct):
     """The result of cancel_command, hold_command or release_command a job."""
 
-    job_id: Annotated[str, Meta(description="The job's id.")]
-    status: Annotated[
-        str | None, Meta(description="The new status, such as `cancelled`, `queued_held` or `queued`; null if unknown.")
-    ]
+    job_id: Annotated[str, _JOB_ID]
+    status: Annotated[str | None, Meta(description="The new status, such as `cancelled`; null if unknown.")]
 
 
 class OutputAnswer(Struct):
     """A piece of a job's output. Offsets and sizes are in bytes."""
 
-    job_id: Annotated[str, Meta(description="The job's id.")]
-    cluster: Annotated[str, Meta(description="The id of the job's cluster.")]
+    job_id: Annotated[str, _JOB_ID]
+    cluster: Annotated[str, _CLUSTER]
     stream: Annotated[str, Meta(description="`stdout` or `stderr`.")]
     path: Annotated[str, Meta(description="The path of the output file on the cluster.")]
     content: Annotated[str, Meta(description="The text.")]
     offset: Annotated[int, Meta(description="Byte offset in the file at which `content` begins.")]
-    next_offset: Annotated[int, Meta(description="Byte offset at which to continue reading; pass it as `offset`.")]
+    next_offset: Annotated[int, Meta(description="Pass this as `offset` to continue reading.")]
     size: Annotated[int, Meta(description="Size of the whole file in bytes.")]
-    may_grow: Annotated[bool, Meta(description="Whether the job may still write; false once it has ended.")]
+    may_grow: Annotated[bool, Meta(description="Whether the job may still write.")]
     lossy: Annotated[bool, Meta(description="Whether invalid UTF-8 was replaced by U+FFFD in `content`.")]
     truncated: Annotated[
         bool,
         Meta(
-            description="Whether `content` omits some of the last lines: they exceed `limit`, or carriage returns (a "
-            "progress bar) overwrote them. Pass `offset` to read the exact bytes."
+            description="Whether some of the last lines are missing: they exceed `limit`, or carriage returns "
+            "overwrote them (a progress bar). `offset` reads the exact bytes."
         ),
     ]
 
@@ -363,7 +336,7 @@ class SiteNote(Struct):
 class ContextAnswer(Struct):
     """The site's notes for agents."""
 
-    notes: Annotated[list[SiteNote], Meta(description="The notes, sorted by file name. Empty if the site has none.")]
+    notes: Annotated[list[SiteNote], Meta(description="The notes, sorted by file name.")]
 
 
 class WhoAmI(Struct):

@@ -14,7 +14,7 @@ import pytest
 from docs import code_map
 from docs.reference import PAGES as GENERATED
 from mcp_server.portal import Portal
-from mcp_server.server import tools
+from mcp_server.tools import tools
 from proxy_hook.browser.sign_in import LINK_PATH
 from proxy_hook.browser.sign_in import ROUTES as SIGN_IN_ROUTES
 from pun_app.adapters.abilities import table

@@ -211,25 +211,23 @@ class Queue(msgspec.Struct, frozen=True):
     native_state: Annotated[str | None, Meta(description="The scheduler's own word for the state.")] = None
     default: Annotated[bool, Meta(description="Whether jobs go here if they name no queue.")] = False
     time_limit: Annotated[
-        int | None, Meta(description="The longest wall time in seconds; null if there is no limit or it is unknown.")
+        int | None, Meta(description="The longest wall time in seconds; null if unlimited or unknown.")
     ] = None
     default_time_limit: Annotated[
-        int | None, Meta(description="The wall time in seconds of a job that asks for none; null if unknown.")
+        int | None, Meta(description="The default wall time in seconds; null if unknown.")
     ] = None
     active_nodes: Annotated[int | None, Meta(description="Nodes in use.")] = None
     idle_nodes: Annotated[int | None, Meta(description="Idle nodes.")] = None
     total_nodes: Annotated[int | None, Meta(description="All nodes.")] = None
     allow_accounts: Annotated[
-        list[str] | None, Meta(description="The only accounts that may use the queue; null if every account may.")
+        list[str] | None, Meta(description="Accounts that may use the queue; null if all may.")
     ] = None
     deny_accounts: Annotated[list[str], Meta(description="Accounts that may not use the queue.")] = []
-    allow_qos: Annotated[
-        list[str] | None, Meta(description="The only QOS that may use the queue; null if every QOS may.")
-    ] = None
+    allow_qos: Annotated[list[str] | None, Meta(description="QOS that may use the queue; null if all may.")] = None
     deny_qos: Annotated[list[str], Meta(description="QOS that may not use the queue.")] = []
     tres: Annotated[
         dict[str, str],
-        Meta(description='Total of each trackable resource, as the scheduler writes it, such as `{"cpu": "64"}`.'),
+        Meta(description='Total of each resource, as the scheduler writes it, such as `{"cpu": "64"}`.'),
     ] = {}
 
 

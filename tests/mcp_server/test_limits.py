@@ -11,10 +11,10 @@ import anyio
 import httpx2
 import pytest
 
-from mcp_server import auth as door_module
+from mcp_server import auth as auth_module
 from mcp_server import limits as module
-from mcp_server.auth import Door
-from mcp_server.limits import MESSAGE_SIZE, MESSAGE_VALUES, WAITING_SIZE, values_in
+from mcp_server.auth import AuthMiddleware
+from mcp_server.limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_VALUES, MAX_WAITING_MESSAGE_BYTES, count_values
 from mcp_server.portal import Caller
 
 GOOD = httpx2.Response(200, json={"data": {"scopes": ["jobs:read"]}})
@@ -44,7 +44,7 @@ class Server:
     def __post_init__(self) -> None:
         self.go = anyio.Event()
         self.judge = Judge()
-        self.door = Door(self._app, self.judge, 50 * 1024**2)  # type: ignore[arg-type]
+        self.auth = AuthMiddleware(self._app, self.judge, 50 * 1024**2)  # type: ignore[arg-type]
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         assert (await receive())["type"] == "http.request"
@@ -71,13 +71,13 @@ class Message:
     status: int = 0
     body: bytes = b""
 
-    async def post(self, door: Door) -> Message:
+    async def post(self, auth: AuthMiddleware) -> Message:
         headers = {"x-punway-user": self.user, "content-length": str(sum(map(len, self.sends))), **self.headers}
         scope = {
             "type": "http", "method": "POST", "path": "/mcp",
             "headers": [(name.encode(), value.encode()) for name, value in headers.items() if value],
         }  # fmt: skip
-        await door(scope, self._receive, self._send)
+        await auth(scope, self._receive, self._send)
         return self
 
     async def _receive(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def ask(*, waits: bool = False, **message: Any) -> Message:
     async def errand() -> Message:
         server = Server(waits)
         server.go.set()
-        return await Message(**message).post(server.door)
+        return await Message(**message).post(server.auth)
 
     answered: Message = run(errand)
     return answered
@@ -121,7 +121,7 @@ def test_nothing_is_read_before_the_credential_is_good() -> None:
 
 def test_a_message_that_says_that_it_is_too_large_is_not_read() -> None:
     """413 in the API's form, which says what to do instead."""
-    message = ask(headers={"content-length": str(MESSAGE_SIZE + 1)})
+    message = ask(headers={"content-length": str(MAX_MESSAGE_BYTES + 1)})
     assert (message.status, message.read) == (413, 0)
     said = json.loads(message.body)
     assert said["error"] == "payload_too_large" and "files" in said["message"]
@@ -135,7 +135,11 @@ def test_a_message_that_is_too_large_is_read_no_further() -> None:
 
 def test_a_message_of_many_values_is_not_parsed() -> None:
     """However small it is: an empty list is two bytes, and takes a hundred."""
-    for body in (b"[" + b"[]," * MESSAGE_VALUES + b"[]]", b"[" * 100_000, b"{" + b'"a":1,' * MESSAGE_VALUES + b"}"):
+    for body in (
+        b"[" + b"[]," * MAX_MESSAGE_VALUES + b"[]]",
+        b"[" * 100_000,
+        b"{" + b'"a":1,' * MAX_MESSAGE_VALUES + b"}",
+    ):
         message = ask(sends=[body])
         assert (message.status, json.loads(message.body)["error"]["code"]) == (400, -32700)
     assert ask(sends=[json.dumps({"script": ",[{" * 100_000}).encode()]).status == 200
@@ -150,26 +154,26 @@ def test_a_message_of_many_values_is_not_parsed() -> None:
 )  # fmt: skip
 def test_values_are_counted_outside_of_texts(message: bytes, count: int) -> None:
     """At least as many as there are."""
-    assert values_in(message) == count
+    assert count_values(message) == count
 
 
 def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """By one deadline for all of it."""
-    monkeypatch.setattr(door_module, "BODY_TIME_S", 0.2)
+    monkeypatch.setattr(auth_module, "BODY_TIMEOUT_S", 0.2)
     message = ask(sends=[b"{"], hangs=True)
     assert (message.status, json.loads(message.body)["error"]) == (408, "request_timeout")
 
 
 def test_a_user_has_a_share_of_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is beyond it queues, unread, and is 429 after a time; another user is served at once."""
-    monkeypatch.setattr(module, "QUEUE_TIME_S", 0.5)
+    monkeypatch.setattr(module, "QUEUE_TIMEOUT_S", 0.5)
 
     async def errand() -> None:
         server = Server()
         messages = [Message() for _ in range(module.PLACES_PER_USER + 5)]
         async with anyio.create_task_group() as group:
             for message in messages:
-                group.start_soon(message.post, server.door)
+                group.start_soon(message.post, server.auth)
             while sum(message.status == 429 for message in messages) < 5:
                 await anyio.sleep(0.01)
             refused = [message for message in messages if message.status == 429]
@@ -178,31 +182,31 @@ def test_a_user_has_a_share_of_the_places(monkeypatch: pytest.MonkeyPatch) -> No
             assert {message.headers["retry-after"] for message in refused} == {"5"}
             assert server.busy == module.PLACES_PER_USER
             bobs = Message("bob")
-            group.start_soon(bobs.post, server.door)
+            group.start_soon(bobs.post, server.auth)
             while server.busy == module.PLACES_PER_USER:
                 await anyio.sleep(0.01)
             server.go.set()
         assert bobs.status == 200
         assert [message.status for message in messages].count(200) == module.PLACES_PER_USER
-        assert not server.door._limits._shares
+        assert not server.auth._limits._shares
 
     run(errand)
 
 
 def test_all_users_together_have_so_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond it is 503; and what queued is served when there is room."""
-    monkeypatch.setattr(module, "QUEUE_TIME_S", 30.0)
+    monkeypatch.setattr(module, "QUEUE_TIMEOUT_S", 30.0)
 
     async def errand() -> None:
         server = Server()
         messages = [Message(f"user{number // 10}") for number in range(module.PLACES + 10)]
         async with anyio.create_task_group() as group:
             for message in messages:
-                group.start_soon(message.post, server.door)
+                group.start_soon(message.post, server.auth)
             while server.busy < module.PLACES:
                 await anyio.sleep(0.01)
-            monkeypatch.setattr(module, "QUEUE_TIME_S", 0.1)
-            late = await Message("late").post(server.door)
+            monkeypatch.setattr(module, "QUEUE_TIMEOUT_S", 0.1)
+            late = await Message("late").post(server.auth)
             assert (late.status, json.loads(late.body)["error"]) == (503, "service_unavailable")
             server.go.set()
         assert {message.status for message in messages} == {200}
@@ -216,17 +220,17 @@ def test_large_messages_are_fewer() -> None:
 
     async def errand() -> None:
         server = Server()
-        large = [b" " * (module.LARGE_SIZE + 1)]
+        large = [b" " * (module.LARGE_MESSAGE_BYTES + 1)]
         async with anyio.create_task_group() as group:
             for number in range(40):
-                group.start_soon(Message(f"user{number % 8}", large).post, server.door)
-            while server.busy < module.LARGE:
+                group.start_soon(Message(f"user{number % 8}", large).post, server.auth)
+            while server.busy < module.LARGE_PLACES:
                 await anyio.sleep(0.01)
-            group.start_soon(Message("user0").post, server.door)
-            while server.busy == module.LARGE:
+            group.start_soon(Message("user0").post, server.auth)
+            while server.busy == module.LARGE_PLACES:
                 await anyio.sleep(0.01)
             server.go.set()
-        assert server.most == module.LARGE + 1
+        assert server.most == module.LARGE_PLACES + 1
 
     run(errand)
 
@@ -237,17 +241,17 @@ def test_who_waits_for_a_job_has_no_place() -> None:
     async def errand(sends: list[bytes], expected: int) -> None:
         server = Server(waits=True)
         async with anyio.create_task_group() as group:
-            for _ in range(module.OPEN_PER_USER - 1):
-                group.start_soon(Message(sends=sends).post, server.door)
-            while server.busy < expected or server.judge.asked < module.OPEN_PER_USER - 1:
+            for _ in range(module.MAX_OPEN_PER_USER - 1):
+                group.start_soon(Message(sends=sends).post, server.auth)
+            while server.busy < expected or server.judge.asked < module.MAX_OPEN_PER_USER - 1:
                 await anyio.sleep(0.01)
             for _ in range(100):
                 await anyio.sleep(0)  # Whoever has a place gets to the app.
             assert server.busy == expected
             server.go.set()
 
-    run(lambda: errand([b"{}"], module.OPEN_PER_USER - 1))
-    run(lambda: errand([b" " * (WAITING_SIZE + 1)], module.PLACES_PER_USER))
+    run(lambda: errand([b"{}"], module.MAX_OPEN_PER_USER - 1))
+    run(lambda: errand([b" " * (MAX_WAITING_MESSAGE_BYTES + 1)], module.PLACES_PER_USER))
 
 
 def test_so_many_requests_of_a_user_are_open() -> None:
@@ -256,14 +260,14 @@ def test_so_many_requests_of_a_user_are_open() -> None:
     async def errand() -> None:
         server = Server(waits=True)
         async with anyio.create_task_group() as group:
-            for _ in range(module.OPEN_PER_USER):
-                group.start_soon(Message().post, server.door)
-            while server.busy < module.OPEN_PER_USER:
+            for _ in range(module.MAX_OPEN_PER_USER):
+                group.start_soon(Message().post, server.auth)
+            while server.busy < module.MAX_OPEN_PER_USER:
                 await anyio.sleep(0.01)
             asked = server.judge.asked
-            late = await Message().post(server.door)
+            late = await Message().post(server.auth)
             assert (late.status, server.judge.asked) == (429, asked)
             server.go.set()
-            assert (await Message("bob").post(server.door)).status == 200
+            assert (await Message("bob").post(server.auth)).status == 200
 
     run(errand)
