@@ -112,8 +112,8 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "A text of your choice that identifies this submit. If the response is lost, repeat the request "
-    "with the same key: for 24 hours it returns the first response and submits nothing.",
+    "description": "A text of your choice that identifies this submit. For 24 hours, a repeated request with the same "
+    "key returns the first response and submits nothing.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 

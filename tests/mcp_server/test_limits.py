@@ -1,4 +1,4 @@
-"""mcp_server/limits.py and door.py: what is read and served at once, of one user and of all."""
+"""Tests of mcp_server/limits.py and auth.py: what is read and served at once, for one user and for all."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ GOOD = httpx2.Response(200, json={"data": {"scopes": ["jobs:read"]}})
 
 
 @dataclass
-class Judge:
-    """The portal, as far as the door asks it: who has the credential ``bad`` is refused."""
+class FakePortal:
+    """A portal that knows whoami alone. It rejects the credential ``bad``."""
 
     asked: int = 0
 
@@ -35,7 +35,7 @@ class Judge:
 
 @dataclass
 class Server:
-    """The door before an app that answers when it is let; ``most`` were there at once."""
+    """AuthMiddleware in front of an app that responds when ``go`` is set; ``most`` calls were in it at once."""
 
     waits: bool = False
     busy: int = 0
@@ -43,8 +43,8 @@ class Server:
 
     def __post_init__(self) -> None:
         self.go = anyio.Event()
-        self.judge = Judge()
-        self.auth = AuthMiddleware(self._app, self.judge, 50 * 1024**2)  # type: ignore[arg-type]
+        self.portal = FakePortal()
+        self.auth = AuthMiddleware(self._app, self.portal, 50 * 1024**2)  # type: ignore[arg-type]
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         assert (await receive())["type"] == "http.request"
@@ -60,13 +60,13 @@ class Server:
 
 @dataclass
 class Message:
-    """One POST. ``read`` is how much of it was asked for; it ends with what ``sends`` ends with."""
+    """One POST with the chunks ``sends``, of which ``read`` have been read."""
 
     user: str = "alice"
     sends: list[bytes] = field(default_factory=lambda: [b"{}"])
     headers: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
-    """Whether the last of it never comes."""
+    """True if the end of the message never arrives."""
     read: int = 0
     status: int = 0
     body: bytes = b""
@@ -114,27 +114,28 @@ def ask(*, waits: bool = False, **message: Any) -> Message:
 
 
 def test_nothing_is_read_before_the_credential_is_good() -> None:
+    """A message with a bad credential is rejected unread, with the portal's challenge."""
     message = ask(headers={"authorization": "bad"})
     assert (message.status, message.read) == (401, 0)
     assert message.headers["www-authenticate"] == "Bearer"
 
 
 def test_a_message_that_says_that_it_is_too_large_is_not_read() -> None:
-    """413 in the API's form, which says what to do instead."""
+    """It is a 413 in the form of the API's errors, which says what to do instead."""
     message = ask(headers={"content-length": str(MAX_MESSAGE_BYTES + 1)})
     assert (message.status, message.read) == (413, 0)
-    said = json.loads(message.body)
-    assert said["error"] == "payload_too_large" and "files" in said["message"]
+    body = json.loads(message.body)
+    assert body["error"] == "payload_too_large" and "files" in body["message"]
 
 
 def test_a_message_that_is_too_large_is_read_no_further() -> None:
-    """Where its length was not said before."""
+    """Reading stops at the limit if the message has no Content-Length."""
     message = ask(sends=[b"x" * 65_536] * 100, headers={"content-length": ""})
     assert (message.status, message.read) == (413, 17)
 
 
 def test_a_message_of_many_values_is_not_parsed() -> None:
-    """However small it is: an empty list is two bytes, and takes a hundred."""
+    """Even a small message is rejected: an empty list has two bytes, and takes a hundred in memory."""
     for body in (
         b"[" + b"[]," * MAX_MESSAGE_VALUES + b"[]]",
         b"[" * 100_000,
@@ -153,19 +154,19 @@ def test_a_message_of_many_values_is_not_parsed() -> None:
     ],
 )  # fmt: skip
 def test_values_are_counted_outside_of_texts(message: bytes, count: int) -> None:
-    """At least as many as there are."""
+    """The count is at least the number of values, and ignores commas and brackets inside strings."""
     assert count_values(message) == count
 
 
 def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one deadline for all of it."""
+    """One deadline covers the whole message."""
     monkeypatch.setattr(auth_module, "BODY_TIMEOUT_S", 0.2)
     message = ask(sends=[b"{"], hangs=True)
     assert (message.status, json.loads(message.body)["error"]) == (408, "request_timeout")
 
 
 def test_a_user_has_a_share_of_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is beyond it queues, unread, and is 429 after a time; another user is served at once."""
+    """Requests beyond the share queue unread and get a 429 after a time; another user is served at once."""
     monkeypatch.setattr(module, "QUEUE_TIMEOUT_S", 0.5)
 
     async def errand() -> None:
@@ -194,7 +195,7 @@ def test_a_user_has_a_share_of_the_places(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_all_users_together_have_so_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond it is 503; and what queued is served when there is room."""
+    """A request beyond the total gets a 503; queued requests are served when places become free."""
     monkeypatch.setattr(module, "QUEUE_TIMEOUT_S", 30.0)
 
     async def errand() -> None:
@@ -216,7 +217,7 @@ def test_all_users_together_have_so_many_places(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_large_messages_are_fewer() -> None:
-    """Of one user and of all; small ones pass meanwhile."""
+    """Large messages have fewer places, per user and in total, while small ones pass."""
 
     async def errand() -> None:
         server = Server()
@@ -236,17 +237,17 @@ def test_large_messages_are_fewer() -> None:
 
 
 def test_who_waits_for_a_job_has_no_place() -> None:
-    """More of one user wait than there are places; but one with a long message keeps its place."""
+    """A user can have more waiting calls than places, except calls with a long message, which keep theirs."""
 
     async def errand(sends: list[bytes], expected: int) -> None:
         server = Server(waits=True)
         async with anyio.create_task_group() as group:
             for _ in range(module.MAX_OPEN_PER_USER - 1):
                 group.start_soon(Message(sends=sends).post, server.auth)
-            while server.busy < expected or server.judge.asked < module.MAX_OPEN_PER_USER - 1:
+            while server.busy < expected or server.portal.asked < module.MAX_OPEN_PER_USER - 1:
                 await anyio.sleep(0.01)
             for _ in range(100):
-                await anyio.sleep(0)  # Whoever has a place gets to the app.
+                await anyio.sleep(0)  # Every message with a place gets to the app.
             assert server.busy == expected
             server.go.set()
 
@@ -255,7 +256,7 @@ def test_who_waits_for_a_job_has_no_place() -> None:
 
 
 def test_so_many_requests_of_a_user_are_open() -> None:
-    """Waiting or queueing: the next is refused before anything is asked for it, and another user's is not."""
+    """One more open request of a user is rejected before its credential is checked; another user's is served."""
 
     async def errand() -> None:
         server = Server(waits=True)
@@ -264,9 +265,9 @@ def test_so_many_requests_of_a_user_are_open() -> None:
                 group.start_soon(Message().post, server.auth)
             while server.busy < module.MAX_OPEN_PER_USER:
                 await anyio.sleep(0.01)
-            asked = server.judge.asked
+            asked = server.portal.asked
             late = await Message().post(server.auth)
-            assert (late.status, server.judge.asked) == (429, asked)
+            assert (late.status, server.portal.asked) == (429, asked)
             server.go.set()
             assert (await Message("bob").post(server.auth)).status == 200
 

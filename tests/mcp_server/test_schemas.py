@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import Tool as PublishedTool
 from pydantic import BaseModel
@@ -114,7 +114,7 @@ def samples(answer: Any, operation: str) -> list[Any]:
         inner = samples(answer.__args__[0], "")
         return [[], inner, *([EXAMPLES[operation]] if operation in EXAMPLES else [])]
     values: dict[Any, Any] = {str: "x", int: 1, float: 0.5, bool: True}
-    fields = {}
+    fields: dict[str, Any] = {}
     for field in msgspec.structs.fields(answer):
         kind = msgspec.inspect.type_info(field.type)
         while isinstance(kind, msgspec.inspect.Metadata):

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mcp_server.arguments import JobId, JobNamed, Options, argument_errors
-from mcp_server.bridge import portal_of
+from mcp_server.bridge import mcp_url_of
 from mcp_server.portal import Portal, PortalError
 from mcp_server.tools import tools
 from pun_app.errors import ApiError, BadRequest, InsufficientScope, NotFound, NotSupported, Refused, Unauthorized
@@ -79,4 +79,4 @@ def test_when_to_try_again() -> None:
 )
 def test_the_portals_address_as_people_write_it(url: str) -> None:
     """The bridge accepts the portal's address with or without a path."""
-    assert portal_of(url) == "https://p.example.org/mcp"
+    assert mcp_url_of(url) == "https://p.example.org/mcp"

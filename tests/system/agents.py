@@ -1,4 +1,4 @@
-"""The official SDK's own client, as an agent's host has it: over HTTP through nginx, or over stdio."""
+"""The official SDK's client, as an agent's host uses it: over HTTP through nginx, or over stdio."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ T = TypeVar("T")
 
 
 class Agent:
-    """What an agent does with tools. ``mode`` is auto (the protocol of 2026-07-28) or legacy (the one before)."""
+    """An agent that calls tools. ``mode`` is auto (the protocol of 2026-07-28) or legacy (the one before)."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
 
     async def tool(self, name: str, **arguments: Any) -> Any:
-        """A tool's structured answer, which must be a good one."""
+        """Call a tool and return its structured result. Fail if the tool returns an error."""
         result = await self.client.call_tool(name, arguments)
         assert not result.is_error, result.content
         return result.structured_content
 
     async def refused(self, name: str, **arguments: Any) -> str:
-        """What a tool says that refuses."""
+        """Call a tool that must fail, and return its message."""
         result = await self.client.call_tool(name, arguments)
         assert result.is_error and result.structured_content is None
         return text_of(result.content[0])
 
 
 def text_of(content: Any) -> str:
+    """Return the text of a content block."""
     assert isinstance(content, (TextContent, TextResourceContents))
     return content.text
 

