@@ -33,7 +33,7 @@ _PARSE_ERROR, _NO_RESPONSE = -32700, -32000
 
 
 class Bridge:
-    """One client's connection to one portal. ``mcp_url`` is the URL of the portal's /mcp."""
+    """A client's connection to one portal. ``mcp_url`` is the URL of the portal's /mcp."""
 
     def __init__(self, http: httpx2.AsyncClient, mcp_url: str) -> None:
         self._http = http
@@ -175,7 +175,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 async def bridge(mcp_url: str, token: str) -> None:
-    """Serve the client on the standard streams until it leaves."""
+    """Connect the client on the standard streams to the portal until the client leaves."""
     headers = {
         "Authorization": f"Bearer {token}",
         "Content-Type": "application/json",

@@ -36,7 +36,7 @@ def add_notes(server: MCPServer, portal: Portal) -> None:
     )
     async def site(document: str, ctx: Context) -> str:
         if document != "notes":
-            raise ResourceNotFoundError(f"There is no document {document}. Read punway://site/notes.")
+            raise ResourceNotFoundError(f"Unknown document {document}. Read punway://site/notes.")
         notes = (await portal.ask(caller_of(ctx), "GET", "/api/v1/context"))["data"]["notes"]
         return "\n\n".join(map(_with_source, notes)) if notes else "This site has no notes for agents."
 

@@ -23,7 +23,7 @@ LARGE_MESSAGE_BYTES = 64 * 1024
 MAX_WAITING_MESSAGE_BYTES = 4 * 1024
 """The maximum size of a message that stays in memory without a place while its call waits for a job."""
 MAX_OPEN_PER_USER, MAX_OPEN = 256, 2048
-"""Open requests, including those that wait for jobs."""
+"""Open requests, including calls of wait_for_job."""
 PLACES_PER_USER, PLACES = 16, 128
 """Places for messages that are being read or served."""
 LARGE_PLACES_PER_USER, LARGE_PLACES = 4, 16

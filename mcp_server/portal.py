@@ -11,7 +11,7 @@ import httpx2
 from mcp.server.mcpserver.exceptions import ToolError
 
 RESPONSE_TIMEOUT_S = 150.0
-"""The time for a response. A request that waits for a job gets its waiting time in addition."""
+"""The time for a response. A long poll gets its waiting time in addition."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,7 +67,7 @@ class Portal:
         """Return the response, whatever its status.
 
         Query parameters that are None are left out. ``wait_s`` is the time for which the request asks the API to wait.
-        Raises PortalError if there is no response.
+        Raises PortalError if the portal does not respond.
         """
         all_headers = {"Authorization": caller.authorization, "X-Punway-Peer": caller.address, **(headers or {})}
         if body is not None:
@@ -107,8 +107,8 @@ _ADVICE = {
     "insufficient_scope": "The user's token does not allow this; whoami shows what it allows. Ask the user for "
     "another token.",
     "forbidden": "The site does not allow this for the user. Tell the user to ask the site's support.",
-    "not_found": "list_clusters shows the ids of clusters, list_jobs those of jobs, and list_past_jobs those of jobs "
-    "that ended long ago.",
+    "not_found": "list_clusters shows the ids of clusters, list_jobs those of jobs, and list_past_jobs those of older "
+    "jobs.",
     "bad_request": "Correct the named argument and call again.",
     "unprocessable_entity": "Correct the request and call again; list_queues and list_accounts show the valid choices.",
     "not_implemented": "This cluster's scheduler does not support it. Trying again does not help.",

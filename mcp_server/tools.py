@@ -27,7 +27,7 @@ RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_h
 
 @dataclass(frozen=True)
 class ToolRow:
-    """One tool.
+    """A tool.
 
     ``operation`` is the id of the API's operation that the tool performs, ``status`` that of its response. ``scope`` is
     the scope that a credential needs, or None if any credential will do. ``title`` and ``description`` replace the

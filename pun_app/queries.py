@@ -117,7 +117,8 @@ class JobQuery(ClusterQuery, frozen=True):
     until: Annotated[
         Annotated[Literal["running", "completed", "change"], Meta(extra_json_schema={"default": "completed"})] | None,
         Meta(
-            description="What to wait for: `running` (started), `completed` (ended in any way) or `change` (of anything)."
+            description="What to wait for: `running` (started), `completed` (ended in any way) "
+            "or `change` (of anything)."
         ),
     ] = None
 

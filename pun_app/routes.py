@@ -39,7 +39,7 @@ BODY_LIMIT = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One endpoint. ``handler`` takes a Request and returns an Answer (handlers/request.py).
+    """An endpoint. ``handler`` takes a Request and returns an Answer (handlers/request.py).
 
     ``summary`` and ``description`` are written for clients. ``scope`` is None if any credential will do. ``body`` is
     the type of the request body, ``answer`` the type of ``data``, ``status`` the status of success. ``query`` is the

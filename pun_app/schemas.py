@@ -326,7 +326,7 @@ class OutputAnswer(Struct):
 
 
 class SiteNote(Struct):
-    """One of the site's notes for agents."""
+    """A note of the site for agents."""
 
     source: Annotated[str, Meta(description="The file that the note comes from.")]
     content: Annotated[str, Meta(description="The note's text, in Markdown.")]

@@ -1,4 +1,4 @@
-// The viewer of /api/v1/docs. It asks this portal alone, and keeps no token beyond the page.
+// The API page at /api/v1/docs. It loads everything from this portal and forgets the token when the page is closed.
 "use strict";
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -9,14 +9,14 @@ follow();
 window.SwaggerUIBundle({
   url: "/api/v1/openapi.json",
   domNode: document.getElementById("api"),
-  // With deep links a link stands in each button that opens a call, and no keyboard gets to it.
+  // Deep links would put a link inside each button that opens a call, where the keyboard cannot reach it.
   deepLinking: false,
   validatorUrl: null,
   persistAuthorization: false,
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
   tryItOutEnabled: true,
-  // The viewer has a first heading of its own, and above its main part what is in none.
+  // Swagger UI adds a second first-level heading, and content outside of any landmark.
   onComplete() {
     document.querySelector("#api h1")?.setAttribute("aria-level", "2");
     const about = document.querySelector("#api .information-container");

@@ -60,7 +60,7 @@ class Server:
 
 @dataclass
 class Message:
-    """One POST with the chunks ``sends``, of which ``read`` have been read."""
+    """A POST with the chunks ``sends``, of which ``read`` have been read."""
 
     user: str = "alice"
     sends: list[bytes] = field(default_factory=lambda: [b"{}"])
@@ -159,7 +159,7 @@ def test_values_are_counted_outside_of_texts(message: bytes, count: int) -> None
 
 
 def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One deadline covers the whole message."""
+    """The deadline covers the whole message."""
     monkeypatch.setattr(auth_module, "BODY_TIMEOUT_S", 0.2)
     message = ask(sends=[b"{"], hangs=True)
     assert (message.status, json.loads(message.body)["error"]) == (408, "request_timeout")
@@ -256,7 +256,7 @@ def test_who_waits_for_a_job_has_no_place() -> None:
 
 
 def test_so_many_requests_of_a_user_are_open() -> None:
-    """One more open request of a user is rejected before its credential is checked; another user's is served."""
+    """A user's request beyond the limit is rejected before its credential is checked; another user's is served."""
 
     async def errand() -> None:
         server = Server(waits=True)

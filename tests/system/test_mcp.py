@@ -214,7 +214,7 @@ def test_the_sites_notes(portal: Portal, as_alice: Client) -> None:
         assert text.index("No jobs on login nodes.") < text.index("GPUs are in the queue gpu. ä")
         assert f"<!-- from {folder}/10-rules.md -->" in text and "is left out" in text and len(text.encode()) < 140_000
         assert (await agent.tool("get_site_notes")) == as_alice.data("GET", "/api/v1/context")
-        with pytest.raises(Exception, match="no document other"):
+        with pytest.raises(Exception, match="Unknown document other"):
             await agent.client.read_resource("punway://site/other")
 
     with_agent(portal.url, as_alice.token, errand)
@@ -301,7 +301,7 @@ def test_a_script_of_almost_a_megabyte(portal: Portal, as_alice: Client) -> None
 def test_one_users_messages_leave_the_others_theirs(
     portal: Portal, alice: User, as_alice: Client, as_bob: Client
 ) -> None:
-    """One read-only token sends hundreds of half messages. Bob is still served, most of the messages are rejected
+    """A read-only token sends hundreds of half messages. Bob is still served, most of the messages are rejected
     unread, and the server's memory stays bounded."""
     token = portal.token(alice, "--scopes", "jobs:read")
     head = (
