@@ -95,21 +95,21 @@ class Message:
             self.body += event.get("body", b"")
 
 
-def run(errand: Callable[[], Awaitable[Any]]) -> Any:
+def run(steps: Callable[[], Awaitable[Any]]) -> Any:
     async def limited() -> Any:
         with anyio.fail_after(60):
-            return await errand()
+            return await steps()
 
     return anyio.run(limited)
 
 
 def ask(*, waits: bool = False, **message: Any) -> Message:
-    async def errand() -> Message:
+    async def steps() -> Message:
         server = Server(waits)
         server.go.set()
         return await Message(**message).post(server.auth)
 
-    answered: Message = run(errand)
+    answered: Message = run(steps)
     return answered
 
 
@@ -169,7 +169,7 @@ def test_a_user_has_a_share_of_the_places(monkeypatch: pytest.MonkeyPatch) -> No
     """Requests beyond the share queue unread and get a 429 after a time; another user is served at once."""
     monkeypatch.setattr(module, "QUEUE_TIMEOUT_S", 0.5)
 
-    async def errand() -> None:
+    async def steps() -> None:
         server = Server()
         messages = [Message() for _ in range(module.PLACES_PER_USER + 5)]
         async with anyio.create_task_group() as group:
@@ -191,14 +191,14 @@ def test_a_user_has_a_share_of_the_places(monkeypatch: pytest.MonkeyPatch) -> No
         assert [message.status for message in messages].count(200) == module.PLACES_PER_USER
         assert not server.auth._limits._shares
 
-    run(errand)
+    run(steps)
 
 
 def test_all_users_together_have_so_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request beyond the total gets a 503; queued requests are served when places become free."""
     monkeypatch.setattr(module, "QUEUE_TIMEOUT_S", 30.0)
 
-    async def errand() -> None:
+    async def steps() -> None:
         server = Server()
         messages = [Message(f"user{number // 10}") for number in range(module.PLACES + 10)]
         async with anyio.create_task_group() as group:
@@ -213,13 +213,13 @@ def test_all_users_together_have_so_many_places(monkeypatch: pytest.MonkeyPatch)
         assert {message.status for message in messages} == {200}
         assert server.most == module.PLACES
 
-    run(errand)
+    run(steps)
 
 
 def test_large_messages_are_fewer() -> None:
     """Large messages have fewer places, per user and in total, while small ones pass."""
 
-    async def errand() -> None:
+    async def steps() -> None:
         server = Server()
         large = [b" " * (module.LARGE_MESSAGE_BYTES + 1)]
         async with anyio.create_task_group() as group:
@@ -233,13 +233,13 @@ def test_large_messages_are_fewer() -> None:
             server.go.set()
         assert server.most == module.LARGE_PLACES + 1
 
-    run(errand)
+    run(steps)
 
 
 def test_who_waits_for_a_job_has_no_place() -> None:
     """A user can have more waiting calls than places, except calls with a long message, which keep theirs."""
 
-    async def errand(sends: list[bytes], expected: int) -> None:
+    async def steps(sends: list[bytes], expected: int) -> None:
         server = Server(waits=True)
         async with anyio.create_task_group() as group:
             for _ in range(module.MAX_OPEN_PER_USER - 1):
@@ -251,14 +251,14 @@ def test_who_waits_for_a_job_has_no_place() -> None:
             assert server.busy == expected
             server.go.set()
 
-    run(lambda: errand([b"{}"], module.MAX_OPEN_PER_USER - 1))
-    run(lambda: errand([b" " * (MAX_WAITING_MESSAGE_BYTES + 1)], module.PLACES_PER_USER))
+    run(lambda: steps([b"{}"], module.MAX_OPEN_PER_USER - 1))
+    run(lambda: steps([b" " * (MAX_WAITING_MESSAGE_BYTES + 1)], module.PLACES_PER_USER))
 
 
 def test_so_many_requests_of_a_user_are_open() -> None:
     """A user's request beyond the limit is rejected before its credential is checked; another user's is served."""
 
-    async def errand() -> None:
+    async def steps() -> None:
         server = Server(waits=True)
         async with anyio.create_task_group() as group:
             for _ in range(module.MAX_OPEN_PER_USER):
@@ -271,4 +271,4 @@ def test_so_many_requests_of_a_user_are_open() -> None:
             server.go.set()
             assert (await Message("bob").post(server.auth)).status == 200
 
-    run(errand)
+    run(steps)

@@ -40,27 +40,27 @@ def text_of(content: Any) -> str:
     return content.text
 
 
-def with_agent(url: str, token: str, errand: Callable[[Agent], Awaitable[T]], mode: Any = "auto") -> T:
-    """Run an errand over HTTP."""
+def with_agent(url: str, token: str, steps: Callable[[Agent], Awaitable[T]], mode: Any = "auto") -> T:
+    """Run an steps over HTTP."""
 
     async def run() -> T:
         async with AsyncExitStack() as stack:
             headers = {"Authorization": f"Bearer {token}"}
             http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=120))
             transport = streamable_http_client(f"{url}/mcp", http_client=http)
-            return await errand(Agent(await stack.enter_async_context(Client(transport, mode=mode))))
+            return await steps(Agent(await stack.enter_async_context(Client(transport, mode=mode))))
 
     return anyio.run(run)
 
 
 def with_stdio_agent(
-    command: list[str], environment: dict[str, str], errand: Callable[[Agent], Awaitable[T]], mode: Any = "auto"
+    command: list[str], environment: dict[str, str], steps: Callable[[Agent], Awaitable[T]], mode: Any = "auto"
 ) -> T:
-    """Run an errand over the standard input and output of a command."""
+    """Run an steps over the standard input and output of a command."""
 
     async def run() -> T:
         server = StdioServerParameters(command=command[0], args=command[1:], env=environment)
         async with Client(server, mode=mode) as client:
-            return await errand(Agent(client))
+            return await steps(Agent(client))
 
     return anyio.run(run)

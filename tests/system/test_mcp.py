@@ -51,7 +51,7 @@ def call(name: Any, arguments: Any, **more: Any) -> dict[str, Any]:
 def test_an_agents_whole_errand(portal: Portal, as_alice: Client, mode: str) -> None:
     """An agent finds a cluster, submits, waits, sees the job fail, reads stderr, corrects the script and succeeds."""
 
-    async def errand(agent: Agent) -> None:
+    async def steps(agent: Agent) -> None:
         clusters = (await agent.tool("list_clusters"))["clusters"]
         cluster = next(c["id"] for c in clusters if c["adapter"] == "slurm")
         script = "#!/bin/bash\necho working\nnothing-of-this-name\nexit 3\n"
@@ -59,9 +59,9 @@ def test_an_agents_whole_errand(portal: Portal, as_alice: Client, mode: str) -> 
         job = await agent.tool("submit_job", cluster=cluster, script=script, options=options)
         ended = await agent.tool("wait_for_job", cluster=cluster, job_id=int(job["job_id"]))
         assert ended["reached"] and ended["job"]["outcome"] == "failed" and ended["job"]["exit_code"] == 3
-        said = await agent.tool("read_job_output", cluster=cluster, job_id=job["job_id"], stream="stderr")
-        assert "nothing-of-this-name" in said["content"] and said["path"].endswith("errand.err")
-        assert said["may_grow"] is False
+        output = await agent.tool("read_job_output", cluster=cluster, job_id=job["job_id"], stream="stderr")
+        assert "nothing-of-this-name" in output["content"] and output["path"].endswith("errand.err")
+        assert output["may_grow"] is False
         job = await agent.tool("submit_job", cluster=cluster, script="#!/bin/bash\necho done\n", options=options)
         ended = await agent.tool("wait_for_job", cluster=cluster, job_id=job["job_id"])
         assert ended["job"]["outcome"] == "succeeded"
@@ -69,14 +69,14 @@ def test_an_agents_whole_errand(portal: Portal, as_alice: Client, mode: str) -> 
         listed = (await agent.tool("list_jobs", cluster=cluster, limit=5))["jobs"]
         assert listed[0]["job_id"] == job["job_id"]
 
-    with_agent(portal.url, as_alice.token, errand, mode)
+    with_agent(portal.url, as_alice.token, steps, mode)
 
 
 @MODES
 def test_the_tools_are_described(portal: Portal, as_alice: Client, mode: str) -> None:
     """Each tool has a description, schemas of its arguments and its result, and true hints."""
 
-    async def errand(agent: Agent) -> None:
+    async def steps(agent: Agent) -> None:
         tools = {tool.name: tool for tool in (await agent.client.list_tools()).tools}
         assert set(tools) == READ_TOOLS | WRITE_TOOLS
         for name, tool in tools.items():
@@ -90,7 +90,7 @@ def test_the_tools_are_described(portal: Portal, as_alice: Client, mode: str) ->
             assert hints.idempotent_hint == (name != "submit_job")
             assert hints.open_world_hint == (name == "submit_job")
 
-    with_agent(portal.url, as_alice.token, errand, mode)
+    with_agent(portal.url, as_alice.token, steps, mode)
 
 
 @pytest.mark.parametrize(
@@ -108,20 +108,20 @@ def test_a_caller_is_shown_what_the_token_allows(
 ) -> None:
     """tools/list hides the tools that the token's scopes do not allow; a call of one is insufficient_scope."""
 
-    async def errand(agent: Agent) -> None:
+    async def steps(agent: Agent) -> None:
         assert {tool.name for tool in (await agent.client.list_tools()).tools} == shown
         if "cancel_job" not in shown:
             assert "insufficient_scope" in await agent.refused("cancel_job", cluster="owens", job_id=1)
         assert (await agent.tool("whoami"))["user"] == alice.name
 
-    with_agent(portal.url, portal.token(alice, "--scopes", scopes), errand, mode)
+    with_agent(portal.url, portal.token(alice, "--scopes", scopes), steps, mode)
 
 
 def test_every_tool_answers(portal: Portal, as_alice: Client, as_bob: Client) -> None:
     """Each tool returns what the REST API returns, field for field."""
     bobs = as_bob.submit("#!/bin/bash\nsleep 60", native=["--hold"])["job_id"]
 
-    async def errand(agent: Agent) -> None:
+    async def steps(agent: Agent) -> None:
         on = {"cluster": "owens"}
         assert (await agent.tool("get_cluster", **on)) == as_alice.data("GET", "/api/v1/clusters/owens")
         for tool, path, key in (
@@ -148,11 +148,11 @@ def test_every_tool_answers(portal: Portal, as_alice: Client, as_bob: Client) ->
         past = (await agent.tool("list_past_jobs", **on, outcome="cancelled"))["jobs"]
         assert held["job_id"] in [job["job_id"] for job in past]
         for tool in ("get_job", "cancel_job", "hold_job", "release_job", "read_job_output", "wait_for_job"):
-            said = await agent.refused(tool, **on, job_id=bobs)
-            assert "Job not found" in said and "list_jobs" in said
+            message = await agent.refused(tool, **on, job_id=bobs)
+            assert "Job not found" in message and "list_jobs" in message
 
     try:
-        with_agent(portal.url, as_alice.token, errand)
+        with_agent(portal.url, as_alice.token, steps)
     finally:
         as_bob.data("DELETE", f"/api/v1/jobs/{bobs}?cluster=owens")
 
@@ -160,12 +160,12 @@ def test_every_tool_answers(portal: Portal, as_alice: Client, as_bob: Client) ->
 def test_what_is_refused_says_what_to_do(portal: Portal, as_alice: Client) -> None:
     """An error has the scheduler's own message or the wrong argument, and where to look."""
 
-    async def errand(agent: Agent) -> None:
+    async def steps(agent: Agent) -> None:
         script = "#!/bin/bash\ntrue\n"
-        said = await agent.refused("submit_job", cluster="owens", script=script, options={"queue_name": "nope"})
-        assert "invalid partition" in said.lower() and "list_queues" in said
-        said = await agent.refused("submit_job", cluster="owens", script=script, wall_time=60)
-        assert "has no argument wall_time" in said and "Put wall_time into options" in said
+        message = await agent.refused("submit_job", cluster="owens", script=script, options={"queue_name": "nope"})
+        assert "invalid partition" in message.lower() and "list_queues" in message
+        message = await agent.refused("submit_job", cluster="owens", script=script, wall_time=60)
+        assert "has no argument wall_time" in message and "Put wall_time into options" in message
         for arguments, word in (
             ({"cluster": "owens"}, "script"),
             ({"cluster": "owens", "script": script, "options": {"walltime": 60}}, "walltime"),
@@ -174,8 +174,8 @@ def test_what_is_refused_says_what_to_do(portal: Portal, as_alice: Client) -> No
             ({"cluster": "owens", "script": "  "}, "script"),
             ({"cluster": "", "script": script}, "cluster"),
         ):
-            said = await agent.refused("submit_job", **arguments)
-            assert word in said and "pydantic" not in said and len(said) < 500
+            message = await agent.refused("submit_job", **arguments)
+            assert word in message and "pydantic" not in message and len(message) < 500
         assert "Cluster not found" in await agent.refused("list_jobs", cluster="nope")
         assert "not configured" not in await agent.refused("get_job", cluster="../x", job_id=1)
         assert "job_id" in await agent.refused("get_job", cluster="owens", job_id=True)
@@ -188,7 +188,7 @@ def test_what_is_refused_says_what_to_do(portal: Portal, as_alice: Client) -> No
         twice = await agent.tool("get_job_statuses", jobs=too_many[:1] * 2)
         assert len(twice["jobs"]) == 2 and twice["jobs"][0] == twice["jobs"][1]
 
-    with_agent(portal.url, as_alice.token, errand)
+    with_agent(portal.url, as_alice.token, steps)
 
 
 def test_the_sites_notes(portal: Portal, as_alice: Client) -> None:
@@ -208,7 +208,7 @@ def test_the_sites_notes(portal: Portal, as_alice: Client) -> None:
     os.mkfifo(folder / "50-fifo.md")
     (folder / "60-dir.md").mkdir()
 
-    async def errand(agent: Agent) -> None:
+    async def steps(agent: Agent) -> None:
         (resource,) = (await agent.client.list_resources()).resources
         text = text_of((await agent.client.read_resource(str(resource.uri))).contents[0])
         assert text.index("No jobs on login nodes.") < text.index("GPUs are in the queue gpu. ä")
@@ -217,7 +217,7 @@ def test_the_sites_notes(portal: Portal, as_alice: Client) -> None:
         with pytest.raises(Exception, match="Unknown document other"):
             await agent.client.read_resource("punway://site/other")
 
-    with_agent(portal.url, as_alice.token, errand)
+    with_agent(portal.url, as_alice.token, steps)
     notes = as_alice.data("GET", "/api/v1/context")["notes"]
     assert [Path(note["source"]).name for note in notes] == ["10-rules.md", "20-gpu.md", "30-long.md"]
     assert [note["truncated"] for note in notes] == [False, False, True]
@@ -228,7 +228,7 @@ def test_the_sites_notes(portal: Portal, as_alice: Client) -> None:
 def test_prompts(portal: Portal, as_alice: Client, mode: str) -> None:
     """The prompts contain their arguments and name only tools that exist."""
 
-    async def errand(agent: Agent) -> None:
+    async def steps(agent: Agent) -> None:
         prompts = (await agent.client.list_prompts()).prompts
         assert [prompt.name for prompt in prompts] == ["why_did_my_job_fail", "write_a_job_script"]
         tools = {tool.name for tool in (await agent.client.list_tools()).tools}
@@ -237,7 +237,7 @@ def test_prompts(portal: Portal, as_alice: Client, mode: str) -> None:
             assert all(value in text for value in arguments.values())
             assert set(re.findall(r"\b[a-z]+_[a-z_]+\b", text)) - {"native_reason"} <= tools
 
-    with_agent(portal.url, as_alice.token, errand, mode)
+    with_agent(portal.url, as_alice.token, steps, mode)
 
 
 @pytest.mark.parametrize(
@@ -269,11 +269,11 @@ def test_what_no_client_sends(portal: Portal, as_alice: Client, body: Any, statu
     """Each malformed message gets a clear error of JSON-RPC or of a tool, never a 500."""
     answer = post(portal, as_alice.token, body.encode("latin-1") if isinstance(body, str) else body)
     assert answer.status_code == status, answer.text
-    said = answer.json()
+    reply = answer.json()
     if isinstance(code, str):
-        assert said["result"]["isError"] and code in said["result"]["content"][0]["text"]
+        assert reply["result"]["isError"] and code in reply["result"]["content"][0]["text"]
     else:
-        assert code is None or said["error"]["code"] == code
+        assert code is None or reply["error"]["code"] == code
 
 
 @pytest.mark.parametrize("size", [1024**2, 51 * 1024**2], ids=["1 MB", "51 MB"])
@@ -292,10 +292,10 @@ def test_a_message_that_is_too_large(portal: Portal, as_alice: Client, size: int
 
 def test_a_script_of_almost_a_megabyte(portal: Portal, as_alice: Client) -> None:
     """It passes every limit: the error is that the cluster is unknown."""
-    said = post(
+    answer = post(
         portal, as_alice.token, call("validate_job", {"cluster": "nope", "script": "#!/bin/sh\n" + "x" * 1_000_000})
     )
-    assert "Cluster not found" in said.json()["result"]["content"][0]["text"]
+    assert "Cluster not found" in answer.json()["result"]["content"][0]["text"]
 
 
 def test_one_users_messages_leave_the_others_theirs(
@@ -372,8 +372,8 @@ def test_where_the_provider_makes_tokens(gate: Portal, provider: OpenIdProvider,
     challenge = ask().headers["WWW-Authenticate"]
     (document,) = re.findall(r'resource_metadata="([^"]+)"', challenge)
     assert document == f"{gate.url}/.well-known/oauth-protected-resource/mcp"
-    said = requests.get(document, verify=gate.verify, timeout=30).json()
-    assert (said["resource"], said["authorization_servers"]) == (f"{gate.url}/mcp", [provider.issuer])
+    metadata = requests.get(document, verify=gate.verify, timeout=30).json()
+    assert (metadata["resource"], metadata["authorization_servers"]) == (f"{gate.url}/mcp", [provider.issuer])
     token = provider.access_token(alice.name, "jobs:read")
     tools = {tool["name"] for tool in ask(Authorization=f"Bearer {token}").json()["result"]["tools"]}
     assert tools == {"whoami", "get_site_notes"} | {name for name in READ_TOOLS if "job" in name}
@@ -466,14 +466,14 @@ def test_no_user_reaches_the_inner_sockets(portal: Portal, alice: User) -> None:
 def test_what_an_agent_changes_is_in_the_audit_log(portal: Portal, as_alice: Client) -> None:
     """The line has the agent's address, and says that the request came through the MCP server."""
 
-    async def errand(agent: Agent) -> str:
+    async def steps(agent: Agent) -> str:
         return str((await agent.tool("submit_job", cluster="owens", script="#!/bin/bash\ntrue"))["job_id"])
 
     def lines() -> list[dict[str, Any]]:
         return [line for line in portal.audit() if line["action"] == "POST /api/v1/jobs"]
 
     before = len(lines())
-    with_agent(portal.url, as_alice.token, errand)
+    with_agent(portal.url, as_alice.token, steps)
     wait_for("the line", lambda: len(lines()) > before)
     line = lines()[-1]
     assert (line["outcome"], line["via"], line["address"], line["status"]) == ("ok", "mcp", "127.0.0.1", 201)

@@ -50,7 +50,7 @@ def a_long_wait(job: str) -> bytes:
 def test_an_errand_by_stdio(portal: Portal, as_alice: Client, mode: str) -> None:
     """The bridge offers the same tools and results as HTTP, in both versions of the protocol."""
 
-    async def errand(agent: Agent) -> None:
+    async def steps(agent: Agent) -> None:
         job = await agent.tool("submit_job", cluster="owens", script="#!/bin/bash\necho ä; exit 4\n")
         ended = await agent.tool("wait_for_job", cluster="owens", job_id=job["job_id"])
         assert ended["job"]["exit_code"] == 4
@@ -60,7 +60,7 @@ def test_an_errand_by_stdio(portal: Portal, as_alice: Client, mode: str) -> None
         assert (await agent.client.read_resource(str(resource.uri))).contents
         assert len((await agent.client.list_tools()).tools) == 18
 
-    with_stdio_agent([*PUNWAY, "mcp"], bridge_environment(portal, as_alice.token), errand, mode)
+    with_stdio_agent([*PUNWAY, "mcp"], bridge_environment(portal, as_alice.token), steps, mode)
 
 
 def test_the_bridge_without_what_it_needs(portal: Portal, as_alice: Client) -> None:
@@ -72,9 +72,9 @@ def test_the_bridge_without_what_it_needs(portal: Portal, as_alice: Client) -> N
         ({"OOD_API_URL": "https://user:x@portal.example.org"}, "must be like"), ({"OOD_API_TOKEN": "a\nb"}, "is not a token"),
     ):  # fmt: skip
         process = bridge(portal, as_alice.token, **more)
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 2 and word in said.decode(), said
-        assert as_alice.token not in said.decode()
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 2 and word in stderr.decode(), stderr
+        assert as_alice.token not in stderr.decode()
 
 
 def test_the_bridge_and_what_no_client_sends(portal: Portal, as_alice: Client) -> None:
@@ -95,16 +95,16 @@ def test_the_bridge_and_what_no_client_sends(portal: Portal, as_alice: Client) -
     answers = [json.loads(process.stdout.readline()) for _ in range(9)]
     assert {answer.get("id") for answer in answers} >= {None, "a", 2, 4}
     assert all("error" in answer for answer in answers if answer.get("id") != 3)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0 and not said, said
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0 and not stderr, stderr
 
 
 def test_the_bridge_at_the_end_of_its_input(portal: Portal, as_alice: Client) -> None:
     """Requests before the end get responses, except long waits; the bridge also ends if its output is closed."""
     asked = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n{"jsonrpc":"2.0","id":2,"method":"ping"}'
     process = bridge(portal, as_alice.token)
-    said, wrong = process.communicate(asked, timeout=120)
-    answers = {answer["id"]: answer for answer in map(json.loads, said.splitlines())}
+    stdout, wrong = process.communicate(asked, timeout=120)
+    answers = {answer["id"]: answer for answer in map(json.loads, stdout.splitlines())}
     assert len(answers[1]["result"]["tools"]) == 18 and answers[2]["result"] == {}
     assert process.returncode == 0 and not wrong, wrong
     job = as_alice.submit("#!/bin/bash\nsleep 300", hold=True)["job_id"]
@@ -165,16 +165,16 @@ def test_fastmcps_client(portal: Portal, as_alice: Client) -> None:
     from fastmcp import Client as FastClient
     from fastmcp.client.auth import BearerAuth
 
-    async def errand() -> None:
+    async def steps() -> None:
         async with FastClient(f"{portal.url}/mcp", auth=BearerAuth(as_alice.token)) as client:
             assert "submit_job" in {tool.name for tool in await client.list_tools()}
             job = (await client.call_tool("submit_job", {"cluster": "owens", "script": "#!/bin/bash\necho fast"})).data
             ended = (await client.call_tool("wait_for_job", {"cluster": "owens", "job_id": int(job.job_id)})).data
             assert ended.reached and ended.job.outcome == "succeeded"
-            said = (await client.call_tool("read_job_output", {"cluster": "owens", "job_id": job.job_id})).data
-            assert said.content == "fast\n"
+            output = (await client.call_tool("read_job_output", {"cluster": "owens", "job_id": job.job_id})).data
+            assert output.content == "fast\n"
 
-    anyio.run(errand)
+    anyio.run(steps)
 
 
 def node(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -264,10 +264,10 @@ def test_conformance(portal: Portal, as_alice: Client, suite: str, options: list
     """Every scenario passes except the listed ones, which do not apply, and each of those still fails."""
     listed = set(yaml.safe_load((FOLDER / "does-not-apply.yml").read_text()))
     with with_token(portal, as_alice.token) as url:
-        said = node(tmp_path, f"node_modules/{suite}/dist/index.js", "server", "--url", url, *options).stdout
-    results = re.findall(r"([✓✗]) ([\w-]+): (\d+) passed, (\d+) failed", said.partition("SUMMARY")[2])
+        report = node(tmp_path, f"node_modules/{suite}/dist/index.js", "server", "--url", url, *options).stdout
+    results = re.findall(r"([✓✗]) ([\w-]+): (\d+) passed, (\d+) failed", report.partition("SUMMARY")[2])
     failed = {name for mark, name, _, _ in results if mark == "✗"}
-    assert len(results) > 15 and failed == listed & {name for _, name, _, _ in results}, said[-5000:]
+    assert len(results) > 15 and failed == listed & {name for _, name, _, _ in results}, report[-5000:]
     checks = {name: (int(passed), int(not_passed)) for _, name, passed, not_passed in results}
     # This scenario passes except for two checks that need a tool of the suite's own.
-    assert checks.get("server-stateless", (23, 2)) == (23, 2), said[-5000:]
+    assert checks.get("server-stateless", (23, 2)) == (23, 2), report[-5000:]

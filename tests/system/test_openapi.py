@@ -36,9 +36,9 @@ def test_it_is_served_to_everybody(portal: Portal) -> None:
     assert again.status_code == 304
     for method in ("POST", "DELETE", "PUT"):
         for path in ("openapi.json", "docs"):
-            no = requests.request(method, f"{portal.url}/api/v1/{path}", timeout=30)
-            assert no.status_code == 405 and no.headers["Allow"] == "GET, HEAD"
-            assert no.json()["error"] == "method_not_allowed"
+            rejected = requests.request(method, f"{portal.url}/api/v1/{path}", timeout=30)
+            assert rejected.status_code == 405 and rejected.headers["Allow"] == "GET, HEAD"
+            assert rejected.json()["error"] == "method_not_allowed"
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ def test_a_generated_client_submits_and_waits(portal: Portal, alice: User, tmp_p
         "mine = dict(id=job.job_id, client=client, cluster='owens')\n"
         "while job.status != 'completed':\n"
         "    job = data(get_job.sync(**mine, wait=60, until=GetJobUntil.COMPLETED))\n"
-        "said = data(job_output.sync(**mine, stream=JobOutputStream.STDOUT, tail=10))\n"
+        "output = data(job_output.sync(**mine, stream=JobOutputStream.STDOUT, tail=10))\n"
         "none = get_job.sync('999999', client=client, cluster='owens')\n"
-        "print(json.dumps([job.status, job.exit_code, said.content, none.error]))\n"
+        "print(json.dumps([job.status, job.exit_code, output.content, none.error]))\n"
     )
     environment = {"PATH": "/usr/bin:/bin", "URL": portal.url, "TOKEN": portal.token(alice)}
     ran = subprocess.run(
@@ -131,10 +131,10 @@ def test_the_page_shows_it(portal: Portal, as_alice: Client, chromium: Browser, 
     """The page loads from this portal alone and without errors, and a call with a token gets its response."""
     page = chromium.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     page.set_default_timeout(120_000)
-    said = SimpleNamespace(hosts=set(), errors=[])
-    page.on("request", lambda request: said.hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
-    page.on("console", lambda message: said.errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: said.errors.append(str(error)))
+    seen = SimpleNamespace(hosts=set(), errors=[])
+    page.on("request", lambda request: seen.hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
+    page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.goto(f"{portal.url}/api/v1/docs")
     page.get_by_role("button", name="Authorize").first.click()
     page.get_by_label("auth-bearer-value").fill(as_alice.token)
@@ -148,5 +148,5 @@ def test_the_page_shows_it(portal: Portal, as_alice: Client, chromium: Browser, 
     assert as_alice.data("GET", "/api/v1/whoami")["user"] in row.inner_text()
     page.screenshot(path=SCREENSHOTS / f"api-docs-tried-{scheme}-{width}.png")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert said.hosts - {""} == {portal.url.removeprefix("http://")} and not said.errors, said
+    assert seen.hosts - {""} == {portal.url.removeprefix("http://")} and not seen.errors, seen
     page.close()
