@@ -131,9 +131,7 @@ class OutputQuery(ClusterQuery, frozen=True):
     ] = "stdout"
     tail: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_LINES, extra_json_schema={"default": DEFAULT_LINES})] | None,
-        Meta(
-            description="Number of last lines, of the file or of the piece from `offset`."
-        ),
+        Meta(description="Number of last lines, of the file or of the piece from `offset`."),
     ] = None
     offset: Annotated[
         Annotated[int, Meta(ge=0, le=2**63 - 1)] | None, Meta(description="Byte offset to read from.")
