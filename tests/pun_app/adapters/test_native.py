@@ -8,7 +8,7 @@ import pytest
 
 from pun_app.adapters.errors import Rejected
 from pun_app.adapters.model import JobRequest
-from pun_app.adapters.pbs.torque import check_own_arrays, submit_command
+from pun_app.adapters.pbs.torque_qsub import check_own_arrays, submit_command
 from pun_app.adapters.registry import adapter_for
 
 PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp")
