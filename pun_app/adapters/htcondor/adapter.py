@@ -1,7 +1,7 @@
-"""HTCondor: condor_submit, _q, _history, _rm, _hold, _release and _status, as the user.
+"""The adapter for HTCondor: it runs condor_submit, _q, _history, _rm, _hold, _release and _status as the user.
 
-Written by HTCondor's manual (25.x) and source. A job is a cluster of procs, its id the cluster's number; one proc of an
-array is ``12.3``. Jobs are asked for as JSON, with the attributes that are read here.
+It follows HTCondor's manual (25.x) and source. A job is a cluster of procs, and its id is the cluster's number. One
+proc of an array has an id such as ``12.3``. Jobs are read as JSON, with only those attributes that are used.
 """
 
 from __future__ import annotations
@@ -23,8 +23,16 @@ from pun_app.adapters.errors import (
     Unanswered,
     Unsupported,
 )
-from pun_app.adapters.htcondor.ads import ATTRIBUTES, Ad, Schedd, Slot, job_of, output_files, past_job, whole
-from pun_app.adapters.htcondor.submit import description, script_file
+from pun_app.adapters.htcondor.condor_q import Ad, decode, history_command, job_of, past_job, queue_command
+from pun_app.adapters.htcondor.condor_submit import description, script_file, site_lines
+from pun_app.adapters.htcondor.output import output_files
+from pun_app.adapters.htcondor.site import (
+    SCHEDDS_COMMAND,
+    SLOTS_COMMAND,
+    cluster_info,
+    parse_accounts,
+    parse_queues,
+)
 from pun_app.adapters.model import (
     OPTIONS,
     Account,
@@ -48,8 +56,11 @@ _SUBMITTED = re.compile(r"^(\d+)\.\d+ - (\d+)\.\d+\s*$", re.M)
 
 
 class HTCondorAdapter(CommandLineAdapter):
-    """An HTCondor access point. Its keys in the cluster file: cluster, default_universe, default_docker_image,
-    user_group_map, additional_attributes, and those of Commands."""
+    """An HTCondor access point.
+
+    Keys in the cluster file: cluster, default_universe, default_docker_image, user_group_map, additional_attributes,
+    and those of Commands.
+    """
 
     product = "HTCondor"
     queued_state = "IDLE"
@@ -71,18 +82,10 @@ class HTCondorAdapter(CommandLineAdapter):
         super().__init__(cluster_id, job, {}, {})
         self._group_map = job.get("user_group_map")
         self._schedd = ["-name", str(job["cluster"])] if job.get("cluster") else []
-        more = job.get("additional_attributes") or {}
-        if not isinstance(more, dict):
-            raise SchedulerUnavailable(
-                "The cluster's configuration is wrong: job.additional_attributes must be a mapping"
-            )
-        site = {"universe": str(job.get("default_universe") or "vanilla")}
-        if site["universe"] == "docker":
-            site["docker_image"] = str(job.get("default_docker_image") or "ubuntu:latest")
-        self._site = {**site, **{str(name): str(value) for name, value in more.items()}}
+        self._site = site_lines(job)
 
     def for_cluster(self, argv: Any) -> list[str]:
-        # condor_status asks the pool; the others a schedd.
+        # condor_status reads the whole pool, and condor_version nothing. The others need the name of the schedd.
         return list(argv) if argv[0] in ("condor_status", "condor_version") else [argv[0], *self._schedd, *argv[1:]]
 
     def run_submit(self, request: JobRequest) -> Output:
@@ -98,26 +101,26 @@ class HTCondorAdapter(CommandLineAdapter):
         return found[1] if found and not output.code else None
 
     def find_tagged(self, submit_tag: str) -> list[Job]:
-        tagged = ["condor_q", "-constraint", f'PunwaySubmitTag == "{submit_tag}"']
+        tagged = queue_command(["-constraint", f'PunwaySubmitTag == "{submit_tag}"'])
         return self._jobs(self._ads(tagged, timeout=LOOKUP_TIMEOUT_S), [])
 
     def array_id(self, job_id: str) -> str:
         return job_id.partition(".")[0]
 
     def jobs(self) -> list[Job]:
-        # Jobs leave the queue at their ends.
-        return self._jobs(self._ads(["condor_q", self.user]), self._ended(int(time.time()) - RECENT_S))
+        # Jobs leave the queue when they end.
+        return self._jobs(self._ads(queue_command([self.user])), self._ended(int(time.time()) - RECENT_S))
 
     def job(self, job_id: str) -> Job:
         self.check_id(job_id)
-        found = self._jobs(self._ads(["condor_q", job_id]), self._ads(["condor_history", job_id]))
+        found = self._jobs(self._ads(queue_command([job_id])), self._ads(history_command([job_id])))
         if not found:
             raise JobNotFound()
         return msgspec.structs.replace(found[0], id=job_id)
 
     def output(self, job_id: str) -> OutputFiles:
         self.check_id(job_id)
-        found = self._ads(["condor_q", job_id]) or self._ads(["condor_history", job_id])
+        found = self._ads(queue_command([job_id])) or self._ads(history_command([job_id]))
         ads = [ad for ad in found if ad.owner == self.user]
         if not ads:
             raise JobNotFound()
@@ -126,7 +129,7 @@ class HTCondorAdapter(CommandLineAdapter):
         return output_files(ads[0])
 
     def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        queued, ended = self._ads(["condor_q", *job_ids]), self._ads(["condor_history", *job_ids])
+        queued, ended = self._ads(queue_command(job_ids)), self._ads(history_command(job_ids))
         procs = {f"{ad.cluster}.{ad.proc}": job_of(ad, has_left=True) for ad in ended if ad.owner == self.user}
         procs |= {f"{ad.cluster}.{ad.proc}": job_of(ad, has_left=False) for ad in queued if ad.owner == self.user}
         return self.select(list(procs.values()), job_ids)
@@ -136,59 +139,34 @@ class HTCondorAdapter(CommandLineAdapter):
         return [one for one in past if period.holds(one.job)]
 
     def queues(self) -> list[Queue]:
-        """The schedds of the pool, which is what options.queue_name chooses."""
-        found = self._read(self.read(["condor_status", "-schedd", "-json", "-attributes", "Name"]), Schedd)
-        default = self._schedd[1] if self._schedd else None
-        return [Queue(name=schedd.name, state="up", default=schedd.name == default) for schedd in found]
+        """Return the schedds of the pool, one of which options.queue_name chooses."""
+        return parse_queues(self.read(SCHEDDS_COMMAND), self._schedd[1] if self._schedd else None)
 
     def accounts(self) -> list[Account]:
-        """Of the file that user_group_map names, a line for each user: ``* USER GROUP,GROUP``."""
+        """Return the user's accounts in the file that user_group_map names."""
         if not self._group_map:
             raise Unsupported(f"HTCondor has no list of accounts on cluster {self.cluster_id} (user_group_map)")
         try:
             text = Path(str(self._group_map)).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise SchedulerUnavailable(f"The cluster's user_group_map cannot be read: {error.strerror}") from error
-        names: dict[str, None] = {}
-        for line in text.splitlines():
-            _, user, groups = (*line.split(None, 2), "", "", "")[:3]
-            if user == self.user and not line.startswith("#"):
-                names |= dict.fromkeys(name.strip() for name in groups.split(",") if name.strip())
-        return [Account(name, default=index == 0) for index, name in enumerate(names)]
+        return parse_accounts(text, self.user)
 
     def info(self) -> ClusterInfo:
-        text = self.read(["condor_status", "-json", "-attributes", "Machine,State,Cpus,Gpus"])
-        slots = self._read(text, Slot)
-        used = [slot for slot in slots if slot.state == "Claimed"]
-        return ClusterInfo(
-            active_nodes=len({slot.machine for slot in used}),
-            total_nodes=len({slot.machine for slot in slots}),
-            active_processors=sum(slot.cpus for slot in used),
-            total_processors=sum(slot.cpus for slot in slots),
-            active_gpus=sum(whole(slot.gpus) or 0 for slot in used),
-            total_gpus=sum(whole(slot.gpus) or 0 for slot in slots),
-        )
+        return cluster_info(self.read(SLOTS_COMMAND))
 
     def _ads(self, argv: list[str], **settings: Any) -> list[Ad]:
-        return self._read(self.read([*argv, "-json", "-attributes", ATTRIBUTES], **settings), Ad)
+        return decode(self.read(argv, **settings), Ad)
 
     def _ended(self, since: int) -> list[Ad]:
-        """Jobs of the user that have left the queue, the latest first. Not by -completedsince: it ends at the first job
-        that was removed, which has no date of completion."""
-        return self._ads(["condor_history", self.user, "-since", f"EnteredCurrentStatus < {since}"])
+        """Return the ads of the user's jobs that left the queue after ``since`` (Unix seconds), the latest first.
 
-    def _read(self, text: str, form: type[Any]) -> list[Any]:
-        """Return the ads of a JSON text. For no ads HTCondor prints nothing.
-
-        Raises SchedulerUnavailable for text that was cut off, or is not JSON.
+        Not with -completedsince: it stops at the first removed job, which has no date of completion.
         """
-        try:
-            return msgspec.json.decode(text, type=list[form]) if text.strip() else []  # type: ignore[valid-type]
-        except msgspec.DecodeError as error:
-            raise SchedulerUnavailable(f"HTCondor's answer cannot be read: {error}") from error
+        return self._ads(history_command([self.user, "-since", f"EnteredCurrentStatus < {since}"]))
 
     def _jobs(self, queued: list[Ad], ended: list[Ad]) -> list[Job]:
-        """One job for each cluster of the user's."""
+        """Return one job for each of the user's clusters. A proc that is in both lists is as in the queue."""
         clusters: dict[int, dict[int, Job]] = {}
         for ads, has_left in ((ended, True), (queued, False)):
             for ad in ads:

@@ -1,4 +1,7 @@
-"""pun_app/adapters/htcondor/adapter.py, by HTCondor's manual: its submit description, ClassAds and commands' options."""
+"""pun_app/adapters/htcondor/adapter.py, with ClassAds as HTCondor's manual describes them.
+
+condor_q.py and site.py are tested here too.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,29 @@ import pytest
 from pun_app.adapters.command import Output
 from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerUnavailable, Unanswered, Unsupported
 from pun_app.adapters.htcondor.adapter import HTCondorAdapter
-from pun_app.adapters.htcondor.submit import description
-from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, JobRequest, Period
+from pun_app.adapters.model import COMPLETED, OPTIONS, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Period
+from tests.pun_app.adapters.htcondor.common import PLAIN, described
 from tests.pun_app.adapters.recordings import answers
 
-PLAIN = JobRequest(content="#!/bin/sh\ntrue\n", workdir="/tmp", submit_tag="tag")
 AD = {
     "ClusterId": 12, "ProcId": 0, "Owner": "alice", "JobStatus": 1, "JobBatchName": "n", "QDate": 100, "RequestCpus": 2,
     "RequestMemory": 128, "EnteredCurrentStatus": 400, "AllowedExecuteDuration": 60,
 }  # fmt: skip
-ENDED = {
+
+ENDED_AD = {
     **AD, "JobStatus": 4, "JobCurrentStartDate": 200, "CompletionDate": 300, "RemoteWallClockTime": 100.0, "ExitCode": 0,
     "ExitBySignal": False, "RemoteUserCpu": 50.5, "RemoteSysCpu": 0.5, "ResidentSetSize_RAW": 1024,
 }  # fmt: skip
 
 
-def ads(*of: dict[str, Any]) -> Output:
+def ads_output(*of: dict[str, Any]) -> Output:
+    """Return the output of a command that prints these ads."""
     return Output(0, json.dumps(of) if of else "", "")
 
 
 @pytest.fixture
 def adapter() -> HTCondorAdapter:
+    """An adapter for the user alice."""
     adapter = HTCondorAdapter("c", {"adapter": "htcondor"})
     adapter.user = "alice"
     return adapter
@@ -53,8 +58,9 @@ def adapter() -> HTCondorAdapter:
         (99, None),
     ],
 )
-def test_states_in_the_queue(adapter: HTCondorAdapter, number: int, status: str | None) -> None:
-    answers(adapter, ads({**AD, "JobStatus": number, "ExitCode": 0}), ads())
+def test_status_of_each_job_status(adapter: HTCondorAdapter, number: int, status: str | None) -> None:
+    """An unknown JobStatus has no status."""
+    answers(adapter, ads_output({**AD, "JobStatus": number, "ExitCode": 0}), ads_output())
     job = adapter.job("12")
     assert (job.id, job.status, job.name, job.wallclock_limit) == ("12", status, "n", 60)
 
@@ -66,30 +72,34 @@ def test_states_in_the_queue(adapter: HTCondorAdapter, number: int, status: str 
         ({"JobStatus": 3, "CompletionDate": 0, "RemoveReason": "via condor_rm (by user alice)"}, "cancelled", None),
         ({"JobStatus": 3, "CompletionDate": 0, "LastHoldReasonCode": 47}, "timed_out", None),
     ],
-    ids=range(5),
+    ids=["success", "exit code", "signal", "condor_rm", "time limit"],
 )  # fmt: skip
-def test_how_a_job_ended(adapter: HTCondorAdapter, more: dict[str, Any], outcome: str, exit_code: int | None) -> None:
-    """By its ad in the history; a job that was removed has no date of completion."""
-    answers(adapter, ads(), ads({**ENDED, **more}))
+def test_outcome_from_the_history(
+    adapter: HTCondorAdapter, more: dict[str, Any], outcome: str, exit_code: int | None
+) -> None:
+    """A removed job has no date of completion."""
+    answers(adapter, ads_output(), ads_output({**ENDED_AD, **more}))
     job = adapter.job("12")
     assert (job.status, job.outcome, job.exit_code) == (COMPLETED, outcome, exit_code)
     assert job.ended_at == (400 if "CompletionDate" in more else 300)
 
 
-def test_an_array_is_one_job_and_its_procs(adapter: HTCondorAdapter) -> None:
-    queue, history = ads({**AD, "ProcId": 1, "JobStatus": 2, "JobCurrentStartDate": 200}), ads(ENDED)
+def test_an_array_is_one_job(adapter: HTCondorAdapter) -> None:
+    """Its procs may be in the queue and in the history. A proc has an id of its own."""
+    queue, history = ads_output({**AD, "ProcId": 1, "JobStatus": 2, "JobCurrentStartDate": 200}), ads_output(ENDED_AD)
     answers(adapter, queue, history)
     (job,) = adapter.jobs()
     assert (job.id, job.status) == ("12", RUNNING)
-    answers(adapter, ads(), ads({**ENDED, "ProcId": 1}))
+    answers(adapter, ads_output(), ads_output({**ENDED_AD, "ProcId": 1}))
     assert adapter.job("12.1").id == "12.1"
 
 
-def test_a_job_of_another_user_is_not_there(adapter: HTCondorAdapter) -> None:
+def test_another_users_job_is_not_found(adapter: HTCondorAdapter) -> None:
+    """A job that is neither in the queue nor in the history is not found either."""
     for queue, history in (
-        (ads({**AD, "Owner": "bob"}), ads()),
-        (ads(), ads({**ENDED, "Owner": "bob"})),
-        (ads(), ads()),
+        (ads_output({**AD, "Owner": "bob"}), ads_output()),
+        (ads_output(), ads_output({**ENDED_AD, "Owner": "bob"})),
+        (ads_output(), ads_output()),
     ):
         answers(adapter, queue, history)
         with pytest.raises(JobNotFound):
@@ -97,8 +107,8 @@ def test_a_job_of_another_user_is_not_there(adapter: HTCondorAdapter) -> None:
 
 
 def test_history(adapter: HTCondorAdapter) -> None:
-    """Read from the end until before the period, by when each job got there."""
-    ran = answers(adapter, ads(ENDED, {**ENDED, "ClusterId": 13, "JobStatus": 3, "CompletionDate": 0}))
+    """It is read from the latest job back to the beginning of the period, by the time when each job left the queue."""
+    ran = answers(adapter, ads_output(ENDED_AD, {**ENDED_AD, "ClusterId": 13, "JobStatus": 3, "CompletionDate": 0}))
     first, second = adapter.history(Period(250, 500))
     assert ran[0][:4] == ["condor_history", "alice", "-since", "EnteredCurrentStatus < 250"]
     assert (first.cpus, first.cpu_time, first.memory_used, first.memory_requested) == (2, 51, 1024**2, 128 * 1024**2)
@@ -106,53 +116,30 @@ def test_history(adapter: HTCondorAdapter) -> None:
 
 
 @pytest.mark.parametrize("text", ["[{", '{"ClusterId": 1', "Error: x", '[{"ClusterId": "x"}]'])
-def test_half_an_answer_is_none(adapter: HTCondorAdapter, text: str) -> None:
+def test_output_that_was_cut_off_is_unavailable(adapter: HTCondorAdapter, text: str) -> None:
+    """Output that is not JSON, or not that of ads, is an error too."""
     answers(adapter, Output(0, text, ""))
     with pytest.raises(SchedulerUnavailable, match="cannot be read"):
         adapter.jobs()
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("stderr", "error"),
     [
         ("Couldn't find/remove all jobs in cluster 99", JobNotFound), ("Couldn't find/hold all jobs in cluster 99", JobNotFound),
         ("ERROR: Can't find address of local schedd", NotSent), ("Error: Couldn't contact the condor_collector on x.", Unanswered),
         ("-- Failed to fetch ads from: <127.0.0.1:9618> : x", Unanswered),
         ('ERROR: on Line 3 of submit file: invalid request_memory "x"', Rejected),
     ],
-    ids=range(6),
+    ids=["condor_rm", "condor_hold", "no schedd", "no collector", "no answer", "bad value"],
 )  # fmt: skip
-def test_what_a_failure_means(adapter: HTCondorAdapter, said: str, kind: type[Exception]) -> None:
-    assert type(adapter.failure(Output(1, "", said))) is kind
-
-
-def described(request: JobRequest) -> dict[str, str]:
-    text = description(request, "/x/script", {"universe": "vanilla"})
-    lines = text.splitlines()
-    assert lines[-1].startswith("queue ")
-    return {**dict(line.split(" = ", 1) for line in lines[:-1]), "queue": lines[-1]}
-
-
-def test_what_a_submit_asks_for() -> None:
-    full = replace(
-        PLAIN, job_name="n $(x)", accounting_id="grp", wall_time=90, output_path="/o", error_path="/e", array="1-9:4%2", cores=2,
-        memory=100, gpus=1, environment={"A": "it's \"x\" $(y)", "B": ""}, hold=True, email="a@example.org",
-    )  # fmt: skip
-    said = described(full)
-    assert said["executable"] == "/x/script"
-    assert said["copy_to_spool"] == "true"
-    assert said["batch_name"] == "n $(DOLLAR)(x)"
-    assert said["environment"] == "\"A='it''s \"\"x\"\" $(DOLLAR)(y)' B='' PUNWAY_ARRAY_INDEX='$(index)'\""
-    assert (said["request_cpus"], said["request_memory"], said["request_gpus"]) == ("2", "100", "1")
-    assert (said["allowed_execute_duration"], said["hold"], said["max_materialize"]) == ("90", "true", "2")
-    assert said["queue"] == "queue 1 index in (1 5 9)"
-    assert (said["notify_user"], said["notification"], said["accounting_group"]) == ("a@example.org", "Complete", "grp")
-    plain = described(PLAIN)
-    assert plain["error"] == plain["output"] == "htcondor-$(Cluster).out"
-    assert plain["My.PunwaySubmitTag"] == '"tag"'
+def test_each_failure_raises_the_right_error(adapter: HTCondorAdapter, stderr: str, error: type[Exception]) -> None:
+    """The messages are those of HTCondor's commands."""
+    assert type(adapter.failure(Output(1, "", stderr))) is error
 
 
 def test_every_option_is_in_a_submit_or_refused(adapter: HTCondorAdapter) -> None:
+    """No option of a submit is dropped."""
     values: dict[str, Any] = {
         "job_name": "n", "queue_name": "schedd", "accounting_id": "g", "wall_time": 9, "output_path": "/o", "error_path": "/e",
         "array": "1-2", "cores": 2, "memory": 5, "gpus": 1, "environment": {"A": "1"}, "hold": True, "email": "a@b.c", "nodes": 1, "qos": "q",
@@ -167,20 +154,8 @@ def test_every_option_is_in_a_submit_or_refused(adapter: HTCondorAdapter) -> Non
             assert described(request) != described(PLAIN), name
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"array": "5-1"}, {"array": "1-9:0"}, {"array": "0-99999999"}, {"job_name": "a\\"}, {"environment": {"A": "1\n2"}}, {"environment": {"A": "$$(x)"}},
-     {"job_name": "a$$(x)"}, {"job_name": "a$$"}, {"output_path": "/a/$$/o"}, {"error_path": "/$$(DOLLARDOLLAR)"}, {"workdir": "/a$$b"}],
-    ids=range(11),
-)  # fmt: skip
-def test_what_htcondor_cannot_have_is_refused(wrong: dict[str, Any]) -> None:
-    """A last backslash would take in the next line of the description; $$ is filled in where the job runs."""
-    with pytest.raises(Rejected, match="options|workdir"):
-        described(replace(PLAIN, **wrong))
-
-
-def test_a_submit_from_its_script_to_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """condor_submit finds the script as a file of the user's alone, which is gone afterwards; and the description."""
+def test_condor_submit_reads_the_script_from_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the user can read the file, and it is deleted afterwards."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -201,7 +176,8 @@ def test_a_submit_from_its_script_to_its_id(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(home / ".cache" / "punway") == []
 
 
-def test_accounts_are_in_the_sites_map(tmp_path: Path) -> None:
+def test_accounts_are_read_from_the_user_group_map(tmp_path: Path) -> None:
+    """Without the key, there is no list of accounts; without the file, an error names the key."""
     groups = tmp_path / "map"
     groups.write_text("# comment\n* bob chem\n* alice physics,chem\n\n*\n")
     adapter = HTCondorAdapter("c", {"adapter": "htcondor", "user_group_map": str(groups)})
@@ -214,23 +190,17 @@ def test_accounts_are_in_the_sites_map(tmp_path: Path) -> None:
         HTCondorAdapter("c", {"adapter": "htcondor"}).accounts()
 
 
-def test_schedds_and_slots(adapter: HTCondorAdapter) -> None:
-    answers(adapter, ads({"Name": "ap1"}, {"Name": "ap2"}))
+def test_queues_are_schedds_and_slots_are_summed(adapter: HTCondorAdapter) -> None:
+    """A slot that is claimed is in use."""
+    answers(adapter, ads_output({"Name": "ap1"}, {"Name": "ap2"}))
     assert [queue.name for queue in adapter.queues()] == ["ap1", "ap2"]
     slot = {"Machine": "a", "State": "Claimed", "Cpus": 3, "Gpus": 1}
     answers(
         adapter,
-        ads(slot, {"Machine": "a", "State": "Unclaimed", "Cpus": 5}, {"Machine": "b", "State": "Unclaimed", "Cpus": 8}),
+        ads_output(
+            slot, {"Machine": "a", "State": "Unclaimed", "Cpus": 5}, {"Machine": "b", "State": "Unclaimed", "Cpus": 8}
+        ),
     )
     info = adapter.info()
     assert (info.active_nodes, info.total_nodes, info.active_processors, info.total_processors) == (1, 2, 3, 16)
     assert (info.active_gpus, info.total_gpus) == (1, 1)
-
-
-def test_the_sites_own_attributes_are_in_each_description() -> None:
-    adapter = HTCondorAdapter(
-        "c", {"adapter": "htcondor", "default_universe": "docker", "default_docker_image": "rocky", "additional_attributes": {"+X": 1}}
-    )  # fmt: skip
-    assert adapter._site == {"universe": "docker", "docker_image": "rocky", "+X": "1"}
-    with pytest.raises(SchedulerUnavailable, match="additional_attributes"):
-        HTCondorAdapter("c", {"adapter": "htcondor", "additional_attributes": ["x"]})

@@ -1,4 +1,4 @@
-"""What HTCondor is given with a job: its script as a file, and its submit description. See condor_submit(1)."""
+"""condor_submit: the submit description of one job, and the file with its script. condor_submit(1) of HTCondor 25.x."""
 
 from __future__ import annotations
 
@@ -8,21 +8,40 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pun_app.adapters.arrays import parse_array
-from pun_app.adapters.errors import Rejected
-from pun_app.adapters.htcondor.ads import OVER_TIME
+from pun_app.adapters.errors import Rejected, SchedulerUnavailable
+from pun_app.adapters.htcondor.condor_q import OVER_TIME
 from pun_app.adapters.model import JobRequest
 
-TASK = "PUNWAY_ARRAY_INDEX"
-"""The variable in which each job of an array finds its index."""
+INDEX_VARIABLE = "PUNWAY_ARRAY_INDEX"
+"""The environment variable that holds the index of a task of an array."""
+
+
+def site_lines(job: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines that the site adds to every description, from the cluster file's ``job``.
+
+    Raises SchedulerUnavailable for additional_attributes that are not a mapping.
+    """
+    more = job.get("additional_attributes") or {}
+    if not isinstance(more, dict):
+        raise SchedulerUnavailable("The cluster's configuration is wrong: job.additional_attributes must be a mapping")
+    lines = {"universe": str(job.get("default_universe") or "vanilla")}
+    if lines["universe"] == "docker":
+        lines["docker_image"] = str(job.get("default_docker_image") or "ubuntu:latest")
+    return {**lines, **{str(name): str(value) for name, value in more.items()}}
 
 
 def description(request: JobRequest, script: str, site: Mapping[str, str]) -> str:
-    """The submit description; ``site`` is what the site adds to every one. Raises Rejected."""
+    """Return the submit description of a job.
+
+    ``script`` is the path of the script's file, and ``site`` holds the lines that the site adds to every description.
+    Raises Rejected for a value that a description cannot hold.
+    """
     lines = {
         "executable": script,
-        # The file is gone when condor_submit is.
+        # The file is deleted when condor_submit has ended.
         "copy_to_spool": "true",
         "initialdir": _literal("script.workdir", request.workdir),
         "My.PunwaySubmitTag": f'"{request.submit_tag}"',
@@ -46,7 +65,7 @@ def description(request: JobRequest, script: str, site: Mapping[str, str]) -> st
             lines[key] = str(value)
     if request.wall_time is not None:
         lines["allowed_execute_duration"] = str(request.wall_time)
-        # By itself HTCondor would hold such a job, for good.
+        # By default, HTCondor holds a job beyond its allowed time, and leaves it in the queue.
         lines["periodic_remove"] = f"JobStatus == 5 && HoldReasonCode =?= {OVER_TIME}"
     if request.hold:
         lines["hold"] = "true"
@@ -54,7 +73,7 @@ def description(request: JobRequest, script: str, site: Mapping[str, str]) -> st
     queue = "queue 1"
     if request.array is not None:
         array = parse_array(request.array)
-        variables[TASK] = "$(index)"
+        variables[INDEX_VARIABLE] = "$(index)"
         queue = f"queue 1 index in ({' '.join(map(str, array.indices()))})"
         if array.at_once:
             lines["max_materialize"] = str(array.at_once)
@@ -65,7 +84,10 @@ def description(request: JobRequest, script: str, site: Mapping[str, str]) -> st
 
 @contextmanager
 def script_file(content: str) -> Iterator[str]:
-    """The script as a file, for as long as condor_submit copies it. In the home, which a submit host has too."""
+    """Write the script to a file in the home, which a submit host shares; yield its path, and delete it afterwards.
+
+    Raises Rejected where the file cannot be written.
+    """
     folder = Path(os.environ["HOME"], ".cache", "punway")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,33 +96,36 @@ def script_file(content: str) -> Iterator[str]:
             file.write(content)
             os.fchmod(file.fileno(), 0o700)
     except OSError as error:
-        raise Rejected(f"The script cannot be written to {folder}: {error.strerror}") from error
+        raise Rejected(
+            f"script.content: The script cannot be written to {folder} for condor_submit: {error.strerror}."
+        ) from error
     try:
         yield path
     finally:
         os.unlink(path)
 
 
-def _literal(what: str, value: str) -> str:
-    """A value in a submit description, where ``$(…)`` is a macro, and a last backslash takes in the next line.
+def _literal(field: str, value: str) -> str:
+    """Return a value for the submit description, in which HTCondor replaces nothing. Raises Rejected.
 
-    ``$$(…)`` is filled in once more where the job runs. The way to write it down, ``$$(DOLLARDOLLAR)``, would stand in
-    what HTCondor tells of the job.
+    In a description, ``$(…)`` is a macro, and a backslash at the end of a line continues it. HTCondor replaces
+    ``$$(…)`` once more on the job's host. Its escape, ``$$(DOLLARDOLLAR)``, would show up in condor_q's output.
     """
     if value.endswith("\\") or "$$" in value:
-        raise Rejected(f"{what}: HTCondor takes neither $$ nor a backslash at the end")
+        raise Rejected(f"{field}: HTCondor takes neither $$ nor a backslash at the end. Use another value.")
     return value.replace("$", "$(DOLLAR)")
 
 
 def _environment(variables: dict[str, str]) -> str:
-    """``"A='x' B='it''s'"``: condor_submit(1), environment."""
+    """Return ``"A='x' B='it''s'"``, the new syntax of environment in condor_submit(1). Raises Rejected."""
     words = []
     for name, value in variables.items():
         if re.search(r"[\n\r]|\$\$", value):
             raise Rejected(
-                f"options.environment: HTCondor takes neither newlines nor $$ in {name}; set it in the script"
+                f"options.environment: HTCondor takes neither a newline nor $$ in the value of {name}. Set it in the "
+                "script."
             )
-        if name != TASK:
+        if name != INDEX_VARIABLE:
             value = value.replace("$", "$(DOLLAR)")
         words.append(f"{name}='{value.replace(chr(39), chr(39) * 2)}'")
     return '"' + " ".join(words).replace('"', '""') + '"'

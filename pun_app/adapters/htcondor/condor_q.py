@@ -1,30 +1,38 @@
-"""HTCondor's ClassAds of jobs, slots and schedds, and what they mean. Pure functions.
+"""condor_q and condor_history: HTCondor's jobs as ClassAds, and what their attributes mean. Pure functions.
 
-By HTCondor's manual, Job ClassAd Attributes.
+Attributes are those of the HTCondor manual (25.x), Job ClassAd Attributes.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct, field
 
-from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, OutputFiles, PastJob
+from pun_app.adapters.errors import SchedulerUnavailable
+from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, RUNNING, SUSPENDED, Job, PastJob
 
 STATUS = {1: QUEUED, 2: RUNNING, 3: RUNNING, 4: COMPLETED, 5: QUEUED_HELD, 6: RUNNING, 7: SUSPENDED}
-"""JobStatus (HTCondor manual, Job ClassAd Attributes) → the contract's status: 3 is a job on its way out of the queue,
-which is still there, and 6 one that sends its output."""
-NAMES = {1: "IDLE", 2: "RUNNING", 3: "REMOVED", 4: "COMPLETED", 5: "HELD", 6: "TRANSFERRING_OUTPUT", 7: "SUSPENDED"}
+"""JobStatus → the contract's status. 3 is a job that is being removed and is still in the queue."""
+STATUS_NAMES = {
+    1: "IDLE",
+    2: "RUNNING",
+    3: "REMOVED",
+    4: "COMPLETED",
+    5: "HELD",
+    6: "TRANSFERRING_OUTPUT",
+    7: "SUSPENDED",
+}
 REMOVED = 3
 OVER_TIME = 47
 """HoldReasonCode of a job that ran longer than its allowed_execute_duration."""
 
 
 class Ad(Struct):
-    """A job's ClassAd, as far as it is read."""
+    """The attributes of one proc, the ones that condor_q and condor_history are asked for."""
 
     cluster: int = field(name="ClusterId", default=0)
     proc: int = field(name="ProcId", default=0)
@@ -55,22 +63,39 @@ class Ad(Struct):
     used_memory: Any = field(name="ResidentSetSize_RAW", default=None)
 
 
-class Slot(Struct):
-    machine: str = field(name="Machine", default="")
-    state: str = field(name="State", default="")
-    cpus: int = field(name="Cpus", default=0)
-    gpus: Any = field(name="Gpus", default=0)
-
-
-class Schedd(Struct):
-    name: str = field(name="Name", default="")
-
-
 ATTRIBUTES = ",".join(part.encode_name for part in msgspec.structs.fields(Ad))
+"""The value of the option -attributes, with which HTCondor prints no others."""
+
+T = TypeVar("T")
+
+
+def queue_command(selection: Sequence[str]) -> list[str]:
+    """Return argv that prints the ads of queued and running jobs. ``selection`` is a user, job ids, or options."""
+    return ["condor_q", *selection, "-json", "-attributes", ATTRIBUTES]
+
+
+def history_command(selection: Sequence[str]) -> list[str]:
+    """Return argv that prints the ads of jobs that have left the queue, the latest first."""
+    return ["condor_history", *selection, "-json", "-attributes", ATTRIBUTES]
+
+
+def decode(text: str, form: type[T]) -> list[T]:
+    """Return ads, of which there are none where HTCondor prints nothing.
+
+    Raises SchedulerUnavailable for output that was cut off or is not JSON.
+    """
+    try:
+        return msgspec.json.decode(text, type=list[form]) if text.strip() else []  # type: ignore[valid-type]
+    except msgspec.DecodeError as error:
+        raise SchedulerUnavailable(f"HTCondor's output cannot be read: {error}") from error
 
 
 def job_of(ad: Ad, *, has_left: bool) -> Job:
-    """One proc. ``has_left`` is true of an ad of condor_history: a job that is being removed is in the queue still."""
+    """Return the job of one proc.
+
+    ``has_left`` tells that the ad is from condor_history. The status 3 alone does not: a job that is being removed is
+    still in the queue.
+    """
     status = COMPLETED if has_left else STATUS.get(ad.status)
     started = ad.started if status not in (QUEUED, QUEUED_HELD) else None
     wall = int(ad.wall or 0)
@@ -83,48 +108,41 @@ def job_of(ad: Ad, *, has_left: bool) -> Job:
         name=None if ad.name is None else str(ad.name),
         owner=ad.owner,
         status=status,
-        native_state=NAMES.get(ad.status, str(ad.status)),
+        native_state=STATUS_NAMES.get(ad.status, str(ad.status)),
         native_reason=str(reason) if reason else None,
         outcome=outcome,
         exit_code=code,
         account=None if ad.account is None else str(ad.account),
         submitted_at=ad.submitted,
         started_at=started,
-        # Of a job that was removed the first is 0.
+        # CompletionDate of a removed job is 0.
         ended_at=(ad.completed or ad.entered) if status == COMPLETED else None,
         wallclock_time=wall,
-        wallclock_limit=whole(ad.limit),
+        wallclock_limit=as_int(ad.limit),
     )
 
 
-def output_files(ad: Ad) -> OutputFiles:
-    """Without a path, or with /dev/null, the stream goes nowhere."""
-    paths = [os.path.join(str(ad.workdir or "/"), str(path)) if path else None for path in (ad.output, ad.error)]
-    out, error = (None if path == os.devnull else path for path in paths)
-    return OutputFiles(out, error, at_end=True)
-
-
 def _outcome(ad: Ad) -> tuple[str, int | None]:
+    """Return the outcome and the exit code of a proc that has left the queue."""
     if ad.status == REMOVED:
         return ("timed_out" if OVER_TIME in (ad.hold_code, ad.held_before) else "cancelled"), None
     if ad.by_signal is True:
-        return "failed", 128 + (ad.signal or 0)
+        return "failed", 128 + (ad.signal or 0)  # As a shell does.
     return ("succeeded" if ad.code == 0 else "failed"), ad.code
 
 
 def past_job(ad: Ad) -> PastJob:
-    memory = whole(ad.memory)
-    used = whole(ad.used_memory)
+    """Return the job of one proc that has left the queue, with what it requested and used."""
+    requested_mib, used_kib = as_int(ad.memory), as_int(ad.used_memory)
     return PastJob(
         job_of(ad, has_left=True),
-        cpus=whole(ad.cpus),
+        cpus=as_int(ad.cpus),
         cpu_time=None if ad.used_cpu is None else int(ad.used_cpu + (ad.used_system or 0)),
-        # KiB, and MiB.
-        memory_used=None if used is None else used * 1024,
-        memory_requested=None if memory is None else memory * 1024**2,
+        memory_used=None if used_kib is None else used_kib * 1024,
+        memory_requested=None if requested_mib is None else requested_mib * 1024**2,
     )
 
 
-def whole(value: Any) -> int | None:
-    """A number; None for an expression, which JSON has as text."""
+def as_int(value: Any) -> int | None:
+    """Return a number; None for an expression, which is text in the JSON."""
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
