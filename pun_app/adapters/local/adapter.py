@@ -1,7 +1,7 @@
-"""``local``: the embedded scheduler of the demo and of single machines.
+"""The adapter ``local``: the embedded scheduler of the demo and of single machines.
 
-Jobs are processes of the user in sessions of their own, on a small queue kept on disk, which survives the
-PUN. Keys in the cluster file: ``slots``, how many jobs run at once (default: the processors).
+Jobs are processes of the user, each in a session of its own. The queue is on disk, so that it outlives the PUN. Key in
+the cluster file: ``slots``, the number of jobs that run at once (default: the number of processors).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class LocalAdapter(Adapter):
         slots = job.get("slots", os.cpu_count() or 1)
         if type(slots) is not int or slots < 1:
             raise SchedulerUnavailable(
-                f"The cluster's configuration is wrong: job.slots must be a number, not {slots!r}"
+                f"The cluster's configuration is wrong: job.slots must be a whole number of at least 1, not {slots!r}"
             )
         self._slots = slots
 
@@ -65,9 +65,12 @@ class LocalAdapter(Adapter):
     def _check(self, request: JobRequest) -> None:
         self.check_options(request)
         if not request.content.startswith("#!"):
-            raise Rejected("This does not look like a batch script: its first line must start with #!")
+            raise Rejected("script.content: This does not look like a batch script. Begin its first line with #!")
         if request.queue_name not in (None, QUEUE_NAME):
-            raise Rejected(f"There is no queue {request.queue_name}; the local scheduler has one, {QUEUE_NAME}")
+            raise Rejected(
+                f"options.queue_name: Unknown queue {request.queue_name}. The only queue of the local scheduler is "
+                f"{QUEUE_NAME}; omit the option."
+            )
 
     def submit(self, request: JobRequest) -> Job:
         self._check(request)
@@ -79,7 +82,7 @@ class LocalAdapter(Adapter):
                 name=request.job_name or "job",
                 workdir=request.workdir,
                 output=output,
-                # Opened twice, a file would lose what one stream writes over the other.
+                # A file that is opened twice would lose what one stream writes over the other.
                 error=_path(request, request.error_path, number)
                 if request.error_path and not is_one_path(request)
                 else output,
@@ -91,7 +94,7 @@ class LocalAdapter(Adapter):
 
         with _disk():
             job = self._queue.add(request.content, queued)
-            self._see_to_runner()
+            self._ensure_runner()
         return self._job(job)
 
     def find_submitted(self, submit_tag: str) -> Job | None:
@@ -102,14 +105,14 @@ class LocalAdapter(Adapter):
         with _disk():
             jobs = self._queue.jobs()
             if any(job.state in (QUEUED, RUNNING) for job in jobs):
-                self._see_to_runner()
+                self._ensure_runner()
         return [self._job(job) for job in jobs]
 
     def job(self, job_id: str) -> Job:
         with _disk():
             job = self._find(job_id)
             if job.state in (QUEUED, RUNNING):
-                self._see_to_runner()
+                self._ensure_runner()
         return self._job(job)
 
     def cancel(self, job_id: str) -> None:
@@ -118,10 +121,10 @@ class LocalAdapter(Adapter):
             if job.state == DONE:
                 raise Rejected(f"Job {job_id} has already completed ({job.outcome})")
             if job.state == RUNNING:
-                self._queue.put(replace(job, end="cancelled"))  # The runner ends it.
+                self._queue.put(replace(job, end="cancelled"))  # The runner ends the job.
             else:
                 self._queue.put(replace(job, state=DONE, ended_at=int(time.time()), outcome="cancelled"))
-        self._see_to_runner()
+        self._ensure_runner()
 
     def hold(self, job_id: str) -> str | None:
         with _disk(), self._queue.locked():
@@ -139,7 +142,7 @@ class LocalAdapter(Adapter):
             if job.state != HELD:
                 return STATUS[job.state]
             self._queue.put(replace(job, state=QUEUED))
-        self._see_to_runner()
+        self._ensure_runner()
         return model.QUEUED
 
     def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
@@ -160,7 +163,7 @@ class LocalAdapter(Adapter):
         return [PastJob(job) for job in self.jobs() if period.holds(job)]
 
     def queues(self) -> list[Queue]:
-        """The one that there is."""
+        """Return the only queue."""
         in_use = any(job.status == model.RUNNING for job in self.jobs())
         return [
             Queue(
@@ -176,11 +179,11 @@ class LocalAdapter(Adapter):
         ]
 
     def accounts(self) -> list[Account]:
-        """None: nothing is charged."""
+        """Return an empty list, as nothing is charged."""
         return []
 
     def info(self) -> ClusterInfo:
-        """A job takes one of the slots, which are the machine's processors unless the site says otherwise."""
+        """Return the use of the machine, on which each job takes one slot."""
         running = sum(job.status == model.RUNNING for job in self.jobs())
         return ClusterInfo(
             active_nodes=int(running > 0), total_nodes=1, active_processors=running, total_processors=self._slots
@@ -192,14 +195,14 @@ class LocalAdapter(Adapter):
             raise JobNotFound()
         return job
 
-    def _see_to_runner(self) -> None:
-        """Start a runner unless one is there."""
-        # Under the lock, as a runner that starts: neither takes the other for a runner at work.
+    def _ensure_runner(self) -> None:
+        """Start a runner unless one is running."""
+        # A starting runner takes the same lock, so neither mistakes the other for a running runner.
         with self._queue.locked():
-            place = self._queue.runner_lock()
-            if place is None:
+            runner_lock = self._queue.runner_lock()
+            if runner_lock is None:
                 return
-            os.close(place)
+            os.close(runner_lock)
         runner = [sys.executable, "-I", "-m", "pun_app.adapters.local.runner"]
         start_detached([*runner, str(self._queue.folder), str(self._slots)])
 
@@ -224,14 +227,16 @@ class LocalAdapter(Adapter):
 
 
 def _path(request: JobRequest, given: str, number: int) -> str:
-    """An output's path, with %j for the job's id as sbatch has it."""
+    """Return the absolute path of an output file. ``%j`` stands for the job's id, as in sbatch(1)."""
     return os.path.join(request.workdir, given.replace("%j", str(number)))
 
 
 @contextmanager
 def _disk() -> Iterator[None]:
-    """Turn a home's trouble (full, gone, read-only) into SchedulerUnavailable."""
+    """Raise SchedulerUnavailable for an error of the home folder, which may be full, missing or read-only."""
     try:
         yield
     except OSError as error:
-        raise SchedulerUnavailable(f"The local queue cannot be used: {error.strerror}") from error
+        raise SchedulerUnavailable(
+            f"The local queue in your home folder cannot be used: {error.strerror}. Check that you can write there."
+        ) from error

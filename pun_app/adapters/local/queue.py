@@ -1,6 +1,6 @@
-"""The ``local`` scheduler's queue on disk, in a folder of the user's: one folder a job, one lock for all.
+"""The queue of the ``local`` scheduler on disk: a folder with one subfolder for each job, and one lock.
 
-Used by the adapter, in the PUN, and by the runner, which outlives it; both as the user.
+The adapter in the PUN uses it, and so does the runner, which outlives the PUN. Both run as the user.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-KEPT = 7 * 86_400
-"""Seconds for which an ended job stays on record."""
+ENDED_JOB_TTL_S = 7 * 86_400
+"""Time for which an ended job stays in the queue."""
 
 QUEUED, HELD, RUNNING, DONE = "QUEUED", "HELD", "RUNNING", "DONE"
 
 
 @dataclass(frozen=True)
 class LocalJob:
-    """One job as its record.json has it. ``pid`` leads its session; ``pid_started`` tells it from a later
-    process of that number (field 22 of /proc/PID/stat). ``end`` is why it is being ended, if it is.
+    """A job, as it is written to record.json.
+
+    ``pid`` is the leader of its session. ``pid_started`` (field 22 of /proc/PID/stat) distinguishes it from a later
+    process with the same number. ``end`` is the reason for which the runner ends the job, or None. Times are Unix
+    seconds, and ``wall_time`` is in seconds.
     """
 
     id: int
@@ -47,13 +50,15 @@ class LocalJob:
 
 
 class LocalQueue:
-    """The jobs below a folder. Changes are made under ``locked()``."""
+    """The jobs in a folder. Every change is made under ``locked()``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
+        self._clock = clock
 
     @contextmanager
     def locked(self) -> Iterator[None]:
+        """Hold the lock of the queue, for which other processes wait."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -63,7 +68,7 @@ class LocalQueue:
             os.close(descriptor)
 
     def runner_lock(self) -> int | None:
-        """A descriptor that holds the runner's place, or None where a runner holds it."""
+        """Return a descriptor that holds the runner's lock; None where a runner already holds it."""
         descriptor = os.open(self.folder / "runner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,11 +78,11 @@ class LocalQueue:
         return descriptor
 
     def add(self, script: str, make: Callable[[int], LocalJob]) -> LocalJob:
-        """Put the job that ``make`` gives for the next id in the queue, and let go of those that ended long ago."""
+        """Add the job that ``make`` returns for the next id, and remove jobs whose time in the queue is over."""
         with self.locked():
             known = self.jobs()
             for old in known:
-                if old.state == DONE and (old.ended_at or 0) < time.time() - KEPT:
+                if old.state == DONE and (old.ended_at or 0) < self._clock() - ENDED_JOB_TTL_S:
                     shutil.rmtree(self._home(old.id), ignore_errors=True)
             counter = self.folder / "last-id"
             last = int(counter.read_text()) if counter.exists() else 0
@@ -91,17 +96,18 @@ class LocalQueue:
             return job
 
     def put(self, job: LocalJob) -> None:
-        """Write a job's record, whole or not at all."""
+        """Write a job's record, either completely or not at all."""
         self._write(self._home(job.id) / "record.json", json.dumps(asdict(job)))
 
     def get(self, job_id: int) -> LocalJob | None:
+        """Return a job; None for an unknown one."""
         try:
             return LocalJob(**json.loads((self._home(job_id) / "record.json").read_text()))
         except FileNotFoundError:
             return None
 
     def jobs(self) -> list[LocalJob]:
-        """All jobs on record, by id."""
+        """Return all jobs in the order of their ids."""
         try:
             ids = sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
         except FileNotFoundError:
@@ -109,10 +115,11 @@ class LocalQueue:
         return [job for job in map(self.get, ids) if job]
 
     def script(self, job: LocalJob) -> Path:
+        """Return the path of the job's script."""
         return self._home(job.id) / "script"
 
     def exit_file(self, job: LocalJob) -> Path:
-        """Where the job's own shell leaves the exit status, for a runner that did not start it."""
+        """Return the path to which the job's shell writes its exit status, for a runner that did not start the job."""
         return self._home(job.id) / "exit"
 
     def _home(self, job_id: int) -> Path:
@@ -129,8 +136,8 @@ class LocalQueue:
             raise
 
 
-def started(pid: int) -> int | None:
-    """When a process started, in the kernel's ticks since boot; None when it is gone or a zombie."""
+def start_ticks(pid: int) -> int | None:
+    """Return the start of a process in the kernel's ticks since boot; None for a zombie and where it has ended."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
             fields = stat.read().rpartition(")")[2].split()

@@ -1,8 +1,8 @@
-"""The ``local`` scheduler's runner: starts the queue's jobs, ends those past their time, notes how they end.
+"""The runner of the ``local`` scheduler: it starts jobs, ends those beyond their wall time, and records outcomes.
 
-Started by the adapter as ``python -I -m pun_app.adapters.local.runner FOLDER SLOTS`` when there is work and
-no runner; runs as the user, in a session of its own, so that it outlives the PUN; leaves when nothing is
-left to do. A runner that was killed loses no job: the next one takes those that still run over.
+The adapter starts it as ``python -I -m pun_app.adapters.local.runner FOLDER SLOTS`` when there are jobs and no
+runner. It runs as the user, in a session of its own, so that it outlives the PUN, and exits when the queue is empty.
+If a runner is killed, no job is lost: the next runner takes over the running jobs.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from pun_app.adapters.command import start_session
-from pun_app.adapters.local.queue import DONE, QUEUED, RUNNING, LocalJob, LocalQueue, started
+from pun_app.adapters.local.queue import DONE, QUEUED, RUNNING, LocalJob, LocalQueue, start_ticks
 
-TICK = 0.1
-"""Seconds between two looks at the queue."""
-GRACE = 5.0
-"""Seconds between TERM and KILL."""
+POLL_INTERVAL_S = 0.1
+"""Time between two reads of the queue."""
+KILL_DELAY_S = 5.0
+"""Time between SIGTERM and SIGKILL."""
 
-# "$1" is the script, "$2" the file for its exit status, written whole before it has its name.
+# "$1" is the script and "$2" the file for its exit status, which gets its name only when it is complete.
 _SHELL = 'umask 022; "$1"; code=$?; echo $code > "$2.part" && mv "$2.part" "$2"; exit $code'
 
 
 class Runner:
+    """The loop that runs the jobs of one queue, at most ``slots`` of them at once."""
+
     def __init__(self, queue: LocalQueue, slots: int) -> None:
         self._queue = queue
         self._slots = slots
@@ -36,23 +38,23 @@ class Runner:
         self._terminated: dict[int, float] = {}
 
     def run(self) -> None:
-        """Run the queue until it is empty; at once where another runner does."""
+        """Run jobs until the queue is empty. Return at once if another runner is running."""
         with self._queue.locked():
-            place = self._queue.runner_lock()
-        if place is None:
+            runner_lock = self._queue.runner_lock()
+        if runner_lock is None:
             return
         while True:
             with self._queue.locked():
                 jobs = [self._step(job) for job in self._queue.jobs() if job.state == RUNNING]
                 running = sum(job.state == RUNNING for job in jobs)
-                waiting = [job for job in self._queue.jobs() if job.state == QUEUED]
-                for job in waiting[: self._slots - running]:
+                queued = [job for job in self._queue.jobs() if job.state == QUEUED]
+                for job in queued[: self._slots - running]:
                     self._start(job)
-                if not waiting and not running:
-                    # Still under the lock: whoever adds a job now finds the place free, and starts another.
-                    os.close(place)
+                if not queued and not running:
+                    # Released under the queue's lock, so that an adapter that then adds a job starts another runner.
+                    os.close(runner_lock)
                     return
-            time.sleep(TICK)
+            time.sleep(POLL_INTERVAL_S)
 
     def _start(self, job: LocalJob) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -74,13 +76,13 @@ class Runner:
         for descriptor in {out, err}:
             os.close(descriptor)
         self._processes[job.id] = process
-        pid_started = started(process.pid) or 0
+        pid_started = start_ticks(process.pid) or 0
         self._queue.put(replace(job, state=RUNNING, started_at=now, pid=process.pid, pid_started=pid_started))
 
     def _step(self, job: LocalJob) -> LocalJob:
-        """What became of a running job since the last look."""
+        """Return a running job with its present state, after ending it where its time is over or it is cancelled."""
         process = self._processes.get(job.id)
-        alive = process.poll() is None if process else started(job.pid) == job.pid_started
+        alive = process.poll() is None if process else start_ticks(job.pid) == job.pid_started
         if not alive:
             job = self._ended(job)
         elif job.end is None and job.wall_time and time.time() > (job.started_at or 0) + job.wall_time:
@@ -91,13 +93,13 @@ class Runner:
         return job
 
     def _end(self, job: LocalJob) -> None:
-        asked = self._terminated.setdefault(job.id, time.monotonic())
-        number = signal.SIGKILL if time.monotonic() > asked + GRACE else signal.SIGTERM
+        terminated_at = self._terminated.setdefault(job.id, time.monotonic())
+        number = signal.SIGKILL if time.monotonic() > terminated_at + KILL_DELAY_S else signal.SIGTERM
         with suppress(ProcessLookupError):
             os.killpg(job.pid, number)
 
     def _ended(self, job: LocalJob) -> LocalJob:
-        # What the job left in its session goes with it, as a scheduler's epilogue would see to.
+        # End whatever the job left running in its session, as a scheduler's epilogue does.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(job.pid, signal.SIGKILL)
         self._processes.pop(job.id, None)
@@ -113,7 +115,7 @@ class Runner:
 
 
 if __name__ == "__main__":
-    # A shell starts what it does not wait for with these two ignored (POSIX, 2.11), and jobs would inherit that.
+    # A shell starts a background command with these two signals ignored (POSIX, 2.11), and jobs would inherit that.
     for ignored in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(ignored, signal.SIG_DFL)
     Runner(LocalQueue(Path(sys.argv[1])), int(sys.argv[2])).run()

@@ -1,4 +1,7 @@
-"""The ``local`` scheduler, for real: processes, a queue on disk, and a runner that is killed."""
+"""pun_app/adapters/local/adapter.py with real processes, a queue on disk, and runners that are killed.
+
+runner.py is tested here with it.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,14 @@ from pun_app.adapters.model import Job, JobRequest
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's home, in which the queue is."""
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
 def adapter(home: Path) -> Iterator[LocalAdapter]:
+    """An adapter of two slots, whose jobs are cancelled after the test."""
     adapter = LocalAdapter("box", {"adapter": "local", "slots": 2})
     yield adapter
     for job in adapter.jobs():
@@ -33,6 +38,7 @@ def adapter(home: Path) -> Iterator[LocalAdapter]:
 
 
 def wait(until: Callable[[], object], seconds: float = 120) -> None:
+    """Wait until a condition is true. Fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, "it did not come"
@@ -40,15 +46,18 @@ def wait(until: Callable[[], object], seconds: float = 120) -> None:
 
 
 def ended(adapter: LocalAdapter, job: Job) -> Job:
+    """Wait until a job has ended, and return it."""
     wait(lambda: adapter.job(job.id).status == "completed")
     return adapter.job(job.id)
 
 
 def submit(adapter: LocalAdapter, home: Path, text: str, **options: object) -> Job:
+    """Submit a shell script whose working directory is the home."""
     return adapter.submit(JobRequest(f"#!/bin/sh\n{text}\n", str(home), **options))  # type: ignore[arg-type]
 
 
 def runners(home: Path) -> list[int]:
+    """Return the pids of the runners of a home's queues."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -60,7 +69,7 @@ def runners(home: Path) -> list[int]:
 
 
 def test_a_job_from_submit_to_its_end(adapter: LocalAdapter, home: Path) -> None:
-    """Output where it was asked for, exit code, times."""
+    """Its output is where it was requested, and it has its exit code and times."""
     job = submit(
         adapter, home, "pwd; echo err >&2; exit 3", job_name="n", output_path="o-%j", error_path="e-%j", wall_time=60
     )
@@ -75,14 +84,15 @@ def test_a_job_from_submit_to_its_end(adapter: LocalAdapter, home: Path) -> None
 
 
 def test_a_job_past_its_wall_time_is_ended(adapter: LocalAdapter, home: Path) -> None:
-    """With all that it started, though it does not want to go."""
+    """All of its processes are killed, though the job ignores SIGTERM."""
     job = submit(adapter, home, f"trap '' TERM; sleep 1000 & echo $! > {home}/pid; wait", wall_time=1)
     assert ended(adapter, job).outcome == "timed_out"
     pid = int((home / "pid").read_text())
     wait(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text())
 
 
-def test_cancel_queued_held_and_running(adapter: LocalAdapter, home: Path) -> None:
+def test_a_running_job_is_cancelled(adapter: LocalAdapter, home: Path) -> None:
+    """It has no exit code, and cannot be cancelled again."""
     running = submit(adapter, home, "sleep 1000")
     wait(lambda: adapter.job(running.id).status == "running")
     adapter.cancel(running.id)
@@ -92,8 +102,8 @@ def test_cancel_queued_held_and_running(adapter: LocalAdapter, home: Path) -> No
         adapter.cancel(running.id)
 
 
-def test_only_so_many_run_and_in_order(adapter: LocalAdapter, home: Path) -> None:
-    """Two slots: the third waits, and a held one is passed over until it is released."""
+def test_jobs_start_in_order_in_free_slots(adapter: LocalAdapter, home: Path) -> None:
+    """With two slots, the third job stays queued, and a held job is skipped until it is released."""
     first, second = (submit(adapter, home, "sleep 1000") for _ in range(2))
     third, fourth = (submit(adapter, home, "true") for _ in range(2))
     wait(lambda: [adapter.job(j.id).status for j in (first, second)] == ["running", "running"])
@@ -113,20 +123,20 @@ def test_only_so_many_run_and_in_order(adapter: LocalAdapter, home: Path) -> Non
 
 
 def test_a_killed_runner_loses_no_job(adapter: LocalAdapter, home: Path) -> None:
-    """What runs runs on, its exit code is known, and what waits is started."""
+    """A running job continues, its exit code is known, and a queued job is started."""
     job = submit(adapter, home, f"while [ ! -e {home}/go ]; do sleep 0.05; done; exit 7")
     wait(lambda: adapter.job(job.id).status == "running")
     for pid in runners(home):
         os.kill(pid, signal.SIGKILL)
-    waiting = submit(adapter, home, "exit 8")
+    queued = submit(adapter, home, "exit 8")
     assert adapter.job(job.id).status == "running"
     (home / "go").touch()
     assert (ended(adapter, job).outcome, adapter.job(job.id).exit_code) == ("failed", 7)
-    assert ended(adapter, waiting).exit_code == 8
+    assert ended(adapter, queued).exit_code == 8
 
 
 def test_another_process_sees_the_same_queue(adapter: LocalAdapter, home: Path) -> None:
-    """As a PUN that was started again does."""
+    """A PUN that was started again has the user's jobs."""
     job = submit(adapter, home, "exit 2")
     ended(adapter, job)
     assert LocalAdapter("box", {"adapter": "local"}).job(job.id) == adapter.job(job.id)
@@ -134,6 +144,7 @@ def test_another_process_sees_the_same_queue(adapter: LocalAdapter, home: Path) 
 
 
 def test_one_runner_for_many_submits(adapter: LocalAdapter, home: Path) -> None:
+    """Every job has an id of its own and is run."""
     jobs = [submit(adapter, home, "sleep 0.3") for _ in range(6)]
     wait(lambda: len(runners(home)) == 1)
     assert {ended(adapter, job).outcome for job in jobs} == {"succeeded"}
@@ -141,10 +152,10 @@ def test_one_runner_for_many_submits(adapter: LocalAdapter, home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "message"),
     [
         (JobRequest("echo x", "/"), "batch script"),
-        (JobRequest("#!/bin/sh", "/", queue_name="nope"), "no queue nope"),
+        (JobRequest("#!/bin/sh", "/", queue_name="nope"), "Unknown queue nope"),
         (JobRequest("#!/bin/sh", "/", accounting_id="x"), "accounting_id"),
         (JobRequest("#!/bin/sh", "/", native=("-x",)), "options.native: the local scheduler of cluster box"),
         (JobRequest("#!/bin/sh", "/", array="1-2"), "options.array"),
@@ -154,41 +165,30 @@ def test_one_runner_for_many_submits(adapter: LocalAdapter, home: Path) -> None:
     ],
     ids=["no-interpreter", "queue", "account", "native", "array", "afterok", "cores", "environment"],
 )
-def test_what_it_does_not_have_is_refused(adapter: LocalAdapter, request_: JobRequest, said: str) -> None:
-    """An option is never silently dropped."""
-    with pytest.raises(Rejected, match=said):
+def test_an_option_that_it_lacks_is_refused(adapter: LocalAdapter, request_: JobRequest, message: str) -> None:
+    """No option is dropped, and nothing is submitted."""
+    with pytest.raises(Rejected, match=message):
         adapter.submit(request_)
     assert adapter.jobs() == []
 
 
 def test_output_that_cannot_be_written(adapter: LocalAdapter, home: Path) -> None:
+    """The job fails, and its native reason names the cause."""
     job = ended(adapter, submit(adapter, home, "true", output_path="/nonexistent/x"))
     assert (job.outcome, job.exit_code) == ("failed", None)
     assert "No such file" in (job.native_reason or "")
 
 
 @pytest.mark.parametrize("job_id", ["0", "-1", "1_2", "x", "", "01", "99999999999", "1\n"])
-def test_an_id_of_another_form(adapter: LocalAdapter, job_id: str) -> None:
+def test_an_id_of_another_form_is_not_found(adapter: LocalAdapter, job_id: str) -> None:
+    """Every operation finds no job."""
     for call in (adapter.job, adapter.cancel, adapter.hold, adapter.release):
         with pytest.raises(JobNotFound):
             call(job_id)
 
 
-def test_an_ended_job_goes_after_a_week(adapter: LocalAdapter, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And its id is not given again."""
-    old = submit(adapter, home, "true")
-    ended(adapter, old)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 8 * 86_400)
-    new = submit(adapter, home, "true")
-    monkeypatch.undo()
-    monkeypatch.setenv("HOME", str(home))
-    assert int(new.id) == int(old.id) + 1
-    with pytest.raises(JobNotFound):
-        adapter.job(old.id)
-
-
 def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what is wrong with the queue."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     with pytest.raises(SchedulerUnavailable, match="local queue"):
@@ -196,12 +196,14 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("slots", [0, -1, "2", True])
-def test_slots_that_are_none(slots: object) -> None:
+def test_slots_must_be_a_positive_number(slots: object) -> None:
+    """The message names the key of the cluster file."""
     with pytest.raises(SchedulerUnavailable, match=r"job\.slots"):
         LocalAdapter("box", {"adapter": "local", "slots": slots})
 
 
-def test_the_queue_is_the_users_alone(adapter: LocalAdapter, home: Path) -> None:
+def test_only_the_user_can_read_the_queue(adapter: LocalAdapter, home: Path) -> None:
+    """The folder has the mode 0700."""
     ended(adapter, submit(adapter, home, "true"))
     folder = home / ".local" / "share" / "punway" / "local" / "box"
     assert folder.stat().st_mode & 0o777 == 0o700
