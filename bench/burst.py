@@ -1,13 +1,14 @@
-"""What a busy morning does: the first requests of many users, all at once, each by a process of that user.
+"""A benchmark of a busy morning: the first requests of many users at once, each served by a process of its user.
 
     sudo python -m bench.burst [--users 500] [--way fork] [--idle-timeout 600] [--pause-spawner SECONDS] [--reload]
 
-Needs root. Brings up a portal of its own, with users made for it and the embedded scheduler, and removes them. It
-prints how many answers there were of each status, and percentiles of their times: for the burst from cold, with the
-spawner stopped at its beginning if asked to; with --reload for requests of all users while all PUNs are reloaded, and
-after it; and for one more round at the end, which shows who has been locked out. Nothing is asserted.
+Needs root. Starts its own portal with the embedded scheduler and temporary users, and removes them afterwards. It
+prints the number of responses by status and percentiles of their times, for up to three rounds: first requests without
+any PUN (with --pause-spawner, the spawner is stopped at their beginning); with --reload, requests of all users during a
+reload of all PUNs; and one more request of each user, which shows who is locked out. Nothing is asserted.
 
-A PUN takes some 9 MB: where the PUNs of all users do not fit into memory together, --idle-timeout has them leave early.
+A PUN takes some 9 MB. Where the PUNs of all users do not fit into memory together, a short --idle-timeout ends those
+that are idle.
 """
 
 from __future__ import annotations
@@ -33,15 +34,14 @@ from pathlib import Path
 from tests.system.portal import PUNWAY, Portal, processes_of, unique
 from tokens.token import issue
 
-LONGEST = 330.0
-"""Seconds that a client waits."""
+CLIENT_TIMEOUT_S = 330.0
 
 Answer = tuple[str, float]
 
 
 @dataclass
 class Caller:
-    """One user with a token, and a client of theirs."""
+    """A user with a token, and an HTTP client."""
 
     name: str
     uid: int
@@ -49,11 +49,11 @@ class Caller:
     secret: str
     sha256: str
 
-    async def ask(self, port: int) -> Answer:
-        """One request on a connection of its own: its status, and the seconds that it took."""
+    async def send(self, port: int) -> Answer:
+        """Send one request on a new connection, and return its status or error with the seconds that it took."""
         start = time.perf_counter()
         try:
-            status = await asyncio.wait_for(self._status(port), LONGEST)
+            status = await asyncio.wait_for(self._status(port), CLIENT_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError, IndexError) as error:
             status = type(error).__name__
         return status, time.perf_counter() - start
@@ -67,7 +67,7 @@ class Caller:
         return answer.split()[1].decode()
 
     def register(self, path: Path) -> None:
-        """Tell the front of the token, as the user: the kernel says whose it is."""
+        """Register the token with the hook as the user, whom the hook learns from the kernel (SO_PEERCRED)."""
         child = os.fork()
         if child == 0:
             os.setresuid(self.uid, self.uid, self.uid)
@@ -81,7 +81,10 @@ class Caller:
 
 @contextmanager
 def users(number: int, folder: Path) -> Iterator[list[Caller]]:
-    """So many users with homes and tokens, made and removed in one go: useradd takes minutes for thousands."""
+    """Create users with homes and tokens, and remove them afterwards.
+
+    All are added to /etc/passwd at once, as useradd takes minutes for thousands of users.
+    """
     prefix, first = unique("pwb"), max(200_000, *(entry.pw_uid + 1 for entry in pwd.getpwall() if entry.pw_uid < 2**30))
     callers, lines = [], []
     for index in range(number):
@@ -102,22 +105,23 @@ def users(number: int, folder: Path) -> Iterator[list[Caller]]:
         yield callers
     finally:
         with account_lock():
-            kept = [line for line in passwd.read_text().splitlines(keepends=True) if line not in set(lines)]
+            remaining = [line for line in passwd.read_text().splitlines(keepends=True) if line not in set(lines)]
             new = Path(f"/etc/passwd.{prefix}")
-            new.write_text("".join(kept))
+            new.write_text("".join(remaining))
             new.chmod(0o644)
             new.rename(passwd)
 
 
 @contextmanager
 def account_lock() -> Iterator[None]:
-    """The lock that useradd and its like take (lckpwdf(3))."""
+    """Hold the lock that useradd and similar programs take (lckpwdf(3))."""
     with Path("/etc/.pwd.lock").open("a") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield
 
 
 def show(what: str, answers: list[Answer]) -> None:
+    """Print a line with the responses by status and the percentiles of their times."""
     times = sorted(seconds for _, seconds in answers)
     counts = ", ".join(f"{count} of {status}" for status, count in collections.Counter(s for s, _ in answers).items())
     at = {f"p{part}": times[min(len(times) - 1, len(times) * part // 100)] for part in (50, 90, 99)}
@@ -128,10 +132,12 @@ def show(what: str, answers: list[Answer]) -> None:
 
 
 async def burst(callers: list[Caller], port: int) -> list[Answer]:
-    return list(await asyncio.gather(*(caller.ask(port) for caller in callers)))
+    """Send one request of each user at once."""
+    return list(await asyncio.gather(*(caller.send(port) for caller in callers)))
 
 
 async def paused_burst(callers: list[Caller], portal: Portal, seconds: float) -> list[Answer]:
+    """Send one request of each user at once, while the spawner is stopped for some seconds."""
     spawner = portal.part("spawner")
     os.kill(spawner, signal.SIGSTOP)
     asked = asyncio.create_task(burst(callers, portal.port))
@@ -141,16 +147,16 @@ async def paused_burst(callers: list[Caller], portal: Portal, seconds: float) ->
 
 
 async def reloaded(callers: list[Caller], portal: Portal) -> list[Answer]:
-    """Requests of all users until the reload is done, and one more of each."""
+    """Send requests of all users until a reload is done, and then one more of each."""
     answers: list[Answer] = []
     done = asyncio.Event()
 
-    async def ask_on(caller: Caller) -> None:
+    async def send_until_done(caller: Caller) -> None:
         while not done.is_set():
-            answers.append(await caller.ask(portal.port))
-        answers.append(await caller.ask(portal.port))
+            answers.append(await caller.send(portal.port))
+        answers.append(await caller.send(portal.port))
 
-    asked = asyncio.gather(*(ask_on(caller) for caller in callers))
+    asked = asyncio.gather(*(send_until_done(caller) for caller in callers))
     argv = [*PUNWAY, "admin", "reload", "-c", str(portal.config)]
     command = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.DEVNULL)
     if await command.wait():
@@ -161,6 +167,7 @@ async def reloaded(callers: list[Caller], portal: Portal) -> list[Answer]:
 
 
 async def rounds(callers: list[Caller], portal: Portal, given: argparse.Namespace) -> None:
+    """Run and print the rounds that the arguments ask for."""
     if given.pause_spawner:
         show(
             f"from cold, the spawner stopped for {given.pause_spawner} s",

@@ -1,4 +1,4 @@
-"""What the measurements by HTTP share: their arguments, and the two ways to ask."""
+"""The arguments, the environment and the connection that the benchmarks against a running portal share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 
 def arguments(description: str | None, rounds: int) -> argparse.Namespace:
+    """Parse the command line. ``rounds`` is the default number of rounds."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
     parser.add_argument("--token-file", required=True, type=Path)
@@ -22,14 +23,14 @@ def arguments(description: str | None, rounds: int) -> argparse.Namespace:
 
 
 def slurm_environment(given: argparse.Namespace) -> dict[str, str]:
-    """As a PUN runs Slurm's reading commands."""
+    """Return the environment in which a PUN runs Slurm's reading commands."""
     home = pwd.getpwuid(os.geteuid()).pw_dir
     environment = {"HOME": home, "PATH": "/usr/bin:/bin", "SLURM_TIME_FORMAT": "%s"}
     return environment | ({"SLURM_CONF": given.conf} if given.conf else {})
 
 
 def connection_to(given: argparse.Namespace) -> tuple[http.client.HTTPConnection, dict[str, str]]:
-    """One connection, and the headers of a request that asks the scheduler anew."""
+    """Return a connection, and headers that bypass the PUN's cache."""
     address = urlsplit(given.url)
     token = given.token_file.read_text().strip()
     headers = {"Authorization": f"Bearer {token}", "Cache-Control": "no-cache", "Content-Type": "application/json"}

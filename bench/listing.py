@@ -1,10 +1,10 @@
-"""What a long list costs: every job of a user with many, and a page of them, beside squeue's own time.
+"""A benchmark of long job lists: all jobs of one user, and a page of them, compared with squeue alone.
 
     python -m bench.listing --url URL --token-file FILE --cluster ID [--rounds 10] [--bin DIR] [--conf FILE]
 
-Run it as the token's owner, on a host with a portal and a Slurm cluster where that user has the jobs queued
-(sbatch --hold --array=1-9000, and single ones). It times squeue as the PUN runs it, GET /api/v1/jobs, and a page of
-100, in turn; and reads the most memory that the PUN had (VmHWM) after pages alone, and after whole lists. Nothing is
+Run it as the token's owner, on a host with a portal and a Slurm cluster where that user has many queued jobs (sbatch
+--hold --array=1-9000, and single ones). It times squeue as the PUN runs it, GET /api/v1/jobs, and a page of 100 jobs,
+in turn. It also reads the PUN's peak memory (VmHWM) after the pages, and again after the whole lists. Nothing is
 asserted.
 """
 
@@ -62,21 +62,22 @@ def main() -> None:
     medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
     for name, median in medians.items():
         print(f"{name:<12} {median:7.1f} ms (median of {len(times[name])})  {median / medians['squeue']:.2f} of squeue")
-    print(f"the PUN's largest memory: {before} kB at first, {after_pages} after pages, {_peak(pun)} after whole lists")
+    print(f"peak memory of the PUN: {before} kB at first, {after_pages} after pages, {_peak(pun)} after whole lists")
 
 
 def _pun(uid: int) -> int:
-    """The pid of the user's PUN."""
+    """Return the pid of the user's PUN. Exits where there is none."""
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and entry.stat().st_uid == uid and "punway" in (entry / "cmdline").read_text():
                 return int(entry.name)
         except OSError:
             continue
-    raise SystemExit("no PUN of this user is found")
+    raise SystemExit("no PUN of this user was found; send a request with the token first")
 
 
 def _peak(pid: int) -> int:
+    """Return the peak memory of a process, in kB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 

@@ -1,10 +1,10 @@
-"""What memory each process of a portal takes, once it has answered: one table, from one run.
+"""A benchmark of memory: a table of the processes of a portal that has answered some requests.
 
     sudo python bench/memory.py
 
-Needs root. Brings up a portal of its own, with users made for it and the embedded scheduler. ``resident`` is what ps
-shows; ``own`` is what the process alone has (Private_Dirty and Private_Clean of smaps_rollup): what one more of
-it costs. Nothing is asserted.
+Needs root. Starts its own portal with the embedded scheduler and with temporary users. ``resident`` is the memory that
+ps shows. ``own`` is the memory that no other process shares (Private_Dirty and Private_Clean of smaps_rollup), which
+is the cost of one more such process. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.system.portal import Portal, User, children_of, unique
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Resident and own, in MiB."""
+    """Return the resident and the own memory of a process, in MiB."""
     kib = dict(re.findall(r"^(\w+): +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE))
     return int(kib["Rss"]) / 1024, (int(kib["Private_Dirty"]) + int(kib["Private_Clean"])) / 1024
 

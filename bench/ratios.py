@@ -1,11 +1,11 @@
-"""What a request costs beside the scheduler's own command, from one run: two ratios.
+"""A benchmark of requests against the scheduler's own commands: two ratios from one run.
 
     python -m bench.ratios --url URL --token-file FILE --cluster ID [--rounds 100] [--bin DIR] [--conf FILE]
 
-Run it on a host with a portal and a Slurm cluster, as the token's owner: it times squeue as the PUN runs
-it, GET /api/v1/jobs asked anew (Cache-Control: no-cache), sbatch, and POST /api/v1/jobs, in turn, so that
-whatever else the machine does meets all four. It prints medians and the two ratios. Nothing is asserted.
-What it submits is held, so that no job starts while something is timed, and is cancelled at the end.
+Run it as the token's owner, on a host with a portal and a Slurm cluster. It times squeue as the PUN runs it, GET
+/api/v1/jobs without the cache (Cache-Control: no-cache), sbatch, and POST /api/v1/jobs, in turn, so that other load on
+the machine affects all four. It prints medians and the two ratios. Nothing is asserted. Its jobs are held, so that none
+starts during the measurement, and are cancelled at the end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
         argv = [f"{given.bin}/{argv[0]}", *argv[1:]]
 
         def run() -> None:
-            # Its output is read, as whoever runs it for what it says must do.
+            # Read the output, as a PUN does.
             subprocess.run(argv, input=stdin.encode(), env=environment, stdout=subprocess.PIPE, check=True)
 
         return run

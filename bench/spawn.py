@@ -1,10 +1,10 @@
-"""What a PUN costs to start, and to keep, by each way of spawning: one table, from one run.
+"""A benchmark of PUNs: the time to start one and its memory, for each way of spawning.
 
     sudo python bench/spawn.py [--rounds 10]
 
-Needs root. Brings up two portals of its own, with a user made for it, each with the embedded scheduler; for each it
-times the first answer from cold and a warm one, and reads the PUN's own memory (Private_Dirty of smaps_rollup, KiB)
-after the first answer. Nothing is asserted.
+Needs root. Starts two portals of its own with the embedded scheduler and a temporary user. For each it times the first
+response, for which the PUN must be started, and a second one, and reads the PUN's own memory (Private_Dirty of
+smaps_rollup, in KiB) after the first response. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.system.portal import Portal, User, unique
 
 
 def measure(way: str, folder: Path, user: User, rounds: int) -> tuple[float, float, float]:
-    """Median milliseconds cold and warm, and median KiB."""
+    """Return median milliseconds of first and second responses, and median KiB of own memory."""
     portal = Portal(folder / way, "nobody", {"box": "v2:\n  job: {adapter: local}\n"}, {"spawn": way})
     cold, warm, memory = [], [], []
     try:
