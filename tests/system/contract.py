@@ -1,6 +1,7 @@
-"""What every adapter is held to, through the whole portal: one list of tests, run against each scheduler that can run.
+"""The contract of adapters as tests through the whole portal, which run against each scheduler on this machine.
 
-A subclass says which scheduler it is (``scheduler``, a fixture). What an adapter does not do, it must refuse by name.
+A subclass has a fixture ``scheduler`` that describes its scheduler. An adapter must refuse an operation or an option
+that it does not have, and name it in the message.
 """
 
 from __future__ import annotations
@@ -27,37 +28,37 @@ from tests.system.slurm import wait_for
 SLEEP = "#!/bin/sh\nsleep 100\n"
 TRUE = "#!/bin/sh\ntrue\n"
 
-NO_IDS = [
-    "999999",
-    "abc",
-    "-1",
-    "1;id",
-    "$(id)",
-    "1 2",
-    "*",
-    "all",
-    "1\n2",
-    "１２",
-    "1２",
-    "9" * 60,
-    "--help",
-    "@",
-    "0x10",
-]
+INVALID_IDS = {
+    "unknown": "999999",
+    "letters": "abc",
+    "negative": "-1",
+    "shell command": "1;id",
+    "command substitution": "$(id)",
+    "two ids": "1 2",
+    "pattern": "*",
+    "all jobs": "all",
+    "newline": "1\n2",
+    "other digits": "１２",
+    "other digit": "1２",
+    "too long": "9" * 60,
+    "option": "--help",
+    "empty host": "@",
+    "hexadecimal": "0x10",
+}
 
 
 @dataclass
 class Scheduler:
-    """One scheduler under test: its cluster in the portal, and what tests need to know of it."""
+    """The scheduler under test: its cluster in the portal, and the site's values that the tests need."""
 
     cluster: str
     adapter: str
     task_variable: str | None
-    """In which a task of an array finds its index."""
-    other: dict[str, Any] = field(default_factory=dict)
-    """Values for options that only this scheduler's site decides (queue_name, accounting_id)."""
+    """The environment variable that holds the index of a task of an array."""
+    site: dict[str, Any] = field(default_factory=dict)
+    """The site's own values: queues with their time limits, an account, native options, directives of scripts."""
     task_id: str = "{number}[{task}]"
-    """The id of a task."""
+    """The form of a task's id."""
     stop: Callable[[], None] | None = None
     start: Callable[[], None] | None = None
     hang: Callable[[], None] | None = None
@@ -72,7 +73,7 @@ class Scheduler:
 
 
 class Caller:
-    """A user's client on one cluster."""
+    """The client of a user on one cluster."""
 
     def __init__(self, client: Client, cluster: str) -> None:
         self.client, self.cluster = client, cluster
@@ -92,7 +93,7 @@ class Caller:
         return self.job(job_id)
 
     def ended(self, job_id: str) -> Any:
-        """The job, once it is known how it ended."""
+        """Wait until a job has ended and has an outcome, and return it."""
         return self.wait(job_id, lambda job: job["status"] == "completed" and job["outcome"] is not None)
 
     def path(self, job_id: str, action: str = "") -> str:
@@ -124,12 +125,13 @@ class Caller:
 
 
 def seconds(text: str | None) -> float:
+    """Return Unix seconds of a time in a response."""
     assert text is not None
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 class AdapterContract:
-    """The list. ``alice`` and ``bob`` are two users of the machine."""
+    """The tests of every adapter. ``alice`` and ``bob`` are two users of the machine."""
 
     @pytest.fixture
     def mine(self, scheduler: Scheduler, as_scheduler_alice: Client) -> Caller:
@@ -140,7 +142,7 @@ class AdapterContract:
         return Caller(as_scheduler_bob, scheduler.cluster)
 
     def test_a_job_from_its_script_to_its_outcome(self, mine: Caller, alice: User) -> None:
-        """The job's name, directory, both streams and times are what was asked for; the job is the user's own."""
+        """The job has the requested name, directory, streams and limit, correct times, and the user as its owner."""
         workdir = alice.home / "work dir"
         alice.run("mkdir", "-p", str(workdir))
         out, err = alice.home / f"{mine.cluster}.out", alice.home / f"{mine.cluster}.err"
@@ -154,15 +156,15 @@ class AdapterContract:
         assert done["outcome"] == "succeeded", done
         assert (done["job_name"], done["job_owner"], done["exit_code"]) == ("errand", alice.name, 0)
         assert done["wallclock_limit"] in (120, None)
-        # Whatever the machine's zone and the commands' language of times are.
+        # The times do not depend on the time zone of the machine.
         assert before - 90 <= seconds(done["submitted_at"]) <= seconds(done["started_at"]) + 1 <= time.time() + 5
         assert seconds(done["started_at"]) <= seconds(done["ended_at"]) <= time.time() + 5
         wait_for("the output", lambda: out.is_file() and err.is_file())
         assert f"{alice.name}\n{workdir}\n" in out.read_text()
         assert "wrong\n" in err.read_text()
 
-    def test_a_job_that_fails_says_so(self, mine: Caller, alice: User) -> None:
-        """And where no error_path is given, what it printed to both streams is in one file."""
+    def test_a_failed_job_has_its_exit_code(self, mine: Caller, alice: User) -> None:
+        """Without error_path, both streams are in one file."""
         out = alice.home / f"{mine.cluster}-joined"
         job = mine.submit("#!/bin/bash\necho one; echo two >&2; exit 3\n", output_path=str(out))
         done = mine.ended(job["job_id"])
@@ -170,12 +172,12 @@ class AdapterContract:
         wait_for("the output", lambda: out.is_file() and "two" in out.read_text())
         assert "one\n" in out.read_text()
 
-    def test_what_a_job_wrote(self, mine: Caller, others: Caller, scheduler: Scheduler, alice: User) -> None:
-        """Where the scheduler puts it by itself: both streams, whole or from where one has read to; nobody else's."""
+    def test_reading_the_output_of_a_job(self, mine: Caller, others: Caller, scheduler: Scheduler, alice: User) -> None:
+        """It is read from the default path, completely, in parts, or its last lines. No other user can read it."""
         job = mine.submit("#!/bin/bash\necho 'Grüße €'; echo wrong >&2\n", hold=True)["job_id"]
-        waits = mine.output(job)
-        assert (waits.status_code, waits.json()["error"]) == (404, "not_found")
-        assert "has not started; its stdout will be in /" in waits.json()["message"]
+        early = mine.output(job)
+        assert (early.status_code, early.json()["error"]) == (404, "not_found")
+        assert "has not started; its stdout will be in /" in early.json()["message"]
         mine.change("POST", job, "/release")
         mine.ended(job)
         wait_for("the output", lambda: mine.output(job).status_code == 200)
@@ -183,16 +185,17 @@ class AdapterContract:
         assert "Grüße €\n" in read["content"]
         assert "wrong\n" in mine.output(job, "stream=stderr").json()["data"]["content"]
         assert (read["may_grow"], read["lossy"], read["next_offset"]) == (False, False, read["size"])
-        whole, offset = "", 0
+        content, offset = "", 0
         while offset < read["size"]:
             part = mine.output(job, f"offset={offset}&limit=7").json()["data"]
-            whole, offset = whole + part["content"], part["next_offset"]
-        assert whole == alice.run("cat", read["path"]).stdout
+            content, offset = content + part["content"], part["next_offset"]
+        assert content == alice.run("cat", read["path"]).stdout
         assert mine.output(job, "tail=1").json()["data"]["content"].count("\n") == 1
         assert others.output(job).status_code == 404
         assert mine.output("999999").status_code == 404
 
-    def test_streams_with_paths_of_their_own(self, mine: Caller, alice: User) -> None:
+    def test_streams_with_separate_paths(self, mine: Caller, alice: User) -> None:
+        """Each stream is read from its own path. A file that was deleted is 404, and the message names it."""
         out, err = alice.home / f"{mine.cluster} 1.out", alice.home / f"{mine.cluster} 1.err"
         job = mine.submit("#!/bin/bash\necho one; echo two >&2\n", output_path=str(out), error_path=str(err))["job_id"]
         mine.ended(job)
@@ -205,7 +208,7 @@ class AdapterContract:
         assert (gone.status_code, gone.json()["message"].count(str(out))) == (404, 1)
 
     def test_output_of_tasks(self, mine: Caller, scheduler: Scheduler) -> None:
-        """Each has its own; the array as a whole has none, and says what to ask for."""
+        """Each task has its own output. The array has none, and the message names a task to ask for."""
         if "array" not in scheduler.options:
             return
         job = mine.submit(f"#!/bin/sh\necho task ${scheduler.task_variable}\n", array="1-2")["job_id"]
@@ -219,7 +222,7 @@ class AdapterContract:
         assert (refused.status_code, "is an array" in refused.json()["message"]) == (422, True)
 
     def test_both_streams_in_one_path(self, mine: Caller, alice: User) -> None:
-        """Given twice, also in two ways, it is one file that has all of both."""
+        """A path that is given twice, in two spellings, is one file with both streams."""
         out = alice.home / f"{mine.cluster}-both.out"
         other = f"{alice.home}/./{out.name}"
         job = mine.submit("#!/bin/bash\necho one; echo two >&2\n", output_path=str(out), error_path=other)["job_id"]
@@ -229,7 +232,7 @@ class AdapterContract:
             assert {"one", "two"} <= set(mine.output(job, f"stream={stream}").json()["data"]["content"].split())
 
     def test_a_path_in_the_home(self, mine: Caller, alice: User) -> None:
-        """``~/`` is the home for every scheduler, and no other ``~`` is taken."""
+        """``~/`` is the home for every scheduler, and any other ``~`` is refused."""
         (alice.home / "elsewhere").mkdir(exist_ok=True)
         (alice.home / "elsewhere").chmod(0o777)
         name = f"{mine.cluster}-home.out"
@@ -244,8 +247,8 @@ class AdapterContract:
             status, _, message = mine.refused(TRUE, output_path=path)
             assert (status, "options.output_path" in message) == (422, True)
 
-    def test_an_exit_code_is_the_scripts_own(self, mine: Caller) -> None:
-        """Also one that a scheduler uses for jobs that it ended: nobody cancelled these, and none ran too long."""
+    def test_an_exit_code_is_that_of_the_script(self, mine: Caller) -> None:
+        """Schedulers use some of these codes for jobs that they end, but these jobs failed by themselves."""
         jobs = {code: mine.submit(f"#!/bin/sh\nexit {code}\n")["job_id"] for code in (1, 130, 137, 140, 143, 255)}
         ended = {code: mine.ended(job) for code, job in jobs.items()}
         assert {code: (job["outcome"], job["exit_code"]) for code, job in ended.items()} == {
@@ -253,7 +256,7 @@ class AdapterContract:
         }
 
     def test_what_runs_is_the_script(self, mine: Caller, scheduler: Scheduler) -> None:
-        """A native option that would be taken for another script or program is refused, and nothing is submitted."""
+        """A native option that would run another script or program is refused, and nothing is submitted."""
         if "native" not in scheduler.options:
             return
         before = {job["job_id"] for job in mine.listed()}
@@ -263,6 +266,7 @@ class AdapterContract:
         assert {job["job_id"] for job in mine.listed()} <= before
 
     def test_held_released_and_run(self, mine: Caller, scheduler: Scheduler) -> None:
+        """A job is submitted held, can be held again, is released, and runs."""
         job = mine.submit(TRUE, hold=True)
         assert job["status"] == "queued_held"
         assert mine.job(job["job_id"])["status"] == "queued_held"
@@ -271,10 +275,10 @@ class AdapterContract:
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
 
     def test_validate_compares_with_the_queues_limits(self, mine: Caller, scheduler: Scheduler) -> None:
-        """More time than a queue allows is refused before it is submitted, by the option or by its queue's limit."""
+        """A job beyond its queue's time limit is refused without a submit."""
         if not scheduler.supports("validate"):
             return
-        for name, limit in scheduler.other["queues"].items():
+        for name, limit in scheduler.site["queues"].items():
             for wall_time, status in ((60, 200), (7200, 200 if limit is None or limit >= 7200 else 422)):
                 body = {
                     "cluster": mine.cluster,
@@ -284,8 +288,8 @@ class AdapterContract:
                 answer = mine.client("POST", "/api/v1/jobs?validate=true", body)
                 assert answer.status_code == status, (name, wall_time, answer.text)
 
-    def test_a_cancelled_queued_task_is_known(self, mine: Caller, scheduler: Scheduler) -> None:
-        """While its array is there; its siblings are as they were."""
+    def test_a_cancelled_queued_task_is_remembered(self, mine: Caller, scheduler: Scheduler) -> None:
+        """It is completed as long as its array exists, and the other tasks are unchanged."""
         if "array" not in scheduler.options:
             return
         array = mine.submit(TRUE, array="1-3", hold=True)["job_id"]
@@ -296,10 +300,13 @@ class AdapterContract:
         assert (done["job_id"].partition(".")[0].startswith(number), done["status"]) == (True, "completed"), done
         assert (done["outcome"], done["started_at"], done["exit_code"]) == ("cancelled", None, None)
         named = {"jobs": [{"cluster": mine.cluster, "job_id": one} for one in (task, other)]}
-        said = mine.client.data("POST", "/api/v1/jobs/status", named)
-        assert [(one["status"], one["outcome"]) for one in said] == [("completed", "cancelled"), ("queued_held", None)]
+        statuses = mine.client.data("POST", "/api/v1/jobs/status", named)
+        assert [(one["status"], one["outcome"]) for one in statuses] == [
+            ("completed", "cancelled"),
+            ("queued_held", None),
+        ]
         assert mine.client.error("DELETE", mine.path(task))[0] in (404, 422)
-        # One task is released, or the answer says that it was not.
+        # The task is released, or the response is an error and the task stays held.
         released = mine.client("POST", mine.path(other, "/release"))
         assert released.status_code in (200, 422), released.text
         if released.status_code == 200:
@@ -311,8 +318,8 @@ class AdapterContract:
             assert mine.ended(one)["outcome"] == "succeeded"
         assert mine.job(task)["outcome"] == "cancelled"
 
-    def test_what_a_job_waits_for_is_looked_up(self, mine: Caller, scheduler: Scheduler) -> None:
-        """A condition that is met is left out and told; one that can never be, and an unknown job, are refused."""
+    def test_dependencies_are_checked_before_a_submit(self, mine: Caller, scheduler: Scheduler) -> None:
+        """A condition that is already met is left out and reported. One that can never be met, and an unknown job, are refused."""
         names = [name for name in DEPENDENCIES if name in scheduler.options]
         if not names:
             return
@@ -327,13 +334,13 @@ class AdapterContract:
                     status, _, message = mine.refused(TRUE, **{name: [job]})
                     assert (status, job in message, "ended" in message) == (422, True, True), message
                     continue
-                said = mine.submit(SLEEP, hold=True, **{name: [job]})
-                assert said["dependencies_met"] == {name: [job]}
-                mine.cancel(said["job_id"])
+                submitted = mine.submit(SLEEP, hold=True, **{name: [job]})
+                assert submitted["dependencies_met"] == {name: [job]}
+                mine.cancel(submitted["job_id"])
         waits = mine.submit(SLEEP, hold=True)["job_id"]
-        said = mine.submit(SLEEP, hold=True, **{names[0]: [waits]})
-        assert said["dependencies_met"] == {}
-        for job in (said["job_id"], waits):
+        submitted = mine.submit(SLEEP, hold=True, **{names[0]: [waits]})
+        assert submitted["dependencies_met"] == {}
+        for job in (submitted["job_id"], waits):
             mine.cancel(job)
         if "array" in scheduler.options and "afterok" in names:
             array = mine.submit(f'#!/bin/sh\n[ "${scheduler.task_variable}" = 1 ]\n', array="1-2")["job_id"]
@@ -343,32 +350,33 @@ class AdapterContract:
             for job in (array, failed):
                 assert mine.refused(TRUE, afterok=[job])[0] == 422, job
             fine = scheduler.task_id.format(number=number, task=1)
-            said = mine.submit(SLEEP, hold=True, afterok=[fine])
-            assert said["dependencies_met"] == {"afterok": [fine]}
-            mine.cancel(said["job_id"])
+            submitted = mine.submit(SLEEP, hold=True, afterok=[fine])
+            assert submitted["dependencies_met"] == {"afterok": [fine]}
+            mine.cancel(submitted["job_id"])
 
-    def test_a_submit_tells_what_is_known(self, mine: Caller, scheduler: Scheduler) -> None:
-        """From the options and from the script; what it says is what the scheduler made of it, or null."""
-        scripts = [SLEEP, *(f"#!/bin/sh\n{line}\nsleep 100\n" for line in scheduler.other.get("directives", ()))]
+    def test_the_response_to_a_submit_agrees_with_the_job(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Each field comes from the options or the script, and is what the scheduler made of it, or null."""
+        scripts = [SLEEP, *(f"#!/bin/sh\n{line}\nsleep 100\n" for line in scheduler.site.get("directives", ()))]
         for script in scripts:
-            # What only the script says, what the options say besides, and a time that some schedulers round.
+            # First the script's directives alone, then also options, with a time that some schedulers round.
             for options in ({}, {"job_name": "known", "wall_time": 61}):
-                said = mine.submit(script, **options, **({} if "hold" in script else {"hold": True}))
-                made = mine.job(said["job_id"])
-                assert said["status"] == made["status"] == "queued_held", (script, said, made)
+                submitted = mine.submit(script, **options, **({} if "hold" in script else {"hold": True}))
+                made = mine.job(submitted["job_id"])
+                assert submitted["status"] == made["status"] == "queued_held", (script, submitted, made)
                 for name in ("job_name", "queue_name", "accounting_id", "wallclock_limit"):
-                    assert said[name] in (None, made[name]), (script, name, said, made)
-                assert said["job_name"] == options.get("job_name", said["job_name"])
-                mine.cancel(said["job_id"])
+                    assert submitted[name] in (None, made[name]), (script, name, submitted, made)
+                assert submitted["job_name"] == options.get("job_name", submitted["job_name"])
+                mine.cancel(submitted["job_id"])
 
     def test_cancelled_before_it_ran(self, mine: Caller) -> None:
+        """The job has neither a start nor an exit code."""
         job = mine.submit(SLEEP, hold=True)
         assert mine.change("DELETE", job["job_id"])["status"] == "cancelled"
         done = mine.ended(job["job_id"])
         assert (done["outcome"], done["started_at"], done["exit_code"]) == ("cancelled", None, None)
 
     def test_cancelled_while_it_ran(self, mine: Caller) -> None:
-        """A running job cannot be held, and needs no release; one that has ended takes no change at all."""
+        """A running job cannot be held and needs no release. A completed job takes no change at all."""
         job = mine.submit(SLEEP)["job_id"]
         mine.wait(job, lambda now: now["status"] == "running" and now["started_at"])
         status, _, message = mine.client.error("POST", mine.path(job, "/hold"))
@@ -379,13 +387,14 @@ class AdapterContract:
         for method, action in (("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
             assert mine.client.error(method, mine.path(job, action))[0] == 422, action
 
-    @pytest.mark.parametrize("job_id", NO_IDS, ids=range(len(NO_IDS)))
-    def test_what_is_no_job_is_not_found(self, mine: Caller, job_id: str) -> None:
-        """And is no option, list, pattern or queue of a command either."""
+    @pytest.mark.parametrize("job_id", INVALID_IDS.values(), ids=INVALID_IDS)
+    def test_an_invalid_id_is_not_found(self, mine: Caller, job_id: str) -> None:
+        """The scheduler's commands do not take it for an option, a list, a pattern or a queue."""
         for method, action in (("GET", ""), ("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
             assert mine.client.error(method, mine.path(job_id, action))[:2] == (404, "not_found"), (method, action)
 
     def test_another_users_job_is_not_found(self, mine: Caller, others: Caller) -> None:
+        """The user can neither see nor change it, and it stays as it was."""
         job = mine.submit(SLEEP, hold=True)["job_id"]
         for method, action in (("GET", ""), ("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
             assert others.client.error(method, others.path(job, action))[:2] == (404, "not_found"), (method, action)
@@ -393,7 +402,8 @@ class AdapterContract:
         assert mine.job(job)["status"] == "queued_held"
         mine.cancel(job)
 
-    def test_the_list_is_the_users_own(self, mine: Caller, others: Caller, alice: User, bob: User) -> None:
+    def test_a_list_holds_only_the_users_jobs(self, mine: Caller, others: Caller, alice: User, bob: User) -> None:
+        """Each user sees all of their own jobs and none of another user."""
         jobs = {mine.submit(SLEEP, hold=True, job_name=f"list{n}")["job_id"] for n in range(3)}
         theirs = others.submit(SLEEP, hold=True)["job_id"]
         listed = {job["job_id"]: job for job in mine.listed()}
@@ -408,8 +418,8 @@ class AdapterContract:
 
     @pytest.mark.parametrize("name", OPTIONS)
     def test_an_option_is_taken_or_refused_by_name(self, mine: Caller, scheduler: Scheduler, name: str) -> None:
-        """Never dropped. What this scheduler's site lacks (GPUs, reservations) it refuses in its own words."""
-        given = held_job(mine, scheduler, name)
+        """No option is dropped. The scheduler refuses what its site lacks, such as GPUs, in its own words."""
+        given = sample_option(mine, scheduler, name)
         try:
             self.taken_or_refused(mine, scheduler, name, given)
         finally:
@@ -417,6 +427,7 @@ class AdapterContract:
                 mine.cancel(first)
 
     def taken_or_refused(self, mine: Caller, scheduler: Scheduler, name: str, given: dict[str, Any]) -> None:
+        """Submit a job with the options, and check that it is accepted or refused by name."""
         if name not in scheduler.options:
             status, _, message = mine.refused(SLEEP, **given)
             assert (status, f"options.{name}" in message, scheduler.adapter in message) == (422, True, True)
@@ -431,14 +442,14 @@ class AdapterContract:
         mine.cancel(answer.json()["data"]["job_id"])
 
     def test_an_array(self, mine: Caller, scheduler: Scheduler, alice: User) -> None:
-        """Each task runs once; the array has ended when all of them have."""
+        """Each task runs once, and the array has ended when all of its tasks have."""
         if "array" not in scheduler.options:
             return
         folder = alice.home / f"{mine.cluster}-array"
         alice.run("mkdir", "-p", str(folder))
         script = f"#!/bin/sh\necho ${scheduler.task_variable} >> {folder}/$$\n"
         job = mine.submit(script, array="1-5:2", output_path="/dev/null")
-        # In the list an array is one row or one for each task.
+        # A list has an array as one row, or as one row for each task.
         number = job["job_id"].partition("[")[0]
         assert any(one["job_id"].startswith(number) for one in mine.listed())
         assert mine.ended(job["job_id"])["outcome"] == "succeeded"
@@ -447,8 +458,8 @@ class AdapterContract:
     @pytest.mark.parametrize(
         "array", ["3-1", "1-4:0", "1-2000000", "1-3%0", "1,,2", "1-", "5,3", "1-5,3", "1-1000000000"]
     )
-    def test_what_is_no_array_is_refused(self, mine: Caller, scheduler: Scheduler, array: str) -> None:
-        """Before the scheduler sees it, of which some would crash, and some would make one plain job."""
+    def test_an_invalid_array_is_refused(self, mine: Caller, scheduler: Scheduler, array: str) -> None:
+        """The scheduler never sees it: some would crash, and some would make one plain job of it."""
         before = {job["job_id"] for job in mine.listed()}
         status, _, message = mine.refused(TRUE, array=array, hold=True)
         assert status in (400, 422) and "array" in message
@@ -457,10 +468,10 @@ class AdapterContract:
     @pytest.mark.parametrize(
         ("array", "inside", "outside"), [("3", 3, 1), ("3-3", 3, 4), ("2-6:2", 6, 5), ("1,4%1", 4, 2)]
     )
-    def test_an_array_has_the_tasks_that_were_asked_for(
+    def test_an_array_has_the_requested_tasks(
         self, mine: Caller, scheduler: Scheduler, array: str, inside: int, outside: int
     ) -> None:
-        """Or the scheduler does not take that form, and it is refused."""
+        """A scheduler that does not take this form of an array refuses it."""
         if "array" not in scheduler.options:
             return
         body = {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": {"array": array, "hold": True}}
@@ -471,16 +482,18 @@ class AdapterContract:
         job = answer.json()["data"]["job_id"]
         there, nowhere = (self.task(scheduler, job, index) for index in (inside, outside))
         assert mine.job(there)["status"] == "queued_held"
-        # Also where it has one task.
+        # An array of one task has the id of the array too.
         assert mine.job(job)["job_id"].partition(".")[0] == job.partition(".")[0]
         assert mine.client.error("GET", mine.path(nowhere))[0] == 404
         mine.cancel(job)
 
     @staticmethod
     def task(scheduler: Scheduler, job: str, index: int) -> str:
+        """Return the id of a task of an array."""
         return scheduler.task_id.format(number=job.partition("[")[0], task=index)
 
     def test_a_running_task_is_cancelled_alone(self, mine: Caller, scheduler: Scheduler) -> None:
+        """The other tasks keep running."""
         if "array" not in scheduler.options:
             return
         job = mine.submit(SLEEP.replace("100", "300"), array="1-3", output_path="/dev/null")["job_id"]
@@ -495,7 +508,7 @@ class AdapterContract:
         mine.cancel(job)
 
     def test_a_queued_task_is_held_released_and_cancelled_alone(self, mine: Caller, scheduler: Scheduler) -> None:
-        """Or the scheduler cannot do that with one task, and it is refused."""
+        """A scheduler that cannot change one task refuses to."""
         if "array" not in scheduler.options:
             return
         job = mine.submit(SLEEP.replace("100", "300"), array="1-4%1", output_path="/dev/null")["job_id"]
@@ -518,8 +531,8 @@ class AdapterContract:
         assert statuses(3) == [before[1]]
         mine.cancel(job)
 
-    def test_an_array_of_ten_thousand(self, mine: Caller, scheduler: Scheduler) -> None:
-        """One job, whatever the scheduler makes of it; or refused by its own limit."""
+    def test_an_array_of_ten_thousand_tasks(self, mine: Caller, scheduler: Scheduler) -> None:
+        """It is listed, read in pages and cancelled, or refused by the scheduler's limit."""
         if "array" not in scheduler.options:
             return
         body = {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": {"array": "1-10000", "hold": True}}
@@ -530,22 +543,23 @@ class AdapterContract:
         assert mine.job(job)["status"] == "queued_held"
         number = job.partition("[")[0]
         listed = [one for one in mine.listed() if one["job_id"].startswith(number)]
-        # As one row or by its tasks, of which Torque makes some at a time.
+        # As one row or by tasks, of which Torque creates some at a time.
         assert 1 <= len(listed) <= 10_000
         page = mine.get("/api/v1/jobs?limit=10").json()
         assert (len(page["data"]), bool(page["next_cursor"])) in ((10, True), (len(mine.listed()), False))
         mine.change("DELETE", job)
         mine.wait(job, lambda now: now["status"] == "completed")
 
-    def test_an_array_is_cancelled_as_one(self, mine: Caller, scheduler: Scheduler) -> None:
+    def test_a_queued_array_is_cancelled_as_a_whole(self, mine: Caller, scheduler: Scheduler) -> None:
+        """The array is completed, and cancelled where the scheduler records outcomes of queued jobs."""
         if "array" not in scheduler.options:
             return
         job = mine.submit(SLEEP, array="1-3", hold=True)["job_id"]
         mine.change("DELETE", job)
         assert mine.wait(job, lambda now: now["status"] == "completed")["outcome"] in ("cancelled", None)
 
-    def test_a_running_array_is_cancelled_as_one(self, mine: Caller, scheduler: Scheduler) -> None:
-        """Each of its tasks says that it was cancelled, those that ran and those that waited."""
+    def test_a_running_array_is_cancelled_as_a_whole(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Each of its running tasks is cancelled too."""
         if "array" not in scheduler.options:
             return
         job = mine.submit(SLEEP.replace("100", "300"), array="1-3%2", output_path="/dev/null")["job_id"]
@@ -558,8 +572,10 @@ class AdapterContract:
             assert (task["outcome"], task["exit_code"]) == ("cancelled", None), task
 
     @pytest.mark.parametrize("kind", DEPENDENCIES)
-    def test_a_job_that_waits_for_another(self, mine: Caller, scheduler: Scheduler, alice: User, kind: str) -> None:
-        """It succeeds only where the other one has come as far as that."""
+    def test_a_job_starts_when_its_dependency_is_met(
+        self, mine: Caller, scheduler: Scheduler, alice: User, kind: str
+    ) -> None:
+        """The dependent job succeeds only if the other one has reached the required state."""
         if kind not in scheduler.options:
             return
         flag, go = (alice.home / f"{mine.cluster}-{kind}{suffix}" for suffix in ("", "-go"))
@@ -576,12 +592,14 @@ class AdapterContract:
             alice.run("touch", str(go))
         assert mine.ended(second)["outcome"] == "succeeded"
 
-    def test_a_job_to_wait_for_is_an_id(self, mine: Caller, scheduler: Scheduler) -> None:
+    def test_a_dependency_must_be_a_job_id(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Shell text and options are refused."""
         for kind in set(DEPENDENCIES) & scheduler.options:
             assert mine.refused(TRUE, **{kind: ["1;id"]})[0] == 422
             assert mine.refused(TRUE, **{kind: ["--help"]})[0] == 422
 
     def test_the_environment(self, mine: Caller, scheduler: Scheduler, alice: User) -> None:
+        """Values with blanks, commas, shell text and non-ASCII characters reach the job unchanged."""
         if "environment" not in scheduler.options:
             return
         out = alice.home / f"{mine.cluster}-environment"
@@ -596,7 +614,7 @@ class AdapterContract:
         "name", ["plain", "with blank", "a,b|c;d", "x=y", "1st", "-N", "quote'\"", "héllo", "<&>", "a\\b", "%j", "n" * 200]
     )  # fmt: skip
     def test_a_name_is_kept_or_refused(self, mine: Caller, name: str) -> None:
-        """Whatever the separators of the scheduler's answers are; and it is no option, and no markup."""
+        """No character is taken for a separator, an option or markup."""
         body = {"cluster": mine.cluster, "script": {"content": SLEEP}, "options": {"job_name": name, "hold": True}}
         answer = mine.client("POST", "/api/v1/jobs", body)
         if answer.status_code == 422:
@@ -608,8 +626,8 @@ class AdapterContract:
         assert name in [one["job_name"] for one in mine.listed() if one["job_id"] == job]
         mine.cancel(job)
 
-    def test_many_jobs_at_once(self, mine: Caller, others: Caller, scheduler: Scheduler) -> None:
-        """In the order asked for, each as it is when it is asked for alone; unknown ones, and another user's, too."""
+    def test_the_status_of_several_jobs(self, mine: Caller, others: Caller, scheduler: Scheduler) -> None:
+        """The order is that of the request, and each job is as when it is read alone. Unknown jobs and those of others are errors."""
         held, good = mine.submit(SLEEP, hold=True)["job_id"], mine.submit(TRUE)["job_id"]
         bad = mine.submit("#!/bin/sh\nexit 3\n")["job_id"]
         array = mine.submit(SLEEP, array="1-2", hold=True)["job_id"] if "array" in scheduler.options else held
@@ -620,27 +638,28 @@ class AdapterContract:
         body = {
             "jobs": [*({"cluster": mine.cluster, "job_id": job} for job in asked), {"cluster": "none", "job_id": "1"}]
         }
-        said = mine.client.data("POST", "/api/v1/jobs/status", body, headers={"Cache-Control": "no-cache"})
-        assert [one["job_id"] for one in said] == [*asked, "1"]
+        statuses = mine.client.data("POST", "/api/v1/jobs/status", body, headers={"Cache-Control": "no-cache"})
+        assert [one["job_id"] for one in statuses] == [*asked, "1"]
         known = ("status", "outcome", "exit_code")
         for place in (0, 2, 4, 5, 6):
             alone = mine.job(asked[place])
-            assert [said[place][key] for key in known] == [alone[key] for key in known]
-        errors = [one["error"] for one in said]
+            assert [statuses[place][key] for key in known] == [alone[key] for key in known]
+        errors = [one["error"] for one in statuses]
         assert [errors[place] for place in (0, 2, 4, 5, 6)] == [None] * 5
         assert [errors[place] for place in (1, 7, 8, 9)] == ["not_found"] * 4
-        # The embedded scheduler counts each user's jobs for themselves.
+        # The embedded scheduler numbers each user's jobs separately, so the id may be one of this user's jobs.
         assert errors[3] == "not_found" or scheduler.adapter == "local"
         for caller, job in ((mine, held), (mine, array), (others, theirs)):
             caller.cancel(job)
 
-    def test_an_unknown_queue_is_refused_in_the_schedulers_words(self, mine: Caller) -> None:
+    def test_an_unknown_queue_is_refused(self, mine: Caller) -> None:
+        """The message is that of the scheduler."""
         status, error, message = mine.refused(TRUE, queue_name="nosuchqueue")
         assert (status, error) == (422, "unprocessable_entity")
         assert "queue" in message.lower() or "partition" in message.lower()
 
-    def test_a_job_that_is_only_tried(self, mine: Caller, scheduler: Scheduler) -> None:
-        """Taken, or refused in the scheduler's words, and never submitted; where it cannot be asked, 501."""
+    def test_validation_submits_nothing(self, mine: Caller, scheduler: Scheduler) -> None:
+        """The scheduler accepts or refuses the job in its own words. An adapter that cannot validate is 501."""
         before = {job["job_id"] for job in mine.listed()}
 
         def tried(content: str, **options: Any) -> Any:
@@ -656,8 +675,8 @@ class AdapterContract:
             assert refused.status_code == 422 and "no-such-queue" in refused.json()["message"], refused.text
         assert {job["job_id"] for job in mine.listed()} <= before
 
-    def test_a_submit_with_a_key_is_one_job(self, mine: Caller) -> None:
-        """The second time it is the first answer, and found by its submit tag where that was lost."""
+    def test_a_submit_with_an_idempotency_key_is_one_job(self, mine: Caller) -> None:
+        """The second request returns the first response."""
         body = {"cluster": mine.cluster, "script": {"content": TRUE}}
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         first, again = (mine.client("POST", "/api/v1/jobs", body, headers=headers) for _ in range(2))
@@ -666,13 +685,13 @@ class AdapterContract:
         mine.ended(first.json()["data"]["job_id"])
 
     def test_queues(self, mine: Caller, scheduler: Scheduler) -> None:
-        """Those that can be named in a submit, with their limits."""
+        """Each queue can be named in a submit, and has its time limit."""
         answer = mine.get("/api/v1/queues")
         if not scheduler.supports("queues"):
             assert answer.status_code == 501
             return
         queues = {queue["name"]: queue for queue in answer.json()["data"]}
-        for name, limit in scheduler.other["queues"].items():
+        for name, limit in scheduler.site["queues"].items():
             assert queues[name]["time_limit"] == limit
             assert queues[name]["state"] == "up"
             job = mine.submit(SLEEP, queue_name=name, hold=True)
@@ -680,21 +699,23 @@ class AdapterContract:
             mine.cancel(job["job_id"])
 
     def test_accounts(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Each account can be named in a submit, and an unknown one is refused."""
         answer = mine.get("/api/v1/accounts")
         if not scheduler.supports("accounts"):
             assert (answer.status_code, scheduler.adapter in answer.json()["message"]) == (501, True)
             return
         names = [account["name"] for account in answer.json()["data"]]
-        if "account" not in scheduler.other:
+        if "account" not in scheduler.site:
             assert names == []
             return
-        assert scheduler.other["account"] in names
-        job = mine.submit(SLEEP, accounting_id=scheduler.other["account"], hold=True)
-        assert mine.job(job["job_id"])["accounting_id"] == scheduler.other["account"]
+        assert scheduler.site["account"] in names
+        job = mine.submit(SLEEP, accounting_id=scheduler.site["account"], hold=True)
+        assert mine.job(job["job_id"])["accounting_id"] == scheduler.site["account"]
         mine.cancel(job["job_id"])
         assert mine.refused(TRUE, accounting_id="nosuchaccount")[0] == 422
 
-    def test_how_much_is_in_use(self, mine: Caller, scheduler: Scheduler) -> None:
+    def test_cluster_info(self, mine: Caller, scheduler: Scheduler) -> None:
+        """A running job is part of what is in use."""
         answer = mine.get("/api/v1/cluster_info", headers={"Cache-Control": "no-cache"})
         if not scheduler.supports("info"):
             assert answer.status_code == 501
@@ -712,7 +733,7 @@ class AdapterContract:
         mine.cancel(job)
 
     def test_history(self, mine: Caller, scheduler: Scheduler, others: Caller) -> None:
-        """What has ended, with how; chosen by time and outcome; and nobody else's."""
+        """It holds the user's completed jobs with their outcomes, filtered by time and outcome, and no other user's."""
         answer = mine.get("/api/v1/jobs/historic")
         if not scheduler.supports("history"):
             assert answer.status_code == 501
@@ -737,7 +758,7 @@ class AdapterContract:
     def test_a_submit_whose_answer_was_lost_is_found_by_its_submit_tag(
         self, scheduler: Scheduler, as_scheduler_alice: Client
     ) -> None:
-        """The command submits, and then says nothing until its time is up; the job is there once, and told of."""
+        """The command submits and then prints nothing until it times out. The response has the job, which exists once."""
         lost = f"{scheduler.cluster}-lost"
         name = f"lost{time.time_ns() % 10**9}"
         job = as_scheduler_alice.submit(SLEEP, lost, job_name=name, hold=True)
@@ -747,6 +768,7 @@ class AdapterContract:
         mine.cancel(job["job_id"])
 
     def test_a_scheduler_that_is_down_and_comes_back(self, mine: Caller, scheduler: Scheduler) -> None:
+        """Every request is 503 with Retry-After while the scheduler is down, and a submit succeeds afterwards."""
         if not scheduler.stop or not scheduler.start:
             return
         scheduler.stop()
@@ -767,10 +789,11 @@ class AdapterContract:
         assert mine.ended(mine.submit(TRUE)["job_id"])["outcome"] == "succeeded"
 
     @pytest.mark.parametrize("way", ["hangs", "stops"])
-    def test_submits_under_way_when_the_scheduler(self, mine: Caller, scheduler: Scheduler, way: str) -> None:
-        """A submit that is answered 201 is one job, one whose outcome is not known is one at most, and any other is none.
+    def test_concurrent_submits_while_the_scheduler(self, mine: Caller, scheduler: Scheduler, way: str) -> None:
+        """A 201 is exactly one job, an unknown outcome at most one, and any other response none.
 
-        One that is repeated with its key afterwards is one job. Requests that ask no scheduler are answered meanwhile.
+        A submit that is repeated with its key afterwards is one job. Requests that need no scheduler are answered while
+        the scheduler is down.
         """
         halt, go_on = (scheduler.hang, scheduler.resume) if way == "hangs" else (scheduler.stop, scheduler.start)
         if not halt or not go_on:
@@ -790,65 +813,65 @@ class AdapterContract:
                 refused = submits.begin(4)
                 assert mine.client("GET", "/api/v1/whoami").status_code == 200
                 next(as_completed(refused))
-                # Whatever its commands say of a scheduler that is there and does not answer.
+                # Whatever the commands print while the scheduler does not answer.
                 wait_for("a cluster that is down", lambda: mine.state() == "down")
             finally:
                 go_on()
             wait_for("all answers", lambda: all(one.done() for one in (*early, *caught, *refused)))
         submits.repeat_keyed()
-        # The scheduler has taken by then what was sent to it before.
+        # When this job has ended, the scheduler has also handled every earlier submit.
         mine.ended(mine.submit(TRUE)["job_id"])
         submits.check()
 
 
 class Submits:
-    """Submits of one test: held and short jobs in turn, every other pair with a key. Each has a name of its own."""
+    """The submits of one test: held and short jobs in turn, every other pair with a key, each with its own name."""
 
     def __init__(self, mine: Caller, pool: ThreadPoolExecutor, prefix: str) -> None:
         self._mine, self._pool, self._prefix = mine, pool, prefix
         self._answers: dict[str, Future[requests.Response]] = {}
 
     def begin(self, count: int) -> list[Future[requests.Response]]:
-        """Begin so many submits at once."""
+        """Start submits at once, and return their futures."""
         numbers = range(len(self._answers), len(self._answers) + count)
         begun = {f"{self._prefix}-{number}": self._pool.submit(self._send, number) for number in numbers}
         self._answers.update(begun)
         return list(begun.values())
 
     def repeat_keyed(self) -> None:
-        """Repeat each submit that has a key until it is answered 201, with what the first answer said if that was one."""
+        """Repeat each submit that has a key until it succeeds, and compare it with a first response that was a success."""
         for number, first in enumerate(self._answers.values()):
             if not self._key(number):
                 continue
-            again = wait_for_answer(f"submit {number}", partial(self._send, number))
+            again = wait_for_success(f"submit {number}", partial(self._send, number))
             assert first.result().status_code == 503 or first.result().json() == again.json()
 
     def check(self) -> None:
-        """Compare the answers with the jobs that there are."""
+        """Compare the responses with the jobs that exist."""
         jobs = self._jobs()
-        told = {}
+        results = {}
         for number, (name, answer) in enumerate(self._answers.items()):
             first = answer.result()
             assert first.status_code in (201, 503), first.text
-            told[name] = (first.status_code, sorted(jobs.get(name, ())), self._key(number), first.text)
-        for status, made, key, text in told.values():
-            # What is not known of one submit is no answer to another, which was not sent.
+            results[name] = (first.status_code, sorted(jobs.get(name, ())), self._key(number), first.text)
+        for status, made, key, text in results.values():
+            # The unknown outcome of one submit must not be reported for another one that was not sent.
             assert not ("not known whether" in text and "not asked again" in text), text
             if status == 201:
-                assert made == [json.loads(text)["data"]["job_id"]], told
+                assert made == [json.loads(text)["data"]["job_id"]], results
             elif key:
-                assert len(made) == 1, told
+                assert len(made) == 1, results
             else:
-                assert len(made) <= ("not known whether" in text), told
+                assert len(made) <= ("not known whether" in text), results
         for job_id in set().union(*jobs.values()):
             self._mine.cancel(job_id)
 
     def _jobs(self) -> dict[str, set[str]]:
-        """The ids of the jobs by name, without those that were cancelled: queued, running and ended ones."""
+        """Return the ids of the jobs by name: queued, running and completed ones, without cancelled ones."""
         past = self._mine.get("/api/v1/jobs/historic?limit=1000").json()["data"]
         found: dict[str, set[str]] = {}
         for job in (*self._mine.listed(), *past):
-            # In LSF's history a job that was given no name has none.
+            # LSF's history has no name for a job without one.
             if (job["job_name"] or "").startswith(self._prefix) and job["outcome"] != "cancelled":
                 found.setdefault(job["job_name"], set()).add(job["job_id"])
         return found
@@ -864,8 +887,8 @@ class Submits:
         return self._mine.client("POST", "/api/v1/jobs", body, headers={"Idempotency-Key": key} if key else {})
 
 
-def wait_for_answer(what: str, send: Callable[[], requests.Response]) -> requests.Response:
-    """Send until the answer is no 503, and return it, which is a 201."""
+def wait_for_success(what: str, send: Callable[[], requests.Response]) -> requests.Response:
+    """Send a request until the response is not 503, and return it. Fails unless that is 201."""
     answer = send()
 
     def is_there() -> bool:
@@ -878,16 +901,16 @@ def wait_for_answer(what: str, send: Callable[[], requests.Response]) -> request
     return answer
 
 
-def held_job(mine: Caller, scheduler: Scheduler, name: str) -> dict[str, Any]:
-    """A value for an option, as a job might have it."""
+def sample_option(mine: Caller, scheduler: Scheduler, name: str) -> dict[str, Any]:
+    """Return an option with a value that a job might have."""
     if name in DEPENDENCIES:
         return {name: [mine.submit(TRUE, hold="hold" in scheduler.options)["job_id"]]}
     values: dict[str, Any] = {
         "job_name": "named", "wall_time": 60, "output_path": "/dev/null", "error_path": "/dev/null", "array": "1-2", "nodes": 1,
         "cores": 1, "memory": "100M", "gpus": 1, "qos": "normal", "reservation": "nosuchreservation",
         "environment": {"A": "b"}, "hold": True, "email": "a@example.org", "native": [],
-        "queue_name": next(iter(scheduler.other.get("queues", {"batch": 0}))), "accounting_id": scheduler.other.get("account", "a"),
+        "queue_name": next(iter(scheduler.site.get("queues", {"batch": 0}))), "accounting_id": scheduler.site.get("account", "a"),
     }  # fmt: skip
     if name == "native":
-        return {"native": scheduler.other.get("native", ["-x"])}
+        return {"native": scheduler.site.get("native", ["-x"])}
     return {name: values[name]}

@@ -1,7 +1,6 @@
-"""A real one-node Grid Engine: a cell of its own, beside whatever the machine has.
+"""A real Grid Engine of one node for the tests, independent of any other cell on the machine.
 
-The daemons of Debian's packages run on ports and a spool of this cell's own, as children of the test run where they
-stay in the foreground, and are ended by their own pids.
+The daemons of Debian's packages run with their own ports and spool folder, and are ended by their pids.
 """
 
 from __future__ import annotations
@@ -23,7 +22,10 @@ CELL = "default"
 
 
 class GridEngine:
-    """One host of 8 slots; queues ``all.q``, and ``short.q`` (one minute); parallel environment ``smp``; project ``physics``."""
+    """A cell of one host with 8 slots.
+
+    It has the queues ``all.q`` and ``short.q`` (one minute), the parallel environment ``smp`` and the project ``physics``.
+    """
 
     def __init__(self, folder: Path, users: list[str]) -> None:
         self.root = folder
@@ -34,13 +36,14 @@ class GridEngine:
 
     @property
     def environment(self) -> dict[str, str]:
+        """The environment of Grid Engine's commands."""
         return {
             "SGE_ROOT": str(self.root), "SGE_CELL": CELL, "SGE_QMASTER_PORT": str(self.ports[0]),
             "SGE_EXECD_PORT": str(self.ports[1]), "PATH": f"{PROGRAMS}:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
         }  # fmt: skip
 
     def run(self, *argv: str, check: bool = True, user: str | None = None, stdin: str = "") -> str:
-        """A command's standard output, as root or as a user."""
+        """Run a command as root or as a user, and return its standard output. Fails if ``check`` and the command fails."""
         done = subprocess.run(
             argv, env=self.environment, capture_output=True, text=True, check=False, user=user, timeout=120, cwd="/",
             input=stdin,
@@ -50,6 +53,7 @@ class GridEngine:
         return done.stdout
 
     def start(self) -> None:
+        """Configure the cell, and start its daemons."""
         self._write_files()
         for argv in (
             ["spoolinit", "berkeleydb", "libspoolb", f"{self.root}/spooldb", "init"],
@@ -66,25 +70,28 @@ class GridEngine:
         wait_for("Grid Engine's host", self._load_is_known)
 
     def start_master(self) -> None:
+        """Start qmaster, and wait until it answers."""
         self._spawn("sge_qmaster", "qmaster")
         wait_for("qmaster", lambda: self.run("qconf", "-sh", check=False))
 
     def stop_master(self) -> None:
+        """End qmaster, and wait until it has ended."""
         self.run("qconf", "-km", check=False)
         wait_for("the end of qmaster", lambda: not self._pid("qmaster/qmaster.pid"))
 
     def hang_master(self) -> None:
-        """Have qmaster answer nothing, though it is there."""
+        """Stop qmaster with SIGSTOP, so that it runs and answers nothing."""
         os.kill(self._pid("qmaster/qmaster.pid"), signal.SIGSTOP)
 
     def resume_master(self) -> None:
+        """Continue qmaster after hang_master()."""
         os.kill(self._pid("qmaster/qmaster.pid"), signal.SIGCONT)
 
     def stop(self) -> None:
-        """End all of it, jobs first."""
+        """End the jobs, and then the daemons."""
         for user in self.users:
             self.run("qdel", "-f", "-u", user, check=False)
-        # execd calls its folder as it calls the host, which may be localhost.
+        # execd names its folder by its name for the host, which may be localhost.
         for name in (*(str(path) for path in self.root.glob("execd/*/execd.pid")), "qmaster/qmaster.pid"):
             pid = self._pid(name)
             if pid:
@@ -98,7 +105,7 @@ class GridEngine:
         )
 
     def _pid(self, name: str) -> int:
-        """The pid in one of the daemons' files; 0 when there is no such process."""
+        """Return the pid in the file of a daemon; 0 if that process has ended."""
         try:
             pid = int((self.root / name).read_text())
             return pid if "sge_" in Path(f"/proc/{pid}/comm").read_text() else 0
@@ -106,7 +113,7 @@ class GridEngine:
             return 0
 
     def _spawn(self, program: str, name: str) -> None:
-        """Grid Engine's daemons put themselves into the background, with a file of their pid."""
+        """Start a daemon, which goes to the background and writes its pid to a file."""
         with (self.root / f"{name}.out").open("ab") as out:
             subprocess.run(
                 [f"/usr/sbin/{program}"], env=self.environment, stdout=out, stderr=out, check=True, cwd="/", timeout=120
@@ -136,18 +143,19 @@ scheduler_threads 1
 """
         )
         (self.common / "act_qmaster").write_text(f"{self.host}\n")
-        # 127.0.0.1 is called localhost first, and qmaster refuses a client that is not called as it calls itself.
+        # The first name of 127.0.0.1 is localhost, and qmaster refuses a client with another name than its own.
         (self.common / "host_aliases").write_text(f"{self.host} localhost\n")
-        # Grid Engine ends a job by the group id of this range that its processes have: another cell's must be others.
+        # Grid Engine marks a job's processes with a group id of this range, and ends a job by it. Each cell needs its
+        # own range.
         first = 100_000 + secrets.randbelow(1000) * 100
-        wanted = {
+        settings = {
             "execd_spool_dir": f"{self.root}/execd", "mailer": "/bin/true", "gid_range": f"{first}-{first + 99}",
-            # A host is known to qmaster from its first report on, also after qmaster was started again.
+            # qmaster knows a host from its first report on, also after a restart of qmaster.
             "load_report_time": "00:00:02",
             "reporting_params": "accounting=true reporting=false flush_time=00:00:01 joblog=false sharelog=00:00:00",
         }  # fmt: skip
         text = Path("/usr/share/gridengine/default-configuration").read_text()
-        (self.root / "configuration").write_text(_with(text, wanted))
+        (self.root / "configuration").write_text(_with(text, settings))
         for util in ("util", "bin"):
             target = Path("/usr/share/gridengine") / util if util == "util" else Path("/var/lib/gridengine/bin")
             (self.root / util).symlink_to(target)
@@ -166,27 +174,28 @@ scheduler_threads 1
         self._add("-Aprj", "name physics\noticket 0\nfshare 0\nacl NONE\nxacl NONE\n")
         template = self.run("qconf", "-sq")
         for name, limit in (("all.q", "INFINITY"), ("short.q", "0:1:0")):
-            # No thresholds: by default a queue starts no job while the machine's load per processor is above 1.75.
-            wanted = {"qname": name, "hostlist": "@allhosts", "slots": "8", "shell": "/bin/bash", "pe_list": "smp",
+            # Without thresholds. By default, a queue starts no job while the load per processor is above 1.75.
+            settings = {"qname": name, "hostlist": "@allhosts", "slots": "8", "shell": "/bin/bash", "pe_list": "smp",
                       "h_rt": limit, "shell_start_mode": "unix_behavior", "load_thresholds": "NONE",
                       "suspend_thresholds": "NONE"}  # fmt: skip
-            self._add("-Aq", _with(template, wanted))
-        wanted = {
+            self._add("-Aq", _with(template, settings))
+        settings = {
             "schedule_interval": "0:0:1",
             "flush_submit_sec": "1",
             "flush_finish_sec": "1",
             "job_load_adjustments": "NONE",
         }
-        self._add("-Msconf", _with(self.run("qconf", "-ssconf"), wanted))
+        self._add("-Msconf", _with(self.run("qconf", "-ssconf"), settings))
 
     def _add(self, option: str, text: str) -> None:
-        path = self.root / "given"
+        """Add an object to the configuration with an option of qconf that reads a file."""
+        path = self.root / "object"
         path.write_text(text)
         self.run("qconf", option, str(path))
 
 
-def _with(configuration: str, wanted: dict[str, str]) -> str:
-    """Return one of qconf's tables with other values for some of its keys."""
+def _with(configuration: str, settings: dict[str, str]) -> str:
+    """Return a table of qconf with these values for some of its keys."""
     rows = [line.split(None, 1) for line in configuration.splitlines() if line and line[0] not in " #"]
-    assert wanted.keys() <= {key for key, _ in rows}
-    return "".join(f"{key} {wanted.get(key, value)}\n" for key, value in rows)
+    assert settings.keys() <= {key for key, _ in rows}
+    return "".join(f"{key} {settings.get(key, value)}\n" for key, value in rows)

@@ -1,8 +1,8 @@
-"""Every adapter whose scheduler can run on this machine, held to the same list (contract.py).
+"""The contract of adapters (contract.py) for every scheduler that can run on this machine.
 
-Slurm, Grid Engine and the scheduler of Punway itself are started here, each for its own class. A PBS or an LSF that runs
-on the machine already is taken in by PUNWAY_TEST_PBS (its exec directory), PUNWAY_TEST_TORQUE (bin directory:host) and
-PUNWAY_TEST_LSF (bindir:envdir:serverdir); choose its class with -k.
+Slurm, Grid Engine and the embedded scheduler are started here, each for its own class. A PBS or an LSF that already runs
+on the machine is tested too if an environment variable names it: PUNWAY_TEST_PBS (its exec directory),
+PUNWAY_TEST_TORQUE (bin directory:host) or PUNWAY_TEST_LSF (bindir:envdir:serverdir). Select its class with -k.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LSF = os.environ.get("PUNWAY_TEST_LSF", "")
 
 @pytest.fixture(scope="module")
 def gridengine(folder: Path, alice: User, bob: User) -> Iterator[GridEngine]:
+    """Start a Grid Engine, and end it after the tests."""
     (folder / "sge").mkdir()
     cell = GridEngine(folder / "sge", [alice.name, bob.name])
     try:
@@ -36,23 +37,24 @@ def gridengine(folder: Path, alice: User, bob: User) -> Iterator[GridEngine]:
 
 
 def program(path: Path, text: str) -> Path:
+    """Write an executable shell script, and return its path."""
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return path
 
 
-def loses_the_answer(folder: Path, name: str, submit: Path | str) -> str:
-    """bin_overrides' entry for a submit that submits, and then never answers."""
+def silent_submit(folder: Path, name: str, submit: Path | str) -> str:
+    """Return the path of a submit command that submits, and then prints nothing and never ends."""
     wrapper = program(folder / f"lost-{name}", f'{submit} "$@" >/dev/null\nexec sleep 100')
     return str(wrapper)
 
 
 @pytest.fixture(scope="class")
 def schedulers(folder: Path, hook_user: str, request: pytest.FixtureRequest) -> Iterator[Portal]:
-    """A portal with the clusters of one class: its scheduler, and one more whose submits lose their answers."""
+    """Start a portal with the clusters of one class: its scheduler, and one with a silent submit command."""
     clusters: dict[str, str] = request.cls.clusters(folder, request)
     files = {name: f"v2:\n  job: {{{job}}}\n" for name, job in clusters.items()}
-    # In a zone that is far from the schedulers', and half an hour off.
+    # A time zone that differs from the schedulers' by hours and half an hour.
     environment = {"environment": {"TZ": "America/St_Johns"}}
     portal = Portal(folder / f"a-{next(iter(clusters))}", hook_user, files, environment)
     try:
@@ -61,8 +63,8 @@ def schedulers(folder: Path, hook_user: str, request: pytest.FixtureRequest) -> 
         portal.stop()
 
 
-def peak(pid: int) -> int:
-    """The most memory that a process had, in kB."""
+def peak_memory(pid: int) -> int:
+    """Return the peak memory of a process, in kB."""
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
@@ -80,26 +82,26 @@ class TestSlurm(AdapterContract):
     @staticmethod
     def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
         job = f"adapter: slurm, bin: /usr/bin, conf: {request.getfixturevalue('slurm').conf}"
-        lost = loses_the_answer(folder, "sbatch", "/usr/bin/sbatch")
+        lost = silent_submit(folder, "sbatch", "/usr/bin/sbatch")
         return {"slurm": job, "slurm-lost": f"{job}, bin_overrides: {{sbatch: {lost}}}"}
 
     @pytest.fixture
     def scheduler(self, slurm: SlurmCluster) -> Scheduler:
         site = {"queues": {"batch": None, "short": 60}, "account": "chem", "native": ["--nice=5"]}
-        # The second holds the job by itself.
+        # The second script holds its own job.
         site["directives"] = ["#SBATCH -J scripted -p batch -A chem -t 0:45", "#SBATCH --hold --job-name=scripted"]
         return Scheduler(
             "slurm", "slurm", "SLURM_ARRAY_TASK_ID", site, stop=slurm.stop_controller, start=slurm.start_controller,
             hang=slurm.hang_controller, resume=slurm.resume_controller, task_id="{number}_{task}",
         )  # fmt: skip
 
-    def test_jobs_of_others_by_the_hundred_thousand(
+    def test_jobs_of_others_cost_no_memory(
         self, mine: Caller, others: Caller, schedulers: Portal, alice: User, bob: User, slurm: SlurmCluster
     ) -> None:
-        """They are neither listed nor read: what this user's process holds does not grow with them."""
+        """With 100,000 jobs of another user, the PUN neither lists nor reads them."""
         own = mine.submit(SLEEP, hold=True)["job_id"]
         mine.listed()
-        before = peak(schedulers.pid_of(alice))
+        before = peak_memory(schedulers.pid_of(alice))
         for _ in range(6):
             others.submit(SLEEP, hold=True, array="1-18000")
         queue = slurm.run("squeue", "--array", "--noheader", f"--user={bob.name}", "--format=%A")
@@ -108,8 +110,8 @@ class TestSlurm(AdapterContract):
         assert own in [job["job_id"] for job in listed]
         assert {job["job_owner"] for job in listed} == {alice.name}
         assert mine.job(own)["status"] == "queued_held"
-        # To read them would cost hundreds of megabytes.
-        assert peak(schedulers.pid_of(alice)) - before < 30_000
+        # Reading them would take hundreds of megabytes.
+        assert peak_memory(schedulers.pid_of(alice)) - before < 30_000
         slurm.run("scancel", f"--user={bob.name}")
         mine.cancel(own)
 
@@ -127,7 +129,7 @@ class TestGridEngine(AdapterContract):
         job = f"adapter: sge, bin: {sge}, sge_root: {gridengine.root}"
         return {
             "sge": job,
-            "sge-lost": f"{job}, bin_overrides: {{qsub: {loses_the_answer(folder, 'sge', sge / 'qsub')}}}",
+            "sge-lost": f"{job}, bin_overrides: {{qsub: {silent_submit(folder, 'sge', sge / 'qsub')}}}",
         }
 
     @pytest.fixture
@@ -139,8 +141,8 @@ class TestGridEngine(AdapterContract):
             hang=gridengine.hang_master, resume=gridengine.resume_master, task_id="{number}.{task}",
         )  # fmt: skip
 
-    def test_a_job_that_cannot_be_started_says_so(self, mine: Caller, alice: User) -> None:
-        """Grid Engine tries once, and leaves the job queued in the state Eqw for good."""
+    def test_a_job_in_the_error_state_cannot_start(self, mine: Caller, alice: User) -> None:
+        """Grid Engine tries once, and then leaves the job queued in the state Eqw."""
         job = mine.submit(TRUE, output_path=str(alice.home / "no" / "such" / "folder"))["job_id"]
         stuck = mine.wait(job, lambda now: now["native_state"] == "Eqw")
         assert (stuck["status"], stuck["can_start"]) == ("queued", False)
@@ -162,7 +164,7 @@ class TestLocal(AdapterContract):
         return Scheduler("box", "local", None, {"queues": {"local": None}})
 
     def test_a_submit_whose_answer_was_lost_is_found_by_its_submit_tag(self) -> None:  # type: ignore[override]
-        """It has no command whose answer could be lost."""
+        """The embedded scheduler has no submit command."""
 
 
 if PBS:
@@ -170,7 +172,7 @@ if PBS:
     class TestPbs(AdapterContract):
         @staticmethod
         def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
-            job, lost = f"adapter: pbspro, exec: {PBS}", loses_the_answer(folder, "pbs", f"{PBS}/bin/qsub")
+            job, lost = f"adapter: pbspro, exec: {PBS}", silent_submit(folder, "pbs", f"{PBS}/bin/qsub")
             return {"pbs": job, "pbs-lost": f"{job}, bin_overrides: {{qsub: {lost}}}"}
 
         @pytest.fixture
@@ -187,7 +189,7 @@ if TORQUE:
             bindir, host = TORQUE.split(":")
             job, lost = (
                 f"adapter: torque, bin: {bindir}, host: {host}",
-                loses_the_answer(folder, "torque", f"{bindir}/qsub"),
+                silent_submit(folder, "torque", f"{bindir}/qsub"),
             )
             return {"torque": job, "torque-lost": f"{job}, bin_overrides: {{qsub: {lost}}}"}
 
@@ -204,7 +206,7 @@ if LSF:
         def clusters(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
             bindir, envdir, serverdir = LSF.split(":")
             job = f"adapter: lsf, bindir: {bindir}, envdir: {envdir}, serverdir: {serverdir}"
-            lost = loses_the_answer(folder, "lsf", f"{bindir}/bsub")
+            lost = silent_submit(folder, "lsf", f"{bindir}/bsub")
             return {"lsf": job, "lsf-lost": f"{job}, bin_overrides: {{bsub: {lost}}}"}
 
         @pytest.fixture

@@ -1,4 +1,4 @@
-"""The contract's own words: its two example programs, its error tables, its paths."""
+"""The specification of the REST API: its two example programs, its errors and its paths."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ SCRIPT = "#!/bin/bash\ntrue\n"
 
 
 def job_body(**changes: object) -> dict[str, object]:
+    """Return the body of a submit with some keys replaced."""
     return {"cluster": "owens", "script": {"content": SCRIPT}, **changes}
 
 
 def test_the_python_example_runs_unchanged(portal: Portal, alice: User, tmp_path: Path) -> None:
-    """But for URL, token and workdir, the program that the contract prints runs to its end."""
+    """With only the URL, token and workdir replaced, the specification's program runs to its end."""
     (alice.home / "project").mkdir(exist_ok=True)
     (alice.home / "project").chmod(0o755)
     text = (DATA / "example.py").read_text()
@@ -33,14 +34,14 @@ def test_the_python_example_runs_unchanged(portal: Portal, alice: User, tmp_path
         text = text.replace(old, new)
     program = portal.folder / "example.py"
     program.write_text(text)
-    said = alice.run(sys.executable, "-I", str(program)).stdout.splitlines()
-    assert "'owens'" in said[0]
-    assert [line.split(":")[0].split(" ")[0] for line in said[1:]] == ["Submitted", "Job", "Job"]
-    assert said[-1] == "Job cancelled: cancelled"
+    output = alice.run(sys.executable, "-I", str(program)).stdout.splitlines()
+    assert "'owens'" in output[0]
+    assert [line.split(":")[0].split(" ")[0] for line in output[1:]] == ["Submitted", "Job", "Job"]
+    assert output[-1] == "Job cancelled: cancelled"
 
 
 def test_the_shell_example_runs_unchanged(portal: Portal, alice: User) -> None:
-    """But for URL, token and the poll interval; it ends when the job is completed."""
+    """With only the URL, token and poll interval replaced, it ends when the job is completed."""
     text = (DATA / "example.sh").read_text()
     for old, new in (
         ("https://ondemand.example.com", portal.url),
@@ -52,14 +53,14 @@ def test_the_shell_example_runs_unchanged(portal: Portal, alice: User) -> None:
         text = text.replace(old, new)
     program = portal.folder / "example.sh"
     program.write_text(text)
-    said = alice.run("bash", str(program)).stdout.splitlines()
-    assert '"owens"' in said
-    assert any(line.startswith("Submitted job: ") for line in said)
-    assert said[-1] == "Job finished!"
+    output = alice.run("bash", str(program)).stdout.splitlines()
+    assert '"owens"' in output
+    assert any(line.startswith("Submitted job: ") for line in output)
+    assert output[-1] == "Job finished!"
 
 
 def test_clusters(as_alice: Client) -> None:
-    """Each cluster that takes the caller's jobs, with the contract's four fields, and whether its scheduler answered; no other."""
+    """Only clusters that the caller can use are listed, with the specification's four fields and their state."""
     clusters = {c["id"]: c for c in as_alice.data("GET", "/api/v1/clusters")}
     assert clusters["owens"] == {
         "id": "owens", "title": "Owens Cluster", "adapter": "slurm", "login_host": "owens.example.org", "state": clusters["owens"]["state"]
@@ -72,7 +73,7 @@ def test_clusters(as_alice: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"options": {"queue_name": "nope"}}, "Invalid partition name specified"),
         ({"options": {"accounting_id": "nope"}}, "Invalid account or account/partition combination"),
@@ -100,14 +101,14 @@ def test_clusters(as_alice: Client) -> None:
         "closed",
     ],
 )
-def test_422_with_the_schedulers_own_sentence(
-    as_alice: Client, alice: User, slurm: SlurmCluster, change: dict[str, object], said: str
+def test_422_has_the_message_of_the_scheduler(
+    as_alice: Client, alice: User, slurm: SlurmCluster, change: dict[str, object], expected: str
 ) -> None:
-    """What Slurm refuses is 422 in its words, and nothing was submitted."""
+    """A job that Slurm refuses is 422 with Slurm's message, and nothing is submitted."""
     before = slurm.run("squeue", "-h", "--states=all", "-u", alice.name, "-o", "%i").split()
     status, error, message = as_alice.error("POST", "/api/v1/jobs", job_body(**change))
     assert (status, error) == (422, "unprocessable_entity")
-    assert said in message
+    assert expected in message
     assert slurm.run("squeue", "-h", "--states=all", "-u", alice.name, "-o", "%i").split() == before
 
 
@@ -119,24 +120,26 @@ def test_422_with_the_schedulers_own_sentence(
     ids=["job", "cancel", "cluster", "address", "outside", "slash", "case"],
 )  # fmt: skip
 def test_404(as_alice: Client, method: str, path: str) -> None:
+    """Unknown jobs, clusters and paths are 404."""
     assert as_alice.error(method, path)[:2] == (404, "not_found")
 
 
-def test_405_names_what_is_allowed(as_alice: Client) -> None:
+def test_405_names_the_allowed_methods(as_alice: Client) -> None:
+    """The header Allow lists the methods of the path."""
     answer = as_alice("PUT", "/api/v1/jobs")
     assert refusal(answer)[:2] == (405, "method_not_allowed")
     assert answer.headers["Allow"] == "GET, HEAD, POST"
 
 
 def test_501_names_the_adapter(as_alice: Client) -> None:
-    """A cluster whose adapter Punway does not have is listed, and its jobs are 501."""
+    """A cluster with an unknown adapter is listed, and its jobs are 501."""
     status, error, message = as_alice.error("GET", "/api/v1/jobs?cluster=cloud")
     assert (status, error) == (501, "not_implemented")
     assert "kubernetes" in message
 
 
 def test_503_while_the_scheduler_is_down_and_200_after(as_alice: Client, slurm: SlurmCluster) -> None:
-    """slurmctld stopped: every call is 503 with Retry-After, a submit says that it was not taken; then 200."""
+    """While slurmctld is down, every request is 503 with Retry-After and Slurm's message. Then it is 200 again."""
     job = as_alice.submit("#!/bin/bash\nsleep 99\n", native=["--hold"])["job_id"]
     slurm.stop_controller()
     try:
@@ -158,7 +161,7 @@ def test_503_while_the_scheduler_is_down_and_200_after(as_alice: Client, slurm: 
 
 
 def test_401_has_a_challenge(portal: Portal) -> None:
-    """RFC 6750: no credentials, no error code in the challenge; a bad token has one. One header, not two."""
+    """The challenge of RFC 6750 has an error code for a bad token, and none without credentials."""
     path = f"{portal.url}/api/v1/clusters"
     for headers, challenge in (
         ({}, 'Bearer realm="punway"'),
@@ -172,7 +175,7 @@ def test_401_has_a_challenge(portal: Portal) -> None:
 
 
 def test_403_names_the_missing_scope(portal: Portal, alice: User) -> None:
-    """A read-only token reads, and is told which scope a write needs."""
+    """A read-only token can read, and the error of a write names the missing scope."""
     client = portal.client(alice, "--scopes", "jobs:read")
     assert client("GET", "/api/v1/jobs?cluster=owens").status_code == 200
     answer = client("POST", "/api/v1/jobs", job_body())

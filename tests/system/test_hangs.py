@@ -1,4 +1,4 @@
-"""What hangs, a scheduler or a home, and what is answered meanwhile: in time, and to everybody else as ever."""
+"""Schedulers and homes that hang: requests for them end in time, and other requests are answered as usual."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ HUNG, OTHER = "/api/v1/jobs?cluster=hung", "/api/v1/jobs?cluster=owens"
 
 @pytest.fixture(scope="module")
 def hanging(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[Portal]:
-    """A portal whose cluster ``hung`` has commands that never end while ``hangs`` is there, and are Slurm's else."""
+    """Start a portal whose cluster ``hung`` has commands that never end while the file ``hangs`` exists.
+
+    Otherwise they are Slurm's commands.
+    """
     bin_folder = folder / "hang-bin"
     bin_folder.mkdir()
     for name in ("squeue", "sbatch", "scancel", "scontrol", "sacct"):
@@ -44,6 +47,7 @@ def hanging(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[Porta
 
 @contextmanager
 def hang(folder: Path) -> Iterator[None]:
+    """Make the commands of the cluster ``hung`` hang."""
     (folder / "hangs").touch()
     try:
         yield
@@ -52,16 +56,18 @@ def hang(folder: Path) -> Iterator[None]:
 
 
 def calls(folder: Path) -> int:
+    """Return the number of commands that the cluster ``hung`` has run."""
     return (folder / "hung-calls").stat().st_size
 
 
 def state_of(client: Client, cluster: str) -> str | None:
+    """Return the state of a cluster in the API."""
     state: str | None = client.data("GET", f"/api/v1/clusters/{cluster}")["state"]
     return state
 
 
-def test_fifty_requests_for_a_hung_cluster_leave_the_others_theirs(hanging: Portal, folder: Path, alice: User) -> None:
-    """Nobody gets a 401, however long a request waits; others are answered while all fifty are open."""
+def test_fifty_requests_for_a_hung_cluster_do_not_block_others(hanging: Portal, folder: Path, alice: User) -> None:
+    """Other requests are answered while all fifty are open, and none of the fifty is 401."""
     client = hanging.client(alice)
     assert client("GET", OTHER).status_code == client("GET", HUNG).status_code == 200
     before = calls(folder)
@@ -76,22 +82,22 @@ def test_fifty_requests_for_a_hung_cluster_leave_the_others_theirs(hanging: Port
         assert {refusal(answer)[:2] for answer in answers} == {(503, "service_unavailable")}
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
         assert state_of(client, "hung") == "down" and state_of(client, "owens") == "up"
-        # What is known to be down is not asked by each of them, and a submit says that nothing was sent.
-        made = calls(folder)
+        # A cluster that is known to be down is not asked by each request, and a submit says that nothing was sent.
+        calls_before = calls(folder)
         wait_for("an answer at once", lambda: "not asked again" in client("GET", HUNG).text)
         status, _, message = client.error("POST", "/api/v1/jobs", {"cluster": "hung", "script": {"content": SCRIPT}})
         assert status == 503 and "not known" not in message
         both = {"jobs": [{"cluster": cluster, "job_id": "999999"} for cluster in ("hung", "owens")]}
         hung, owens = client.data("POST", "/api/v1/jobs/status", both)
         assert (hung["error"], owens["error"]) == ("service_unavailable", "not_found")
-        assert calls(folder) - made <= 4
+        assert calls(folder) - calls_before <= 4
     client.until_answered("hung")
     assert state_of(client, "hung") == "up"
     client.data("DELETE", f"/api/v1/jobs/{client.submit(SCRIPT, 'hung', hold=True)['job_id']}?cluster=hung")
 
 
 def test_a_wait_and_a_batch_end_in_time(hanging: Portal, folder: Path, bob: User) -> None:
-    """Though the cluster hangs from the first question on: with 503, and with what the other cluster says."""
+    """A cluster that hangs from the first command on is 503, and the batch has the other cluster's status."""
     client = hanging.client(bob)
     job = client.submit(SCRIPT, hold=True)["job_id"]
     both = {"jobs": [{"cluster": cluster, "job_id": job} for cluster in ("hung", "owens")]}
@@ -101,13 +107,13 @@ def test_a_wait_and_a_batch_end_in_time(hanging: Portal, folder: Path, bob: User
         hung, owens = batch.result()
         assert (hung["error"], owens["status"]) == ("service_unavailable", "queued_held")
         assert refusal(wait.result())[0] == 503
-        # By their deadlines, and not by the end of a command: none of those has ended yet.
+        # They ended at their deadlines: no command has ended yet.
         assert state_of(client, "hung") is None
     client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 
 
-def test_a_wait_that_a_hang_meets_ends_with_what_is_known(as_alice: Client, slurm: SlurmCluster) -> None:
-    """A controller that is stopped in the middle of it."""
+def test_a_long_poll_ends_in_time_when_the_controller_hangs(as_alice: Client, slurm: SlurmCluster) -> None:
+    """It returns the last known state of the job, or 503."""
     job = as_alice.submit(SCRIPT, hold=True)["job_id"]
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         wait = pool.submit(as_alice, "GET", f"/api/v1/jobs/{job}?cluster=owens&wait=6")
@@ -124,8 +130,10 @@ def test_a_wait_that_a_hang_meets_ends_with_what_is_known(as_alice: Client, slur
 
 
 def test_a_home_that_hangs_under_a_process_at_work(hanging: Portal, bob: User, new_user: Callable[..., User]) -> None:
-    """503 with Retry-After, by the process itself, for reads, changes and pages; bob is served; and so is the user
-    afterwards, though more requests were stuck than there are threads."""
+    """Its PUN answers 503 with Retry-After, and other users are served.
+
+    Afterwards the PUN serves its user again, though more requests were stuck than it has threads.
+    """
     user = new_user("pwhome")
     client, other = hanging.client(user), hanging.client(bob)
     job = client.submit("#!/bin/sh\necho hello\n", "box")["job_id"]
@@ -140,7 +148,7 @@ def test_a_home_that_hangs_under_a_process_at_work(hanging: Portal, bob: User, n
             answer = one.result()
             assert refusal(answer)[:2] == (503, "service_unavailable"), answer.text
             assert int(answer.headers["Retry-After"]) > 0
-        # Whichever is true: that depends on which request had a thread first.
+        # Either message may be true: it depends on which request got a thread first.
         assert refusal(submit.result())[0] == 503 and re.search("not known whether|not begun", submit.result().text)
         assert not any(one.result().elapsed.total_seconds() > 300 for one in (*reads, submit))
         pun = hanging.pid_of(user)

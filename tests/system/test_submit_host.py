@@ -1,4 +1,4 @@
-"""submit_host: the scheduler's commands by way of a real sshd on loopback, with a key made here."""
+"""The key submit_host: the scheduler's commands through a real sshd on loopback, with a key made here."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ SLEEP = "#!/bin/sh\nsleep 100\n"
 
 @dataclass
 class SshServer:
-    """An sshd of our own, whose host key nobody knows yet; users get in by their keys alone."""
+    """An sshd with a new host key, at which users sign in with their keys only."""
 
     folder: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start the server, and wait until it answers."""
         argv = ["/usr/sbin/sshd", "-D", "-e", "-f", str(self.folder / "sshd_config")]
         with (self.folder / "sshd.log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_for("sshd", self.keyscan)
 
     def stop(self) -> None:
+        """End the server."""
         if self.process:
             self.process.terminate()
             self.process.wait(60)
             self.process = None
 
     def keyscan(self) -> str:
-        """A line for known_hosts."""
+        """Return the host's lines for known_hosts."""
         argv = ["ssh-keyscan", "-p", str(self.port), "127.0.0.1"]
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.fixture(scope="module")
 def sshd(folder: Path) -> Iterator[SshServer]:
+    """Start an sshd, and end it after the tests."""
     server = SshServer(folder / "sshd", free_port())
     server.folder.mkdir()
     Path("/run/sshd").mkdir(exist_ok=True)
@@ -58,7 +61,10 @@ def sshd(folder: Path) -> Iterator[SshServer]:
 
 @pytest.fixture(scope="module")
 def remote(folder: Path, slurm: SlurmCluster, sshd: SshServer, hook_user: str, alice: User) -> Iterator[Portal]:
-    """Clusters behind the server: host keys checked, not checked, and one whose commands are not there."""
+    """Start a portal with three clusters on the submit host.
+
+    ``strict`` checks host keys, ``trusting`` does not, and ``empty`` lacks the scheduler's commands.
+    """
     alice.run("sh", "-c", "mkdir -m 700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")
     alice.run("sh", "-c", "cp ~/.ssh/id_ed25519.pub ~/.ssh/authorized_keys")
     job = f"adapter: slurm, bin: /usr/bin, conf: {slurm.conf}, submit_host: 127.0.0.1"
@@ -81,7 +87,7 @@ def client(remote: Portal, alice: User) -> Client:
 
 @pytest.fixture
 def known(alice: User, sshd: SshServer) -> Iterator[None]:
-    """Alice knows the host's key."""
+    """Add the host's key to alice's known_hosts, and remove it after the test."""
     alice.run("sh", "-c", "cat > ~/.ssh/known_hosts", input=sshd.keyscan())
     yield
     alice.run("rm", "-f", str(alice.home / ".ssh" / "known_hosts"))
@@ -89,7 +95,7 @@ def known(alice: User, sshd: SshServer) -> Iterator[None]:
 
 @pytest.mark.usefixtures("known")
 def test_a_job_by_way_of_the_submit_host(client: Client, alice: User) -> None:
-    """Each word reaches the scheduler as it was given, whatever the shell in between would make of it."""
+    """Each argument reaches the scheduler unchanged, although a remote shell reads it."""
     workdir, name = alice.home / "over there", "a b; $(touch pwned) 'c' \"d\" `e` & > f"
     alice.run("mkdir", "-p", str(workdir))
     job = client.submit(
@@ -107,8 +113,8 @@ def test_a_job_by_way_of_the_submit_host(client: Client, alice: User) -> None:
     assert client("GET", "/api/v1/queues?cluster=strict").status_code == 200
 
 
-def test_a_host_whose_key_is_not_known(client: Client) -> None:
-    """Refused where it is checked, and nothing was sent; taken where the site says so."""
+def test_an_unknown_host_key(client: Client) -> None:
+    """The host is rejected if its key is checked, and nothing is sent. It is accepted if the site disables the check."""
     answer = client("GET", "/api/v1/jobs?cluster=strict", headers={"Cache-Control": "no-cache"})
     assert answer.status_code == 503
     assert "cannot be reached by ssh" in answer.json()["message"]
@@ -117,19 +123,22 @@ def test_a_host_whose_key_is_not_known(client: Client) -> None:
     assert client("GET", "/api/v1/jobs?cluster=trusting").status_code == 200
 
 
-def test_a_user_without_a_key_there(remote: Portal, bob: User) -> None:
+def test_a_user_without_a_key_on_the_submit_host(remote: Portal, bob: User) -> None:
+    """The message is that of ssh."""
     status, _, message = remote.client(bob).error("GET", "/api/v1/jobs?cluster=trusting")
     assert (status, "Permission denied" in message) == (503, True)
 
 
 @pytest.mark.usefixtures("known")
-def test_commands_that_are_not_on_the_submit_host(client: Client) -> None:
+def test_commands_that_the_submit_host_lacks(client: Client) -> None:
+    """The message names the missing command."""
     status, _, message = client.error("POST", "/api/v1/jobs", {"cluster": "empty", "script": {"content": SLEEP}})
     assert (status, "/nonexistent/sbatch" in message) == (503, True)
 
 
 @pytest.mark.usefixtures("known")
 def test_a_submit_host_that_is_down_and_comes_back(client: Client, sshd: SshServer) -> None:
+    """The outcome of a submit is known: nothing was sent."""
     client.until_answered("strict")
     sshd.stop()
     try:
