@@ -715,7 +715,7 @@ class AdapterContract:
         assert mine.refused(TRUE, accounting_id="nosuchaccount")[0] == 422
 
     def test_cluster_info(self, mine: Caller, scheduler: Scheduler) -> None:
-        """A running job is part of what is in use."""
+        """The processors and the node of a running job are in use."""
         answer = mine.get("/api/v1/cluster_info", headers={"Cache-Control": "no-cache"})
         if not scheduler.supports("info"):
             assert answer.status_code == 501
@@ -729,7 +729,7 @@ class AdapterContract:
             assert info["total_processors"] > 0
             return info["active_processors"] >= 1 and info["active_nodes"] == 1
 
-        wait_for("the job among what is in use", used)
+        wait_for("the processors of the running job", used)
         mine.cancel(job)
 
     def test_history(self, mine: Caller, scheduler: Scheduler, others: Caller) -> None:

@@ -67,7 +67,7 @@ def state_of(client: Client, cluster: str) -> str | None:
 
 
 def test_fifty_requests_for_a_hung_cluster_do_not_block_others(hanging: Portal, folder: Path, alice: User) -> None:
-    """Other requests are answered while all fifty are open, and none of the fifty is 401."""
+    """Other requests are answered while all fifty are open, and all fifty are 503 and never 401."""
     client = hanging.client(alice)
     assert client("GET", OTHER).status_code == client("GET", HUNG).status_code == 200
     before = calls(folder)

@@ -145,7 +145,10 @@ class HTCondorAdapter(CommandLineAdapter):
     def accounts(self) -> list[Account]:
         """Return the user's accounts in the file that user_group_map names."""
         if not self._group_map:
-            raise Unsupported(f"HTCondor has no list of accounts on cluster {self.cluster_id} (user_group_map)")
+            raise Unsupported(
+                f"HTCondor has no list of accounts on cluster {self.cluster_id}. An administrator can name a file of "
+                "them in the cluster file (user_group_map)."
+            )
         try:
             text = Path(str(self._group_map)).read_text(encoding="utf-8", errors="replace")
         except OSError as error:

@@ -183,7 +183,7 @@ class LsfAdapter(CommandLineAdapter):
             self.run_change(self.cancel_command, job)
 
     def _with_killed_jobs(self, jobs: list[Job]) -> list[Job]:
-        """Return the jobs with those as cancelled or timed out that their history says were killed.
+        """Return the jobs, with the outcome from LSF's history for those that a signal seems to have ended.
 
         Asks bhist only where this LSF has no field exit_reason: a script may end with the same exit codes by itself.
         """
@@ -208,7 +208,7 @@ class LsfAdapter(CommandLineAdapter):
         size = parse_array(text).size
         if found and size > int(found[1]):
             raise Rejected(
-                f"options.array: this LSF accepts at most {found[1]} tasks in one array, and {size} were given. "
+                f"options.array: This LSF accepts at most {found[1]} tasks in one array, and {size} were given. "
                 "Split the array."
             )
 

@@ -162,7 +162,10 @@ class PbsProAdapter(CommandLineAdapter):
         earliest = time.strftime("%Y%m%d%H%M.%S", time.gmtime(since))
         output = self.run(["qselect", "-H", "-u", self.user, f"-tm.ge.{earliest}"])
         if _HISTORY_OFF in output.err:
-            raise Unsupported(f"PBS keeps no history of jobs on cluster {self.cluster_id} (job_history_enable)")
+            raise Unsupported(
+                f"PBS keeps no job history on cluster {self.cluster_id}. An administrator can enable it on the server "
+                "(job_history_enable)."
+            )
         if output.code:
             raise self.read_failure(output)
         return self.parse_job_ids(output.out)

@@ -112,7 +112,7 @@ def job_of(job_id: str, job: PbsJob) -> Job:
         status = RUNNING if _RUNNING_TASKS.search(job.task_states) else QUEUED
     if status == QUEUED_HELD and job.substate == DEPENDENCY_HOLD_SUBSTATE and "u" not in job.hold_types:
         status = QUEUED
-    # A task of a held array is in the state Q. With a dependency, the system's hold (s) is the one that waits for it.
+    # A task of a held array is in the state Q. With a dependency, the system's hold (s) lasts until it is met.
     if job.state == "Q" and set(job.hold_types) - set("ns" if job.depend else "n"):
         status = QUEUED_HELD
     started = ctime(job.started, now) if has_begun else None

@@ -51,7 +51,7 @@ class Streams(msgspec.Struct, frozen=True):
     def _full_path(self, path: str, default: str, values: Mapping[str, str]) -> str | None:
         path = re.sub(r"\$(\w+)", lambda found: values.get(found[1], found[0]), path)
         if "$" in path:
-            return None  # $HOSTNAME: the host that runs the job is unknown.
+            return None  # $HOSTNAME: the job's host is unknown.
         # On the job's host, ~ is the user's home and ~name that of another user.
         full_path = os.path.join(self.folder, os.path.expanduser(path))
         return os.path.join(full_path, default) if not path or os.path.isdir(full_path) else full_path

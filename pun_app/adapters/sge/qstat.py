@@ -87,7 +87,7 @@ def _status(state: str, *, has_predecessors: bool) -> str | None:
     """Return the status for the letters of qstat(1); None for unknown ones.
 
     The letters: h held, q queued, w waiting, r running, t transferring, s, S, T and N suspended, d deleted,
-    R restarted, E error, z ended. Grid Engine also holds a job that waits for its predecessors.
+    R restarted, E error, z ended. Grid Engine also holds a job until its predecessors have ended.
     """
     if state == "z":
         return COMPLETED

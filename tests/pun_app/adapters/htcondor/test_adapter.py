@@ -177,7 +177,7 @@ def test_condor_submit_reads_the_script_from_a_private_file(tmp_path: Path, monk
 
 
 def test_accounts_are_read_from_the_user_group_map(tmp_path: Path) -> None:
-    """Without the key, there is no list of accounts; without the file, an error names the key."""
+    """A missing key in the cluster file is Unsupported. If the file is missing, the error names the key."""
     groups = tmp_path / "map"
     groups.write_text("# comment\n* bob chem\n* alice physics,chem\n\n*\n")
     adapter = HTCondorAdapter("c", {"adapter": "htcondor", "user_group_map": str(groups)})

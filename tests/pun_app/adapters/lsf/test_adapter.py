@@ -253,7 +253,7 @@ def test_every_option_is_in_a_submit_or_refused(adapter: LsfAdapter) -> None:
 
 
 def long_format_of_ended_job(code: int, more: str = "", limit: str = "") -> str:
-    """Return the long format of a job that ended, as volclava prints it (bjobs-l-runlimit, bhist-l-runlimit)."""
+    """Return the long format of an ended job, as volclava prints it (bjobs-l-runlimit, bhist-l-runlimit)."""
     runlimit = f"\n RUNLIMIT\n {limit}\n" if limit else ""
     return (
         f"\nJob <40>, Job Name <x>, User <pbsa>, Project <default>, Status <EXIT>, Queue <short>, Command <x>\n"

@@ -63,7 +63,7 @@ def test_status_and_outcome_of_each_recorded_job(
 
 
 def test_a_task_is_held_like_its_array() -> None:
-    """A task has the state Q and its array's holds. The system's hold that waits for a dependency is not the user's."""
+    """A task has the state Q and its array's holds. The system's hold for a dependency is not the user's."""
 
     def task(**more: str) -> Job:
         attributes = {"Job_Owner": "a@b", "job_state": "Q", "substate": 10, **more}
