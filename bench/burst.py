@@ -73,7 +73,7 @@ class Caller:
             os.setresuid(self.uid, self.uid, self.uid)
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(str(path))
-                connection.sendall(json.dumps({"do": "add", "hashes": [self.sha256]}).encode() + b"\n")
+                connection.sendall(json.dumps({"action": "add", "hashes": [self.sha256]}).encode() + b"\n")
                 os._exit(b'"ok": true' not in connection.recv(65_536))
         if os.waitpid(child, 0)[1]:
             raise SystemExit(f"the token of {self.name} could not be registered")

@@ -511,13 +511,13 @@ def test_a_user_registers_routes_of_their_own_alone(short: Portal, alice: User, 
     client, _ = warm(short, alice)
     digest = json.loads(alice.token_file.read_text())[0]["sha256"]
 
-    def ask(user: User, do: str, hashes: list[str]) -> dict[str, object]:
+    def ask(user: User, action: str, hashes: list[str]) -> dict[str, object]:
         program = (
             "import socket,sys\n"
             "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
             "s.sendall(sys.argv[2].encode() + b'\\n'); print(s.makefile().readline())\n"
         )
-        message = json.dumps({"do": do, "hashes": hashes, "uid": alice.uid})
+        message = json.dumps({"action": action, "hashes": hashes, "uid": alice.uid})
         said = user.run("/usr/bin/python3", "-I", "-c", program, str(short.run_dir / "register.sock"), message).stdout
         answer: dict[str, object] = json.loads(said)
         return answer
@@ -525,10 +525,10 @@ def test_a_user_registers_routes_of_their_own_alone(short: Portal, alice: User, 
     assert digest in ask(alice, "list", [])["hashes"]  # type: ignore[operator]
     assert digest not in ask(bob, "list", [])["hashes"]  # type: ignore[operator]
     assert ask(bob, "add", [digest])["refused"]
-    assert digest[:12] in short.log() and "another user holds this token" in short.log()
-    assert ask(bob, "drop", [digest])["ok"]
+    assert digest[:12] in short.log() and "another user has registered this token" in short.log()
+    assert ask(bob, "revoke", [digest])["ok"]
     assert client("GET", "/api/v1/clusters").status_code == 200
-    assert ask(alice, "drop", [digest])["ok"]
+    assert ask(alice, "revoke", [digest])["ok"]
     assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
     assert ask(alice, "add", [digest])["refused"]
     assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
