@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from bench.common import arguments, connection_to, slurm_environment
-from pun_app.adapters.slurm.squeue import queue_command
+from pun_app.adapters.slurm.squeue import jobs_command
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     environment = slurm_environment(given)
     connection, headers = connection_to(given)
 
-    argv = queue_command("|bench|", user=account.pw_name)
+    argv = jobs_command("|bench|", user=account.pw_name)
 
     def squeue() -> int:
         out = subprocess.run(

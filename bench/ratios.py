@@ -20,7 +20,8 @@ from collections.abc import Callable
 
 from bench.common import arguments, connection_to, slurm_environment
 from pun_app.adapters.model import JobRequest
-from pun_app.adapters.slurm.squeue import queue_command, submit_command
+from pun_app.adapters.slurm.sbatch import submit_command
+from pun_app.adapters.slurm.squeue import jobs_command
 
 NAME = "punway-bench"
 SCRIPT = "#!/bin/sh\ntrue\n"
@@ -58,7 +59,7 @@ def main() -> None:
     }
     batch = JobRequest(SCRIPT, "/tmp", output_path="/dev/null", job_name=NAME, native=("--hold",))
     timed = {
-        "squeue": command(queue_command("|bench|", user=account.pw_name)),
+        "squeue": command(jobs_command("|bench|", user=account.pw_name)),
         "GET /api/v1/jobs": request("GET", f"/api/v1/jobs?cluster={given.cluster}"),
         "sbatch": command(submit_command(batch), SCRIPT),
         "POST /api/v1/jobs": request("POST", "/api/v1/jobs", submit),

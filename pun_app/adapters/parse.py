@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import secrets
 import time
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -98,6 +99,11 @@ def word(text: str) -> str | None:
     """The text, or None where the scheduler prints a word for nothing."""
     text = text.strip()
     return None if text in ("", "(null)", "None", "N/A", "Unknown") else text
+
+
+def new_delimiter() -> str:
+    """Return a delimiter for the columns of one command's output. It is random, so no job's name can contain it."""
+    return f"\x1f{secrets.token_hex(4)}\x1f"
 
 
 class RecordStream:

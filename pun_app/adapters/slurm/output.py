@@ -1,7 +1,7 @@
-"""Where the output of Slurm's jobs is: argv for squeue and sacct, and what they print. Pure functions.
+"""The output files of Slurm's jobs: command lines of squeue and sacct, and their rows. Pure functions.
 
-Seen with 22.05. Accounting has no field for it before 24.05, but the line that a job was submitted with, on which
-``submit_command`` puts what a script's own directives say.
+Tested with Slurm 22.05. Before 24.05 accounting has no column for the paths. It has the command line of the submit,
+where sbatch.py repeats the paths of the script's directives.
 """
 
 from __future__ import annotations
@@ -9,81 +9,128 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pun_app.adapters.model import OutputFiles
 
-OUTPUT_FIELDS = (
-    "JobArrayID", "UserID", "JobID", "ArrayJobID", "WorkDir", "StdOut", "StdErr", "UserName", "BatchHost", "Name",
-)  # fmt: skip
-PAST_OUTPUT_FIELDS = ("JobID", "UID", "JobIDRaw", "WorkDir", "SubmitLine", "User", "NodeList", "JobName")
+
+class QueueRow(NamedTuple):
+    """One row of squeue: the columns of QUEUE_COLUMNS, as printed."""
+
+    job_id: str
+    uid: str
+    raw_id: str
+    array_id: str
+    workdir: str
+    stdout: str
+    stderr: str
+    user: str
+    host: str
+    name: str
+
+
+class AccountingRow(NamedTuple):
+    """One row of sacct: the columns of ACCOUNTING_COLUMNS, as printed."""
+
+    job_id: str
+    uid: str
+    raw_id: str
+    workdir: str
+    submit_line: str
+    user: str
+    nodes: str
+    name: str
+
+
+QUEUE_COLUMNS = QueueRow(
+    job_id="JobArrayID",
+    uid="UserID",
+    raw_id="JobID",
+    array_id="ArrayJobID",
+    workdir="WorkDir",
+    stdout="StdOut",
+    stderr="StdErr",
+    user="UserName",
+    host="BatchHost",
+    name="Name",
+)
+ACCOUNTING_COLUMNS = AccountingRow(
+    job_id="JobID",
+    uid="UID",
+    raw_id="JobIDRaw",
+    workdir="WorkDir",
+    submit_line="SubmitLine",
+    user="User",
+    nodes="NodeList",
+    name="JobName",
+)
 
 _PATTERN = re.compile(r"%(?:(\d*)([AajJNux])|(%))")
 _NO_TASK = "4294967294"
-"""What Slurm writes for %a in a job that is no task (NO_VAL)."""
+"""The number that Slurm writes for %a in a job that is not a task (NO_VAL)."""
 
 
-def output_command(delimiter: str, job_id: str) -> list[str]:
-    """argv of where a job that squeue still has writes to: a row for each task."""
-    fields = ",".join(f"{name}:{delimiter}" for name in OUTPUT_FIELDS)
-    return ["squeue", "--all", "--states=all", "--array", "--noheader", f"--Format={fields}", f"--jobs={job_id}"]
+def queue_command(delimiter: str, job_id: str) -> list[str]:
+    """Return the argv for the paths of a job that squeue still lists: a row for each task."""
+    columns = ",".join(f"{name}:{delimiter}" for name in QUEUE_COLUMNS)
+    return ["squeue", "--all", "--states=all", "--array", "--noheader", f"--Format={columns}", f"--jobs={job_id}"]
 
 
-def output_files(
-    job_id: str, _uid: str, raw: str, array: str, workdir: str, stdout: str, stderr: str, user: str, host: str,
-    name: str,
-) -> OutputFiles:  # fmt: skip
-    """squeue puts the directory before a pattern and fills in nothing; of a task's default it tells a wrong one."""
-    known = _known(job_id, raw, array, user, host, name)
-    default = _resolved(_default(job_id), workdir, known)
-    wrong = os.path.join(workdir, f"slurm-{raw}.out")
-    out, error = (
-        default if not path or (path == wrong and "_" in job_id) else _resolved(path, workdir, known)
-        for path in (stdout, stderr)
+def files_in_queue(row: QueueRow) -> OutputFiles:
+    """Return the paths of a job in squeue.
+
+    squeue puts the directory before a pattern, does not fill the pattern in, and prints a wrong default for a task.
+    """
+    values = _values(row.job_id, row.raw_id, row.array_id, row.user, row.host, row.name)
+    default = _resolve(_default(row.job_id), row.workdir, values)
+    wrong = os.path.join(row.workdir, f"slurm-{row.raw_id}.out")
+    stdout, stderr = (
+        default if not path or (path == wrong and "_" in row.job_id) else _resolve(path, row.workdir, values)
+        for path in (row.stdout, row.stderr)
     )
-    return OutputFiles(out, error)
+    return OutputFiles(stdout, stderr)
 
 
-def past_output_command(delimiter: str, job_id: str) -> list[str]:
-    """argv of the same for a job that accounting alone still has."""
+def accounting_command(delimiter: str, job_id: str) -> list[str]:
+    """Return the argv for the paths of a job that only accounting still has."""
     return [
         "sacct", "--allocations", "--noheader", "--parsable", f"--delimiter={delimiter}",
-        f"--jobs={job_id}", f"--format={','.join(PAST_OUTPUT_FIELDS)}",
+        f"--jobs={job_id}", f"--format={','.join(ACCOUNTING_COLUMNS)}",
     ]  # fmt: skip
 
 
-def past_output_files(
-    job_id: str, _uid: str, raw: str, workdir: str, line: str, user: str, nodes: str, name: str
-) -> OutputFiles:
-    """By the line that it was submitted with."""
-    host = nodes if re.fullmatch(r"[\w.-]+", nodes) else ""
-    known = _known(job_id, raw, job_id.partition("_")[0], user, host, name)
-    out = _resolved(_option(line, "--output", "-o") or _default(job_id), workdir, known)
-    error = _option(line, "--error", "-e")
-    return OutputFiles(out, _resolved(error, workdir, known) if error else out)
+def files_in_accounting(row: AccountingRow) -> OutputFiles:
+    """Return the paths of a job in accounting, by the command line of its submit."""
+    host = row.nodes if re.fullmatch(r"[\w.-]+", row.nodes) else ""
+    values = _values(row.job_id, row.raw_id, row.job_id.partition("_")[0], row.user, host, row.name)
+    stdout = _resolve(_option(row.submit_line, "--output", "-o") or _default(row.job_id), row.workdir, values)
+    stderr = _option(row.submit_line, "--error", "-e")
+    return OutputFiles(stdout, _resolve(stderr, row.workdir, values) if stderr else stdout)
 
 
-def _resolved(pattern: str, workdir: str, known: Mapping[str, str]) -> str | None:
-    """The path that a pattern stands for; None where it is not known. sbatch(1), filename pattern."""
-    unknown = False
+def _resolve(pattern: str, workdir: str, values: Mapping[str, str]) -> str | None:
+    """Return the path for a pattern; None if it is unknown. sbatch(1), filename pattern."""
+    is_unknown = False
 
     def fill(found: re.Match[str]) -> str:
-        nonlocal unknown
+        nonlocal is_unknown
         if found[3]:
             return "%"
-        value = known[found[2]]
-        unknown = unknown or not value
+        value = values[found[2]]
+        is_unknown = is_unknown or not value
         return value.zfill(min(int(found[1] or 0), 10)) if value.isdigit() else value
 
-    # What is left of these has a value for each step, node or task.
+    # These have a value for each step, node or task.
     if re.search(r"%\d*[nst]", pattern.replace("%%", "")):
         return None
     path = os.path.normpath(os.path.join(workdir, _PATTERN.sub(fill, pattern)))
-    return None if unknown else path
+    return None if is_unknown else path
 
 
-def _known(job_id: str, raw: str, array: str, user: str, host: str, name: str) -> dict[str, str]:
+def _values(job_id: str, raw_id: str, array_id: str, user: str, host: str, name: str) -> dict[str, str]:
+    """Return the values of a pattern's letters."""
     task = job_id.partition("_")[2] or _NO_TASK
-    return {"j": raw, "J": raw, "A": array, "a": task, "u": user, "N": host.partition(".")[0], "x": name}
+    return {"j": raw_id, "J": raw_id, "A": array_id, "a": task, "u": user, "N": host.partition(".")[0], "x": name}
 
 
 def _default(job_id: str) -> str:
@@ -91,6 +138,6 @@ def _default(job_id: str) -> str:
 
 
 def _option(line: str, long: str, short: str) -> str | None:
-    """The last value of an option on the line, whose words are joined by blanks, as Slurm keeps it."""
+    """Return the last value of an option on a command line, which Slurm stores with its words joined by blanks."""
     found = re.findall(rf" (?:{long}[= ]|{short} ?)(.*?)(?= -|$)", line)
     return found[-1] if found else None

@@ -1,68 +1,166 @@
-"""Slurm's jobs of the past: argv for sacct over a period, and what it prints. Pure functions.
+"""Slurm's jobs in accounting: the command lines of sacct, and its rows. Pure functions.
 
-Seen with 22.05, checked against sacct(1). A job's processor time stands in its own row, its memory in the rows of
-its steps, so that all rows are read.
+Tested with Slurm 22.05, and compared with sacct(1).
 """
 
 from __future__ import annotations
 
-from pun_app.adapters.model import PastJob, Period
-from pun_app.adapters.parse import duration, number, records, size
-from pun_app.adapters.slurm.squeue import HISTORY_FIELDS, STATUS, ended_job
+from typing import NamedTuple
 
-USAGE_FIELDS = ("TotalCPU", "AllocCPUS", "AllocTRES", "ReqTRES", "MaxRSS", "NTasks")
+from pun_app.adapters.model import COMPLETED, Job, PastJob, Period
+from pun_app.adapters.parse import duration, number, records, size, word
+from pun_app.adapters.slurm.states import STATUS, has_started, own_exit_code
 
+
+class Row(NamedTuple):
+    """One row of sacct: the columns of COLUMNS, as printed."""
+
+    job_id: str
+    state: str
+    exit_code: str
+    uid: str
+    user: str
+    account: str
+    partition: str
+    submit: str
+    start: str
+    end: str
+    elapsed: str
+    time_limit: str
+    nodes: str
+    name: str
+
+
+class Usage(NamedTuple):
+    """The columns on what a job or a step used."""
+
+    total_cpu: str
+    cpus: str
+    allocated_tres: str
+    requested_tres: str
+    max_rss: str
+    tasks: str
+
+
+COLUMNS = Row(
+    job_id="JobID",
+    state="State",
+    exit_code="ExitCode",
+    uid="UID",
+    user="User",
+    account="Account",
+    partition="Partition",
+    submit="Submit",
+    start="Start",
+    end="End",
+    elapsed="ElapsedRaw",
+    time_limit="TimelimitRaw",
+    nodes="NodeList",
+    name="JobName",
+)
+"""sacct's names of the columns (sacct(1), --format)."""
+USAGE_COLUMNS = Usage(
+    total_cpu="TotalCPU",
+    cpus="AllocCPUS",
+    allocated_tres="AllocTRES",
+    requested_tres="ReqTRES",
+    max_rss="MaxRSS",
+    tasks="NTasks",
+)
 
 _EARLIEST = 1_000_000
-"""To sacct, anything before is no time."""
+"""The earliest time in Unix seconds that sacct accepts."""
 
 
-def past_command(delimiter: str, user: str, period: Period) -> list[str]:
-    """argv of a user's jobs that were in one of the states in a period, with their steps.
+def sacct_jobs_command(delimiter: str, job_ids: str) -> list[str]:
+    """Return the argv for the records of jobs, whose ids are joined by commas. An array has a row for each task."""
+    return [
+        "sacct", "--allocations", "--noheader", "--parsable", f"--delimiter={delimiter}",
+        f"--jobs={job_ids}", f"--format={','.join(COLUMNS)}",
+    ]  # fmt: skip
 
-    Times are given as Unix seconds, which have no zone. Without states, and without both ends of the period,
-    sacct leaves out jobs that were cancelled before they started.
+
+def parse_jobs(text: str, delimiter: str) -> list[tuple[int | None, Job]]:
+    """Return (uid, job) of each row."""
+    return [_job(Row._make(row)) for row in records(text, delimiter, len(COLUMNS))]
+
+
+def _job(row: Row) -> tuple[int | None, Job]:
+    # "CANCELLED by 1003": the state, and the user who caused it.
+    state, _, reason = row.state.partition(" ")
+    status, outcome = STATUS.get(state.rstrip("+"), (None, None))
+    code, _, killed_by = row.exit_code.partition(":")
+    signal_number = number(killed_by) or 0
+    minutes = number(row.time_limit)
+    job = Job(
+        id=row.job_id,
+        name=row.name,
+        owner=word(row.user),
+        status=status,
+        native_state=state,
+        native_reason=word(reason),
+        outcome=outcome,
+        exit_code=own_exit_code(outcome, 128 + signal_number if signal_number else number(code)),
+        queue=word(row.partition),
+        account=word(row.account),
+        submitted_at=number(row.submit),
+        started_at=number(row.start) if has_started(status, row.nodes) else None,
+        ended_at=number(row.end) if status == COMPLETED else None,
+        wallclock_time=number(row.elapsed),
+        wallclock_limit=None if minutes is None else minutes * 60,
+    )
+    return number(row.uid), job
+
+
+def sacct_history_command(delimiter: str, user: str, period: Period) -> list[str]:
+    """Return the argv for a user's jobs that were in one of the states in a period, with their steps.
+
+    Times are Unix seconds, which have no time zone. Without states and both ends of the period, sacct omits jobs that
+    were cancelled before they started.
     """
     states = [state for state, (_, outcome) in STATUS.items() if outcome in period.outcomes]
     return [
         "sacct", "--noheader", "--parsable", f"--delimiter={delimiter}", f"--user={user}",
         f"--starttime=uts{max(_EARLIEST, period.start)}", f"--endtime=uts{max(_EARLIEST, period.end)}",
         f"--state={','.join(states)}",
-        f"--format={','.join(HISTORY_FIELDS + USAGE_FIELDS)}",
+        f"--format={','.join((*COLUMNS, *USAGE_COLUMNS))}",
     ]  # fmt: skip
 
 
-def parse_past(text: str, delimiter: str) -> list[tuple[int | None, PastJob]]:
-    """Each job's uid, and the job with what it used."""
-    jobs: dict[str, list[str]] = {}
+def parse_history(text: str, delimiter: str) -> list[tuple[int | None, PastJob]]:
+    """Return (uid, job with its usage) of each job.
+
+    The processor time of a job is in its own row, its memory in the rows of its steps, so all rows are read.
+    """
+    jobs: dict[str, tuple[Row, Usage]] = {}
     memory: dict[str, int] = {}
-    for row in records(text, delimiter, len(HISTORY_FIELDS) + len(USAGE_FIELDS)):
-        job_id, step, _ = row[0].partition(".")
+    for columns in records(text, delimiter, len(COLUMNS) + len(USAGE_COLUMNS)):
+        row, usage = Row._make(columns[: len(COLUMNS)]), Usage._make(columns[len(COLUMNS) :])
+        job_id, step, _ = row.job_id.partition(".")
         if not step:
-            jobs[job_id] = row
+            jobs[job_id] = row, usage
             continue
-        used, tasks = size(row[-2]), number(row[-1])
+        used, tasks = size(usage.max_rss), number(usage.tasks)
         if used is not None:
-            # MaxRSS is of the largest task of a step; steps run after or beside each other, the largest counts.
+            # MaxRSS is that of the largest task of a step. Steps may run one after the other: the largest counts.
             memory[job_id] = max(memory.get(job_id, 0), used * (tasks or 1))
-    return [_past_job(row, memory.get(job_id)) for job_id, row in jobs.items()]
+    return [_past_job(row, usage, memory.get(job_id)) for job_id, (row, usage) in jobs.items()]
 
 
-def _past_job(row: list[str], memory_used: int | None) -> tuple[int | None, PastJob]:
-    uid, job = ended_job(*row[: len(HISTORY_FIELDS)])
-    cpu_time, cpus, allocated, requested, _, _ = row[len(HISTORY_FIELDS) :]
-    if not allocated:
-        return uid, PastJob(job)  # It was cancelled before it started.
+def _past_job(row: Row, usage: Usage, memory_used: int | None) -> tuple[int | None, PastJob]:
+    uid, job = _job(row)
+    if not usage.allocated_tres:
+        return uid, PastJob(job)  # The job was cancelled before it started.
     return uid, PastJob(
         job,
-        cpus=number(cpus),
-        cpu_time=duration(cpu_time),
+        cpus=number(usage.cpus),
+        cpu_time=duration(usage.total_cpu),
         memory_used=memory_used,
-        # Where memory is not allocated (SelectTypeParameters), what was asked for is all that there is.
-        memory_requested=_memory(allocated) or _memory(requested),
+        # On sites that do not allocate memory (SelectTypeParameters) only the requested memory is known.
+        memory_requested=_memory(usage.allocated_tres) or _memory(usage.requested_tres),
     )
 
 
 def _memory(tres: str) -> int | None:
-    """Bytes in ``billing=1,cpu=1,mem=200M,node=1``, of all nodes together."""
+    """Return the bytes in ``billing=1,cpu=1,mem=200M,node=1``, of all nodes together."""
     return size(dict(pair.partition("=")[::2] for pair in tres.split(",")).get("mem", ""))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pun_app.adapters.model import JobRequest
-from pun_app.adapters.slurm.output import output_files, past_output_files
-from pun_app.adapters.slurm.squeue import submit_command
+from pun_app.adapters.slurm.output import AccountingRow, QueueRow, files_in_accounting, files_in_queue
+from pun_app.adapters.slurm.sbatch import submit_command
 
 H = "/home/h"
 
@@ -30,21 +30,23 @@ CASES = {
 def test_the_file_that_sbatch_makes(case: tuple[str, ...]) -> None:
     job_id, raw, array, shown, given, made = case
     expected = None if made is None else {"../o": "/home/o", "/scratch/o": "/scratch/o"}.get(made, f"{H}/{made}")
-    now = output_files(job_id, "1", raw, array, H, shown, shown, "h", "n1.example.org", "my name")
-    later = past_output_files(job_id, "1", raw, H, f"sbatch --chdir={H} {given}".strip(), "h", "n1", "my name")
+    now = files_in_queue(QueueRow(job_id, "1", raw, array, H, shown, shown, "h", "n1.example.org", "my name"))
+    later = files_in_accounting(
+        AccountingRow(job_id, "1", raw, H, f"sbatch --chdir={H} {given}".strip(), "h", "n1", "my name")
+    )
     assert (now.stdout, now.stderr) == (expected, expected)
     assert (later.stdout, later.stderr) == (expected, expected)
 
 
 def test_errors_of_their_own() -> None:
-    now = output_files("2", "1", "2", "2", H, f"{H}/o", "/tmp/%u.%A.e", "h", "n1", "x")
-    later = past_output_files("2", "1", "2", H, "sbatch -o o -e /tmp/%u.%A.e -J x", "h", "n1", "x")
+    now = files_in_queue(QueueRow("2", "1", "2", "2", H, f"{H}/o", "/tmp/%u.%A.e", "h", "n1", "x"))
+    later = files_in_accounting(AccountingRow("2", "1", "2", H, "sbatch -o o -e /tmp/%u.%A.e -J x", "h", "n1", "x"))
     assert (now.stdout, now.stderr) == (later.stdout, later.stderr) == (f"{H}/o", "/tmp/h.2.e")
 
 
 def test_a_node_that_is_not_known_yet() -> None:
-    assert output_files("2", "1", "2", "2", H, f"{H}/%N", "", "h", "", "x").stdout is None
-    assert past_output_files("2", "1", "2", H, "sbatch -o %N", "h", "n[1-2]", "x").stdout is None
+    assert files_in_queue(QueueRow("2", "1", "2", "2", H, f"{H}/%N", "", "h", "", "x")).stdout is None
+    assert files_in_accounting(AccountingRow("2", "1", "2", H, "sbatch -o %N", "h", "n[1-2]", "x")).stdout is None
 
 
 def test_what_the_script_says_stands_on_the_line_of_the_submit() -> None:
@@ -52,6 +54,6 @@ def test_what_the_script_says_stands_on_the_line_of_the_submit() -> None:
     script = "#!/bin/sh\n#SBATCH -o 'a b.txt' --error=e\ntrue\n"
     argv = submit_command(JobRequest(content=script, workdir=H))
     assert {"--output=a b.txt", "--error=e"} <= set(argv)
-    assert past_output_files("2", "1", "2", H, " ".join(argv), "h", "n1", "x").stdout == f"{H}/a b.txt"
+    assert files_in_accounting(AccountingRow("2", "1", "2", H, " ".join(argv), "h", "n1", "x")).stdout == f"{H}/a b.txt"
     assert "--output=a b.txt" not in submit_command(JobRequest(content=script, workdir=H, output_path="o"))
     assert submit_command(JobRequest(content=script, workdir=H, native=("--output=n",)))[-1] == "--output=n"

@@ -6,7 +6,7 @@ import pytest
 
 from pun_app.adapters.model import OUTCOMES, Job, PastJob, Period
 from pun_app.adapters.parse import size
-from pun_app.adapters.slurm.sacct import parse_past, past_command
+from pun_app.adapters.slurm.sacct import parse_history, sacct_history_command
 
 D = "\x1fabc\x1f"
 TRES = "billing=2,cpu=2,mem=200M,node=1"
@@ -23,7 +23,7 @@ TEXT = "".join(D.join([*row.format(t=TRES).split("|"), "\n"]) for row in ROWS)
 
 def test_a_job_with_what_its_steps_used() -> None:
     """Time of the job's own row, memory of its largest step; of one that never ran, nothing."""
-    rows = parse_past(TEXT, D)
+    rows = parse_history(TEXT, D)
     assert [uid for uid, _ in rows] == [1001, 1001, 1002]
     failed, never, late = (past for _, past in rows)
     assert (failed.job.id, failed.job.outcome, failed.job.exit_code) == ("1", "failed", 3)
@@ -37,18 +37,20 @@ def test_a_job_with_what_its_steps_used() -> None:
 
 
 def test_a_period_is_asked_for_without_a_zone() -> None:
-    argv = past_command(D, "alice", Period(2_000_000, 3_000_000, ("failed", "timed_out")))
+    argv = sacct_history_command(D, "alice", Period(2_000_000, 3_000_000, ("failed", "timed_out")))
     assert {"--user=alice", "--starttime=uts2000000", "--endtime=uts3000000", "--state=FAILED,TIMEOUT,DEADLINE"} <= set(
         argv
     )
-    assert "NODE_FAIL" in " ".join(past_command(D, "alice", Period(100, 200)))
-    assert {"--starttime=uts1000000", "--endtime=uts1000000"} <= set(past_command(D, "alice", Period(100, 200)))
+    assert "NODE_FAIL" in " ".join(sacct_history_command(D, "alice", Period(100, 200)))
+    assert {"--starttime=uts1000000", "--endtime=uts1000000"} <= set(
+        sacct_history_command(D, "alice", Period(100, 200))
+    )
 
 
 def test_cut_off_output_and_none() -> None:
-    assert parse_past("", D) == []
-    assert len(parse_past(TEXT[:-40], D)) == 3
-    assert len(parse_past(TEXT[: TEXT.index("4_1.batch") - 30], D)) == 2
+    assert parse_history("", D) == []
+    assert len(parse_history(TEXT[:-40], D)) == 3
+    assert len(parse_history(TEXT[: TEXT.index("4_1.batch") - 30], D)) == 2
 
 
 @pytest.mark.parametrize(

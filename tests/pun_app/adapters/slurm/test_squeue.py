@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,152 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pun_app.adapters.command import Output
-from pun_app.adapters.command_line import job_environment
 from pun_app.adapters.errors import JobNotFound, Rejected, SchedulerUnavailable
 from pun_app.adapters.model import (
     COMPLETED,
-    OPTIONS,
     QUEUED,
     QUEUED_HELD,
     RUNNING,
     SUSPENDED,
     Job,
-    JobRequest,
     merge_tasks,
 )
 from pun_app.adapters.parse import RecordStream, duration, number, records, word
+from pun_app.adapters.slurm import sacct, squeue
 from pun_app.adapters.slurm.adapter import SlurmAdapter
-from pun_app.adapters.slurm.squeue import (
-    HISTORY_FIELDS,
-    QUEUE_FIELDS,
-    STATUS,
-    history_command,
-    parse_history,
-    parse_submit,
-    queue_command,
-    queued_job,
-    submit_command,
-)
+from pun_app.adapters.slurm.sacct import parse_jobs, sacct_jobs_command
+from pun_app.adapters.slurm.squeue import jobs_command, parse_row
+from pun_app.adapters.slurm.states import STATUS
 from pun_app.clusters.cached_scheduler import CachedScheduler
 
-REQUEST = JobRequest("#!/bin/sh\n", "/home/alice", submit_tag="tag")
 D = "\x1fabc\x1f"
-
-
-def test_each_field_is_one_word_behind_its_option() -> None:
-    """No value becomes an option, whatever it is."""
-    argv = submit_command(
-        replace(
-            REQUEST,
-            job_name="--help",
-            queue_name="-p x",
-            accounting_id="a b",
-            wall_time=3661,
-            output_path="--o",
-            error_path="-e",
-        ),
-    )
-    assert argv == [
-        "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--job-name=--help", "--partition=-p x",
-        "--account=a b", "--output=--o", "--error=-e", "--time=61:01", "--comment=tag",
-    ]  # fmt: skip
-
-
-def test_every_option_has_its_place() -> None:
-    """In argv or in the job's environment: none is dropped."""
-    request = replace(
-        REQUEST, array="1-9%2", after=("1",), afterok=("2", "3_4"), afternotok=("5",), afterany=("6",), nodes=2, cores=8,
-        memory=4096, gpus=1, qos="--long", reservation="a b", environment={"A": "1\n2", "PYTHONPATH": "/x"}, hold=True,
-        email="alice@example.org",
-    )  # fmt: skip
-    assert submit_command(request) == [
-        "sbatch", "--parsable", "--get-user-env", "--chdir=/home/alice", "--array=1-9%2", "--nodes=2", "--ntasks=8",
-        "--gpus-per-node=1", "--qos=--long", "--reservation=a b", "--mem=4096M", "--hold",
-        "--mail-user=alice@example.org", "--mail-type=END,FAIL", "--dependency=after:1,afterok:2:3_4,afternotok:5,afterany:6",
-        "--comment=tag",
-    ]  # fmt: skip
-    assert job_environment(request, "sbatch") == {"A": "1\n2", "PYTHONPATH": "/x"}
-    plain, samples = submit_command(REQUEST), dict(SAMPLES)
-    assert set(samples) == set(OPTIONS)
-    for name, value in samples.items():
-        given = replace(REQUEST, **{name: value})
-        assert given.asked() == [name]
-        assert submit_command(given) != plain or job_environment(given, "sbatch"), name
-
-
-SAMPLES: list[tuple[str, Any]] = [
-    *(
-        (name, "x")
-        for name in (
-            "job_name",
-            "queue_name",
-            "accounting_id",
-            "output_path",
-            "error_path",
-            "array",
-            "qos",
-            "reservation",
-            "email",
-        )
-    ),
-    *((name, 1) for name in ("wall_time", "nodes", "cores", "memory", "gpus")),
-    *((name, ("1",)) for name in ("after", "afterok", "afternotok", "afterany", "native")),
-    ("environment", {"A": "1"}),
-    ("hold", True),
-]
-
-
-@pytest.mark.parametrize("name", ["SBATCH_ACCOUNT", "SLURM_CONF", "LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "BASH_ENV"])
-def test_a_variable_that_would_steer_sbatch(name: str) -> None:
-    """SBATCH_ACCOUNT is an option by another name."""
-    with pytest.raises(Rejected, match=name):
-        job_environment(replace(REQUEST, environment={name: "x"}), "sbatch")
-
-
-@given(st.text(min_size=1), st.text(min_size=1))
-def test_any_value_stays_in_its_word(name: str, queue: str) -> None:
-    argv = submit_command(replace(REQUEST, job_name=name, queue_name=queue))
-    assert f"--job-name={name}" in argv
-    assert f"--partition={queue}" in argv
-    assert len(argv) == 7
-
-
-@pytest.mark.parametrize(
-    ("native", "content", "comment"),
-    [((), "", "tag"), (("--comment=x",), "", "x tag"), (("--comment", "x y"), "", "x y tag"),
-     ((), "#SBATCH --comment='a b' -N 1\n", "a b tag"), ((), "#SBATCH --comment x\n", "x tag"),
-     ((), "#SBATCH --comment='unclosed\n", "tag"), ((), "echo '#SBATCH --comment=x'\n", "tag"), ((), "#SBATCH --comment\n", "tag")],
-    ids=range(8),
-)  # fmt: skip
-def test_the_mark_stands_beside_a_users_comment(native: tuple[str, ...], content: str, comment: str) -> None:
-    """Whichever comment sbatch takes, the last, ends with the submit tag."""
-    argv = submit_command(replace(REQUEST, native=native, content=f"#!/bin/sh\n{content}"))
-    last = [
-        argv[i + 1] if word == "--comment" else word.partition("=")[2]
-        for i, word in enumerate(argv)
-        if word.startswith("--comment")
-    ]
-    assert last[-1] == comment
-
-
-@pytest.mark.parametrize(("out", "job_id"), [("12\n", "12"), ("12;owens\n", "12")])
-def test_the_id_of_a_submit(out: str, job_id: str) -> None:
-    assert parse_submit(out, "owens") == job_id
-
-
-@pytest.mark.parametrize("out", ["", "Usage: sbatch\n", "12 13", "sbatch: Job 5 to start at"])
-def test_what_is_no_submit_has_no_id(out: str) -> None:
-    assert parse_submit(out, "owens") is None
-
-
-def test_a_job_on_another_cluster_is_not_this_ones() -> None:
-    with pytest.raises(Rejected, match="cluster other"):
-        parse_submit("12;other\n", "owens")
 
 
 def parse_queue(text: str, delimiter: str) -> list[tuple[int | None, str | None, Job]]:
     """Each row's uid, comment and job."""
-    return [queued_job(*fields) for fields in records(text, delimiter, len(QUEUE_FIELDS))]
+    return [parse_row(fields) for fields in records(text, delimiter, len(squeue.COLUMNS))]
 
 
 def row(**changes: str) -> str:
@@ -165,7 +42,7 @@ def row(**changes: str) -> str:
         "Partition": "batch", "SubmitTime": "100", "StartTime": "200", "EndTime": "900", "TimeUsed": "1-00:00:05",
         "TimeLimit": "UNLIMITED", "NodeList": "n1", "Reason": "None", "Comment": "(null)", "Name": "n", **changes,
     }  # fmt: skip
-    return "".join(f"{fields[name]}{D}" for name in QUEUE_FIELDS) + "\n"
+    return "".join(f"{fields[name]}{D}" for name in squeue.COLUMNS) + "\n"
 
 
 def test_a_running_job() -> None:
@@ -238,7 +115,7 @@ def test_any_name_hides_no_job(names: list[str]) -> None:
 def test_any_text_is_no_crash(text: str) -> None:
     """Half a line, garbage, nothing: what is no whole row is no job."""
     parse_queue(text, D)
-    parse_history(text, D)
+    parse_jobs(text, D)
     SlurmAdapter("owens", {"adapter": "slurm"}).failure(Output(1, "", text))
 
 
@@ -263,7 +140,7 @@ def test_history() -> None:
             ("10", "RUNNING", "0:0", "200", "Unknown", "n1", "e"),
         )
     )
-    jobs = [job for _, job in parse_history(text, D)]
+    jobs = [job for _, job in parse_jobs(text, D)]
     assert [(j.id, j.status, j.outcome, j.exit_code, j.native_state) for j in jobs] == [
         ("5", COMPLETED, "cancelled", None, "CANCELLED"), ("6_1", COMPLETED, "failed", 3, "FAILED"),
         ("9", COMPLETED, "timed_out", None, "TIMEOUT"), ("10", RUNNING, None, None, "RUNNING"),
@@ -307,7 +184,7 @@ def test_what_a_failure_means(said: str, kind: type[Exception]) -> None:
 
 
 def test_ids_are_checked_before_they_are_words() -> None:
-    argv = queue_command(D, job_id="7_1") + history_command(D, "7_1")
+    argv = jobs_command(D, job_id="7_1") + sacct_jobs_command(D, "7_1")
     assert "--jobs=7_1" in argv
     assert not any(part.startswith("-") and "7_1" in part and "=" not in part for part in argv)
 
@@ -338,9 +215,9 @@ def test_rows_are_the_same_in_pieces(names: list[str], size: int) -> None:
     """However the pieces are cut: within a delimiter, or within a character."""
     text = "".join(row(JobArrayID=str(n), Name=name) for n, name in enumerate(names))
     data = text.encode()
-    stream = RecordStream(D, len(QUEUE_FIELDS))
+    stream = RecordStream(D, len(squeue.COLUMNS))
     found = [one for start in range(0, len(data), size) for one in stream.feed(data[start : start + size])]
-    assert found == records(text, D, len(QUEUE_FIELDS))
+    assert found == records(text, D, len(squeue.COLUMNS))
 
 
 def test_a_page_is_the_latest_before_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,7 +242,7 @@ def past_row(**changes: str) -> str:
         "JobID": "7", "State": "COMPLETED", "ExitCode": "0:0", "UID": "1001", "User": "alice", "Account": "a", "Partition": "batch",
         "Submit": "100", "Start": "200", "End": "300", "ElapsedRaw": "100", "TimelimitRaw": "1", "NodeList": "n1", "JobName": "n", **changes,
     }  # fmt: skip
-    return "".join(f"{fields[name]}{D}" for name in HISTORY_FIELDS) + "\n"
+    return "".join(f"{fields[name]}{D}" for name in sacct.COLUMNS) + "\n"
 
 
 @pytest.fixture
