@@ -1,8 +1,8 @@
-"""The contract of every adapter. What a scheduler lacks stays unimplemented here and becomes a 501.
+"""The contract of an adapter: the methods that the app calls, for any scheduler.
 
-An adapter raises the errors of errors.py, decided where the scheduler's words are known: JobNotFound, Rejected,
-Unsupported and SchedulerUnavailable. An unknown job is never "completed", and an unknown state is
-``None`` beside its ``native_state``. Adapters know no HTTP and can be used from a prompt.
+A method that an adapter does not override raises Unsupported, which the API reports as 501. An adapter raises the errors
+of errors.py and nothing else. It never reports an unknown job as completed; a state that it does not know is a
+``status`` of None beside its ``native_state``. Adapters know nothing of HTTP and can be used from a Python prompt.
 """
 
 from __future__ import annotations
@@ -35,193 +35,218 @@ from pun_app.adapters.native import Native
 OPERATIONS = (
     "submit", "validate", "jobs", "job", "cancel", "hold", "release", "output", "history", "queues", "accounts", "info",
 )  # fmt: skip
-"""What an adapter may do: the methods below, each of which answers Unsupported until it is written."""
+"""The operations of an adapter: methods that raise Unsupported until an adapter overrides them."""
 
 
 WITHOUT_OUTER_BLANKS = (
     "job_name", "queue_name", "accounting_id", "qos", "reservation", "output_path", "error_path",
 )  # fmt: skip
-"""The names and paths of a submit, which neither begin nor end with a blank."""
+"""Fields of a JobRequest whose values must not begin or end with a blank."""
 
 
 def id_sort_key(job_id: str) -> tuple[tuple[int, ...], str]:
-    """The order of job ids in which they were given: by their numbers, not by their digits."""
+    """Return a sort key that orders job ids by their numbers: ``9`` before ``10``."""
     return tuple(int(number) for number in re.findall(r"\d+", job_id)), job_id
 
 
 class Adapter:
-    """One cluster's scheduler. ``job`` is the cluster file's mapping of that name."""
+    """One cluster's scheduler, used as the user that the process runs as.
+
+    ``job`` is the ``job`` mapping of the cluster file.
+
+    Arrays: the scheduler's own ids name an array and its tasks, such as ``7`` and ``7_2`` for Slurm. A list has either
+    each task or the whole array as one job. job() accepts both ids: for an array it returns one job for all of its tasks
+    (model.merge_tasks()), under the array's id. A change of an array's id changes all of its tasks; a change of a
+    task's id changes that task alone, or raises Rejected where the scheduler can only change the whole array.
+    """
 
     job_id: ClassVar[re.Pattern[str]] = re.compile(r"[^\s/]{1,64}")
-    """What the scheduler's job ids look like; nothing else gets near a command."""
-
+    """The form of a job id. Nothing else becomes an argument of a command, so it must not match an option."""
     options: ClassVar[frozenset[str]] = frozenset()
-    """Which of model.OPTIONS a submit may have."""
-
+    """The options (of model.OPTIONS) that submit() supports. The others are rejected by name."""
     directives: ClassVar[Directives | None] = None
-    """What a script says to the command that submits; None where it says nothing."""
+    """The syntax of directives in a script; None if the scheduler reads none."""
     wall_time_unit: ClassVar[int] = 1
-    """Seconds to a multiple of which the scheduler rounds a wall time up."""
+    """Seconds. The scheduler rounds a wall time up to a multiple of this."""
     native: ClassVar[Native | None] = None
-    """How the command that submits reads options.native."""
+    """How the submit command parses options.native, and which of its options are rejected."""
 
     def __init__(self, cluster_id: str, job: dict[str, Any]) -> None:
         self.cluster_id = cluster_id
         self.config = job
 
     def check_id(self, job_id: str) -> str:
-        """The id, when it is of this scheduler's form. Raises JobNotFound."""
+        """Return the id. Raises JobNotFound if it does not have the form of this scheduler's ids."""
         if not self.is_id(job_id):
             raise JobNotFound()
         return job_id
 
     def is_id(self, job_id: str) -> bool:
-        """Other scripts have digits too, which a pattern takes and no scheduler does."""
+        """Return True if the text has the form of a job id, in ASCII: ``\\d`` matches digits of other scripts too."""
         return job_id.isascii() and bool(self.job_id.fullmatch(job_id))
 
     def check_options(self, request: JobRequest) -> None:
-        """Raise Rejected for an option that this scheduler does not have, or whose value no scheduler should see.
+        """Raise Rejected for an option that this scheduler lacks, or for a value that no scheduler should see.
 
-        The first that every submit() does: an option is never dropped.
+        submit() and validate() call this first, so no option is silently dropped.
         """
         for name in request.asked():
             if name not in self.options:
                 adapter = self.config.get("adapter")
                 raise Rejected(
-                    f"options.{name}: the {adapter} scheduler of cluster {self.cluster_id} has no such option"
+                    f"options.{name}: the {adapter} scheduler of cluster {self.cluster_id} does not have this option; "
+                    "omit it"
                 )
         for name in DEPENDENCIES:
             for job_id in getattr(request, name):
                 if not self.is_id(job_id):
-                    raise Rejected(f"options.{name}: {job_id} is no job id of cluster {self.cluster_id}")
+                    raise Rejected(f"options.{name}: {job_id} is not a job id of cluster {self.cluster_id}")
         for name in WITHOUT_OUTER_BLANKS:
             value = getattr(request, name)
             if value is not None and value != value.strip():
-                # Some schedulers keep such blanks, some drop them, and some answers cannot tell.
-                raise Rejected(f"options.{name}: {value!r} begins or ends with a blank; leave it out")
+                # Some schedulers keep such blanks and some drop them, and the output of some is ambiguous.
+                raise Rejected(f"options.{name}: {value!r} begins or ends with a blank; remove it")
         if request.array is not None:
             parse_array(request.array)
         if self.native is not None:
             self.native.check(request.native)
 
     def requested(self, request: JobRequest) -> Requested:
-        """What a submit asks for in all, its wall time as the scheduler makes it."""
+        """Return what options, script and native options ask for together, with the wall time that results."""
         known, unit = asked(request, self.directives), self.wall_time_unit
         return known if known.wall_time is None else replace(known, wall_time=-(-known.wall_time // unit) * unit)
 
     def submit(self, request: JobRequest) -> Job:
-        """Submit; the job as far as it is known then. Raises Rejected when nothing was submitted."""
+        """Submit a job, and return what is known of it at that moment.
+
+        Raises Rejected if the scheduler does not accept the job, and NotSent if nothing reached it. In both cases no job
+        exists. Raises another SchedulerUnavailable if it is unknown whether the job exists.
+        """
         raise self._unsupported("submit jobs")
 
     def validate(self, request: JobRequest) -> ValidationResult:
-        """Ask whether the scheduler would take the job, and submit nothing. Raises Rejected where it would not."""
+        """Check a job without submitting it. Raises Rejected if the scheduler would not accept it."""
         raise self._unsupported("check a job without submitting it")
 
     def find_submitted(self, submit_tag: str) -> Job | None:
-        """The job of a submit with that submit tag, alive or ended lately; None where there is none."""
+        """Return the job that carries a submit tag, unfinished or recently ended; None if there is no such job.
+
+        All tasks of one array carry the tag of its submit. If several jobs carry it, the submit command or a client
+        repeated the submit: the first job is kept, the others are cancelled, and ``Job.reason`` says so.
+        """
         raise self._unsupported("look for a submit")
 
     def jobs(self) -> list[Job]:
-        """The jobs of the user that this process is, those that ended lately among them."""
+        """Return the user's own jobs, in any order, including recently ended ones if the scheduler still has them."""
         raise self._unsupported("list jobs")
 
     def page(self, count: int, before: str | None) -> list[Job]:
-        """The ``count`` jobs of the list with the latest ids, or the latest before that one, the latest first.
+        """Return the ``count`` jobs of the list with the latest ids, or the latest before ``before``; latest first.
 
-        An adapter that can do so reads them without keeping the others.
+        An adapter may override this to avoid holding the whole list in memory.
         """
         listed = sorted(self.jobs(), key=lambda job: id_sort_key(job.id), reverse=True)
         return [job for job in listed if before is None or id_sort_key(job.id) < id_sort_key(before)][:count]
 
     def job(self, job_id: str) -> Job:
-        """One job of this user, alive or ended. Raises JobNotFound, also for another user's."""
+        """Return one of the user's jobs, unfinished or ended.
+
+        ``Job.id`` is the id that was asked for, even where the scheduler's list has another form of it (for an array, or
+        an id without its server). Raises JobNotFound, also for another user's job.
+        """
         raise self._unsupported("show a job")
 
     def output(self, job_id: str) -> OutputFiles:
         """Return the paths of a job's output files.
 
-        Raises JobNotFound, and Rejected for an array, whose tasks have files of their own.
+        Raises JobNotFound, and Rejected for an array, whose tasks have files of their own (array_output_error()).
         """
         raise self._unsupported("tell where the output of jobs is")
 
     def array_id(self, job_id: str) -> str:
-        """The id of the array that a task in the list belongs to; the job's own, where it is no task."""
+        """Return the id of the array of a listed task; for any other job, its own id."""
         return job_id
 
     def normalize_id(self, job_id: str) -> str:
-        """One form for the ids of a job that may be written in several."""
+        """Return the one form of an id that may be written in several ways, such as with and without the server."""
         return job_id
 
     def select(self, jobs: list[Job], job_ids: Sequence[str]) -> dict[str, Job]:
-        """Those of a list that were asked for, an array by its tasks too, by the ids as they were asked for."""
+        """Return the jobs of a list that were asked for, by the ids that were asked for; an array by its tasks too."""
         found: dict[str, list[Job]] = {}
         for job in jobs:
             for name in {self.normalize_id(job.id), self.normalize_id(self.array_id(job.id))}:
                 found.setdefault(name, []).append(job)
-        return {
-            job_id: self.merge(job_id, found[name])
-            for job_id in job_ids
-            if (name := self.normalize_id(job_id)) in found
-        }
+        names = {job_id: self.normalize_id(job_id) for job_id in job_ids}
+        return {job_id: self.merge(job_id, found[name]) for job_id, name in names.items() if name in found}
 
     def merge(self, job_id: str, jobs: list[Job]) -> Job:
-        """The job that was asked for: itself, or an array's tasks in one, with the array's id where it has one task."""
+        """Return the job that was asked for: a single job itself, or the tasks of an array as one job.
+
+        For an array that has one task, the result has the array's id.
+        """
         job, array = merge_tasks(job_id, jobs), self.array_id(jobs[0].id)
         is_array = self.normalize_id(job_id) == self.normalize_id(array) != self.normalize_id(jobs[0].id)
         return msgspec.structs.replace(job, id=array) if is_array else job
 
     def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """Those of the user's jobs that are in no list any more, or only as part of a job, asked for all at once."""
+        """Return those of the user's jobs that jobs() omits, by id: ended jobs, or single tasks of a listed array.
+
+        One query should serve all ids. Unknown ids are absent from the result.
+        """
         return {}
 
     def cancel(self, job_id: str) -> None:
+        """Cancel a job, an array or a task. Raises JobNotFound, and Rejected if it has already ended."""
         raise self._unsupported("cancel jobs")
 
     def hold(self, job_id: str) -> str | None:
-        """Hold a queued job; its status then."""
+        """Hold a queued job, and return its new status. Raises JobNotFound, and Rejected if it is not queued."""
         raise self._unsupported("hold jobs")
 
     def release(self, job_id: str) -> str | None:
-        """Release a held job; its status then."""
+        """Release a held job, and return its new status. Raises JobNotFound, and Rejected if it has ended."""
         raise self._unsupported("release jobs")
 
     def history(self, period: Period) -> list[PastJob]:
-        """The jobs of this user that ended in a period, in any order."""
-        raise self._unsupported("tell of jobs that have ended")
+        """Return the user's jobs that ended in a period, in any order. Raises Unsupported without accounting."""
+        raise self._unsupported("list jobs that have ended")
 
     def queues(self) -> list[Queue]:
-        """The queues that the caller may see."""
+        """Return the queues that the user may see."""
         raise self._unsupported("list queues")
 
     def accounts(self) -> list[Account]:
-        """The accounts that the caller may charge."""
+        """Return the accounts that the user may charge; none if the site does not charge."""
         raise self._unsupported("list accounts")
 
     def info(self) -> ClusterInfo:
-        """How much of the cluster is in use."""
+        """Return how much of the cluster is in use."""
         raise self._unsupported("tell how much of it is in use")
 
     def program_names(self) -> list[str]:
-        """The commands that it runs, by name, for ``punway check``."""
+        """Return the names of the commands that the adapter runs. ``punway check`` looks for them."""
         return []
 
     def version(self) -> str | None:
-        """The scheduler's version, as its commands report it; None where there is none to ask."""
+        """Return the scheduler's version; None if it has none."""
         return None
 
     @classmethod
     def supports(cls, operation: str) -> bool:
-        """Whether the adapter has one of OPERATIONS."""
+        """Return True if the adapter has one of OPERATIONS."""
         return getattr(cls, operation) is not getattr(Adapter, operation)
 
     def command_path(self, name: str) -> str:
-        """Where one of them is. Raises SchedulerUnavailable when it is not found."""
+        """Return the path of a command. Raises CommandNotRun if it is not found."""
         raise self._unsupported(f"run {name}")
 
     def array_output_error(self, job_id: str, example: str) -> Rejected:
-        """What output() raises for an array."""
-        return Rejected(f"Job {job_id} is an array; each of its tasks has output of its own: ask for {example}")
+        """Return the error that output() raises for an array. ``example`` is the id of one of its tasks."""
+        return Rejected(
+            f"Job {job_id} is an array, and each task has its own output; ask for a task, such as {example}"
+        )
 
-    def _unsupported(self, what: str) -> Unsupported:
+    def _unsupported(self, operation: str) -> Unsupported:
         name = self.config.get("adapter")
-        return Unsupported(f"The adapter {name} of cluster {self.cluster_id} cannot {what}")
+        return Unsupported(f"The adapter {name} of cluster {self.cluster_id} cannot {operation}")
