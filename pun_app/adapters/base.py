@@ -1,7 +1,7 @@
 """The contract of an adapter: the methods that the app calls, for any scheduler.
 
-A method that an adapter does not override raises Unsupported, which the API reports as 501. An adapter raises the errors
-of errors.py and nothing else. It never reports an unknown job as completed; a state that it does not know is a
+A method that an adapter does not override raises Unsupported, which the API reports as 501. An adapter raises only the
+errors of errors.py. It never reports an unknown job as completed; a state that it does not know is a
 ``status`` of None beside its ``native_state``. Adapters know nothing of HTTP and can be used from a Python prompt.
 """
 
@@ -55,8 +55,8 @@ class Adapter:
     ``job`` is the ``job`` mapping of the cluster file.
 
     Arrays: the scheduler's own ids name an array and its tasks, such as ``7`` and ``7_2`` for Slurm. A list has either
-    each task or the whole array as one job. job() accepts both ids: for an array it returns one job for all of its tasks
-    (model.merge_tasks()), under the array's id. A change of an array's id changes all of its tasks; a change of a
+    each task or the whole array as one job. job() accepts both ids: for an array it returns one job for all of its
+    tasks (model.merge_tasks()), under the array's id. A change of an array's id changes all of its tasks; a change of a
     task's id changes that task alone, or raises Rejected where the scheduler can only change the whole array.
     """
 
@@ -119,8 +119,8 @@ class Adapter:
     def submit(self, request: JobRequest) -> Job:
         """Submit a job, and return what is known of it at that moment.
 
-        Raises Rejected if the scheduler does not accept the job, and NotSent if nothing reached it. In both cases no job
-        exists. Raises another SchedulerUnavailable if it is unknown whether the job exists.
+        Raises Rejected if the scheduler does not accept the job, and NotSent if nothing reached it. In both cases no
+        job exists. Raises another SchedulerUnavailable if it is unknown whether the job exists.
         """
         raise self._unsupported("submit jobs")
 
@@ -151,8 +151,8 @@ class Adapter:
     def job(self, job_id: str) -> Job:
         """Return one of the user's jobs, unfinished or ended.
 
-        ``Job.id`` is the id that was asked for, even where the scheduler's list has another form of it (for an array, or
-        an id without its server). Raises JobNotFound, also for another user's job.
+        ``Job.id`` is the id that was asked for, or the full form of it (PBS adds the server). For an array it is the
+        array's id, even if one task is left. Raises JobNotFound, also for another user's job.
         """
         raise self._unsupported("show a job")
 

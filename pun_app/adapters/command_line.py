@@ -1,8 +1,8 @@
-"""What every adapter shares that speaks to its scheduler through the scheduler's own commands.
+"""The base class of adapters that use their scheduler's own commands.
 
-A submit, which is the same for all: the options are looked at, a submit tag goes with the job, and a submit whose
-answer was lost is looked up by it. And what a change asks first: most schedulers take a hold of a running job without
-a word.
+It has what is the same for all of them. A submit checks the options first, and carries a submit tag by which the job is
+found if the command's output is lost. A change looks at the job first, since most schedulers accept a hold of a running
+job without an error.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerErr
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest
 
 LOOKUP_TIMEOUT_S = 10.0
-"""Seconds for finding a job by its submit tag: the caller has waited for the submit already."""
+"""Seconds for each command that looks for a job by its submit tag. The client has already waited for the submit."""
 
 log = logging.getLogger("punway.pun")
 
 RECENT_S = 3600
-"""Seconds for which a job that has ended stands in the list of jobs, where the scheduler lets us choose."""
+"""Seconds for which an ended job is listed by jobs(), where the scheduler lets the adapter choose."""
 
 _STEERING = re.compile(
     r"(SLURM|SBATCH|SRUN|PBS|LSF|LSB|SGE|_CONDOR|LD|GCONV|GLIBC|MALLOC)_.*|PATH|IFS|ENV|BASH_ENV|SHELLOPTS"
@@ -37,24 +37,24 @@ _STEERING = re.compile(
 
 
 class CommandLineAdapter(Adapter):
-    """A scheduler behind commands. ``product`` is its name in messages."""
+    """A scheduler that is used through its commands. ``product`` is its name in messages."""
 
     product: ClassVar[str]
     retry_message: ClassVar[re.Pattern[str] | None] = None
-    """What the command that submits prints when it asks the scheduler again."""
+    """The message of a submit command that retries by itself, so that several jobs may exist."""
     queued_state: ClassVar[str | None] = None
-    """The scheduler's word for the state of a job that waits, where a submit's answer has it."""
+    """The native state of a job that was just submitted; None if it is not known from the submit."""
     programs: ClassVar[tuple[str, ...]]
-    """The commands that it runs, by name."""
+    """The names of the commands that the adapter runs. The first one is the submit command."""
     version_argv: ClassVar[tuple[str, ...]]
-    """The command that tells the version, and what of its answer is the version."""
+    """The command that prints the version. ``version_pattern`` finds the version in its output."""
     version_pattern: ClassVar[str] = r"(\S.*)"
     cancel_command: ClassVar[tuple[str, ...]]
-    """The command that cancels the job whose id comes after it; and those that hold and release one."""
+    """The command that cancels a job, whose id is appended; likewise the commands that hold and release one."""
     hold_command: ClassVar[tuple[str, ...]]
     release_command: ClassVar[tuple[str, ...]]
     submit_tag_location: ClassVar[str]
-    """Where a person would look for a submit tag."""
+    """Where a user finds the submit tag of a job, for messages: the field, and the command that shows it."""
     failures: ClassVar[tuple[tuple[type[SchedulerError], re.Pattern[str]], ...]]
     """Pairs of an error and the messages of a failed command that mean it. The first match decides; without one it is
     Rejected. NotSent stands for messages that prove that nothing reached the scheduler, Unanswered for those that leave
@@ -67,36 +67,42 @@ class CommandLineAdapter(Adapter):
     def __init__(
         self, cluster_id: str, job: dict[str, Any], environment: Mapping[str, str], printing: Mapping[str, str]
     ) -> None:
-        """``environment`` is what the commands need, ``printing`` how they are to print: no submit has that."""
+        """Initialise with the variables that all commands need (``environment``) and those that set the output format.
+
+        A submit does not get the latter (``printing``), since it may pass its environment on to the job.
+        """
         super().__init__(cluster_id, job)
         self.commands = Commands.from_config(job, {**environment, **printing})
         self.submit_commands = Commands.from_config(job, environment)
         self.uid = os.geteuid()
         self.user = pwd.getpwuid(self.uid).pw_name
 
-    # What an adapter says of its scheduler.
+    # An adapter defines these methods.
 
     def run_submit(self, request: JobRequest) -> Output:
-        """Run the command that submits. Raises Rejected for what this scheduler cannot have."""
+        """Run the submit command, with the script on its standard input, and return its output.
+
+        Raises Rejected for a request that this scheduler cannot express.
+        """
         raise NotImplementedError
 
     def parse_job_id(self, output: Output) -> str | None:
-        """The job id that a submit printed; None where it printed none."""
+        """Return the job id in the output of the submit command; None without one."""
         raise NotImplementedError
 
     def find_tagged(self, submit_tag: str) -> list[Job]:
-        """The user's jobs (an array: its tasks) that carry the submit tag."""
+        """Return the user's jobs that carry the submit tag. An array may be listed by its tasks."""
         raise NotImplementedError
 
     def is_accepted(self, output: Output) -> bool:
-        """Whether a change that failed by its status was taken all the same."""
+        """Return True for the output of a change that was accepted despite its exit status."""
         return False
 
     def for_cluster(self, argv: Sequence[str]) -> Sequence[str]:
-        """The command, for the configured cluster."""
+        """Return the command with the option that selects the configured cluster, if it needs one."""
         return argv
 
-    # What follows from it.
+    # The base class derives these from them.
 
     def failure(self, output: Output) -> SchedulerError:
         """Return the error that a failed command means, by the tables ``failure_codes`` and ``failures``."""
@@ -137,13 +143,13 @@ class CommandLineAdapter(Adapter):
             if job_id is None:
                 raise self.submit_failure(output)
             if self.retry_message and self.retry_message.search(output.err):
-                # Each attempt may have been taken.
+                # Each attempt may have created a job.
                 repeated = SchedulerUnavailable(f"{self.programs[0]} asked more than once")
-                return self._taken_after_all(request.submit_tag, repeated)
+                return self._find_lost_submit(request.submit_tag, repeated)
         except NotSent:
             raise
         except SchedulerUnavailable as error:
-            return self._taken_after_all(request.submit_tag, error)
+            return self._find_lost_submit(request.submit_tag, error)
         known = self.requested(request)
         return Job(
             id=job_id,
@@ -159,7 +165,7 @@ class CommandLineAdapter(Adapter):
         )
 
     def find_submitted(self, submit_tag: str) -> Job | None:
-        """The first, where a command or a client that asked again has made several; the others are cancelled."""
+        """Return the first job with the submit tag, and cancel others that a retry has created."""
         submits: dict[str, list[Job]] = {}
         for job in self.find_tagged(submit_tag):
             submits.setdefault(self.array_id(job.id), []).append(job)
@@ -170,7 +176,7 @@ class CommandLineAdapter(Adapter):
         return msgspec.structs.replace(job, reason=self._cancel_others(kept, others)) if others else job
 
     def _cancel_others(self, kept: str, others: list[str]) -> str:
-        """Cancel the other jobs of a submit; say what became of them."""
+        """Cancel the other jobs of a submit. Return a sentence on the result for each."""
         said = []
         for job_id in others:
             try:
@@ -180,7 +186,7 @@ class CommandLineAdapter(Adapter):
                 said.append(f"job {job_id} has ended")
             except SchedulerError as error:
                 said.append(f"job {job_id} could not be cancelled ({error.message}); cancel it")
-        log.warning("one submit made several jobs; job %s is kept: %s", kept, "; ".join(said))
+        log.warning("one submit created several jobs; keeping job %s: %s", kept, "; ".join(said))
         return f"The scheduler took this submit more than once. Job {kept} is kept: {'; '.join(said)}"
 
     def cancel(self, job_id: str) -> None:
@@ -201,42 +207,45 @@ class CommandLineAdapter(Adapter):
         return QUEUED
 
     def has_held_tasks(self, job: Job) -> bool:
-        """Whether it is an array of which some tasks are held, while its status is that of others."""
+        """Return True for an array with held tasks, though its status is that of other tasks."""
         return any(
             task.status == QUEUED_HELD and task.id != job.id and self.array_id(task.id) == job.id
             for task in self.jobs()
         )
 
     def run(self, argv: Sequence[str], **settings: Any) -> Output:
-        """Run a command, aimed at the cluster."""
+        """Run a command on the configured cluster, and return its output."""
         return self.commands.run(self.for_cluster(argv), **settings)
 
     def read(self, argv: Sequence[str], **settings: Any) -> str:
-        """What a reading command printed. Whatever else goes wrong with it is the scheduler's trouble."""
+        """Run a command that only reads, and return what it printed. Raises read_failure()'s errors."""
         output = self.run(argv, **settings)
         if output.code:
             raise self.read_failure(output)
         return output.out
 
     def read_failure(self, output: Output) -> SchedulerError:
-        """A reading command has nothing to refuse: what its failure means, beside a job that is not there."""
+        """Return the error of a failed command that only reads: JobNotFound or SchedulerUnavailable, never Rejected."""
         error = self.failure(output)
         if isinstance(error, Rejected):
             return SchedulerUnavailable(f"{self.product} does not answer: {error.message}")
         if isinstance(error, (NotSent, Unanswered)):
-            # A database that is down is no scheduler that is (health.py).
+            # The circuit breaker tells a failed database from a failed scheduler by the command (clusters/health.py).
             error.program = output.program
         return error
 
     def unfinished_job(self, job_id: str) -> Job:
-        """The job, when it is the user's own. Raises JobNotFound, and Rejected where it has ended."""
+        """Return the user's job. Raises JobNotFound, and Rejected if it has already ended."""
         job = self.job(job_id)
         if job.status == COMPLETED:
             raise Rejected(f"Job {job_id} has already completed ({job.outcome})")
         return job
 
     def submit_failure(self, output: Output) -> SchedulerError:
-        """Why a submit made no job. A job that is not found there is one that was to be waited for."""
+        """Return the error of a submit that created no job.
+
+        "No such job" is Rejected here: it is about a job that the new one depends on.
+        """
         if not output.code:
             printed = (output.out + output.err).strip().partition("\n")[0][:200] or "it printed nothing"
             return Rejected(f"{self.programs[0]} submitted no job: {printed}")
@@ -255,7 +264,7 @@ class CommandLineAdapter(Adapter):
         return ids
 
     def run_change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
-        """Run a command that changes a job, or these of its tasks.
+        """Run a command that changes a job, or some of its tasks.
 
         Raises SchedulerUnavailable, with a message that says so, if the outcome is unknown: the scheduler may still
         carry it out.
@@ -276,18 +285,19 @@ class CommandLineAdapter(Adapter):
                 30,
             ) from error
 
-    def _taken_after_all(self, submit_tag: str, error: SchedulerUnavailable) -> Job:
-        """The job of a submit whose answer was lost, found by its submit tag.
+    def _find_lost_submit(self, submit_tag: str, error: SchedulerUnavailable) -> Job:
+        """Return the job of a submit whose output was lost, found by its submit tag.
 
-        Raises SchedulerUnavailable that says that it is not known: the scheduler may still have it before it.
+        Raises SchedulerUnavailable, with a message that says so, if it is unknown whether the job exists: the scheduler
+        may still process the submit.
         """
         for pause in (0, 1, 3):
-            # What hung has just come back, perhaps, and has the submit still before it.
+            # A scheduler that hung may have just recovered, and may still process the submit.
             time.sleep(pause)
             try:
                 found = self.find_submitted(submit_tag)
             except SchedulerError as trouble:
-                log.info("a submit cannot be looked up: %s", trouble.message)
+                log.info("failed to look for a submitted job: %s", trouble.message)
                 break
             if found:
                 return found
@@ -299,11 +309,12 @@ class CommandLineAdapter(Adapter):
 
 
 def job_environment(request: JobRequest, program: str) -> dict[str, str]:
-    """The variables that ``program`` hands on to the job from its own environment.
+    """Return the variables of the job, for the environment of a submit command that passes its own on to the job.
 
-    Raises Rejected for one that would steer the program instead (ld.so(8), and the scheduler's own).
+    Raises Rejected for a variable that would change how ``program`` itself works: those of ld.so(8) and of the
+    schedulers. For a new scheduler, add the prefix of its variables to _STEERING.
     """
     for name in request.environment:
         if _STEERING.fullmatch(name):
-            raise Rejected(f"options.environment: {name} would steer {program} itself; set it in the script")
+            raise Rejected(f"options.environment: {name} would change how {program} works; set it in the script")
     return dict(request.environment)

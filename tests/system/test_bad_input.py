@@ -64,7 +64,7 @@ BODIES = {
     "environment-list": (with_options(environment=["A=1"]), 400, "options.environment: write an object of up to 1000 names, not a list"),
     "environment-name": (with_options(environment={"A B": "1"}), 400, "options.environment"),
     "environment-nul": (with_options(environment={"A": "\0"}), 400, "options.environment"),
-    "environment-steers": (with_options(environment={"SBATCH_ACCOUNT": "x"}), 422, "SBATCH_ACCOUNT would steer"),
+    "environment-steers": (with_options(environment={"SBATCH_ACCOUNT": "x"}), 422, "SBATCH_ACCOUNT would change how"),
     "hold-number": (with_options(hold=1), 400, "options.hold: write true or false, not a number"),
     "email-two": (with_options(email="a@b,c@d"), 400, "options.email"),
     "native-text": (with_options(native="-N 2"), 400, "options.native: write a list of up to 200 items, not a string"),
