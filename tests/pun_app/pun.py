@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from webtest import TestApp
 
-from proxy_hook.token_routes import RouteTable
 from pun_app.access import Access
 from pun_app.app import PARKED_CALL, App
 from pun_app.clusters.load import ClusterFolder
@@ -19,7 +17,6 @@ from pun_app.long_poll import Parked
 from pun_app.pages.auth import Pages
 from pun_app.routes import PAGES
 from pun_app.settings import Settings
-from tests.proxy_hook.local_registrar import local_registrar
 from tokens import scopes
 from tokens.assertion import Signer, Verifier
 from tokens.lifetime import Policy
@@ -109,18 +106,3 @@ def form_field(page: str) -> str:
     """The token that every form of a page carries."""
     (value,) = set(re.findall(r'name="csrf_token" value="([0-9a-f]+)"', page))
     return str(value)
-
-
-@pytest.fixture
-def pun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrar: RouteTable) -> Pun:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return Pun(tmp_path)
-
-
-@pytest.fixture
-def registrar(tmp_path: Path) -> Iterator[RouteTable]:
-    """The front's route table behind a real registrar."""
-    (tmp_path / "state").mkdir()
-    routes = RouteTable.in_folder(tmp_path / "state")
-    with local_registrar(tmp_path / "register.sock", routes):
-        yield routes

@@ -14,12 +14,9 @@ from webtest.app import TestRequest
 
 from pun_app.clusters.load import ClusterFolder
 from pun_app.routes import PAGES, ROUTES
-from tests.pun_app.pun import Pun, pun, registrar
+from tests.pun_app.pun import Pun
 from tokens import scopes
 from tokens.token import issue, to_text, utc_now
-
-__all__ = ["pun", "registrar"]
-
 
 SCOPED = [route for route in ROUTES if route.scope]
 

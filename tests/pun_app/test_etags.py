@@ -8,10 +8,8 @@ from msgspec.structs import replace
 from pun_app.adapters.local.adapter import LocalAdapter
 from pun_app.adapters.model import COMPLETED, RUNNING, Job
 from pun_app.long_poll import LongPoll
-from tests.pun_app.handlers.test_jobs import get, listed
-from tests.pun_app.pun import Pun, pun, registrar
-
-__all__ = ["listed", "pun", "registrar"]
+from tests.pun_app.handlers.test_jobs import get
+from tests.pun_app.pun import Pun
 
 
 @pytest.mark.parametrize("form", ["W/{tag}", "{tag}", '"else", W/{tag}', '{tag}, "else"', " {tag} ,", "*"])

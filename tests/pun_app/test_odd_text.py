@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.pun_app.pun import ORIGIN, Pun, pun, registrar
+from tests.pun_app.pun import ORIGIN, Pun
 from tokens import scopes
 from tokens.token import issue, utc_now
 
-__all__ = ["pun", "registrar"]
 ODD = "half \ud800 of a pair"
 
 

@@ -1,7 +1,7 @@
-"""Slurm, the users and the portal: each comes up once for each process of the run, and is ended by its own pid.
+"""Fixtures of the system tests: Slurm, users and portals. Each process of a test run starts and ends its own.
 
-The tests wait more than they compute, so several processes run them side by side. Nothing is shared between them: each
-has its own folder, users, ports, schedulers and portals.
+The tests wait more than they compute, so several processes run them in parallel. These share nothing: each has its own
+folder, users, ports, schedulers and portals.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.system.gate import gate, provider
+from tests.system.gate import FRONT_SECRET
+from tests.system.identity import AUDIENCE, OpenIdProvider
 from tests.system.portal import Client, Portal, User, unique
 from tests.system.slurm import SlurmCluster
 
-__all__ = ["gate", "provider"]
 LONGEST = (
     "test_openapi.py",
     "test_waiting.py",
@@ -31,7 +32,7 @@ LONGEST = (
     "test_commands.py",
     "test_adapters.py::TestGridEngine",
 )
-"""What pytest-xdist gives to one process as a whole (--dist loadscope), the longest first."""
+"""The longest units that pytest-xdist gives to one process as a whole (--dist loadscope), the longest first."""
 NEEDED = (
     "nginx",
     "slurmctld",
@@ -49,17 +50,17 @@ NEEDED = (
 
 
 def pytest_configure() -> None:
-    """useradd, nginx and Slurm's daemons lie where not every root's PATH leads."""
+    """Add the folders of useradd, nginx and Slurm's daemons to PATH, which not every root has there."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no process of the run is left alone with it at the end."""
+    """Run the longest units first, so that none of them is left for a single process at the end; skip all without root."""
     items.sort(
         key=lambda item: next((n for n, name in enumerate(LONGEST) if f"/{name}::" in item.nodeid), len(LONGEST))
     )
     if os.geteuid() != 0:
-        skip = pytest.mark.skip(reason="needs root: it makes users, and processes that become them")
+        skip = pytest.mark.skip(reason="needs root, to create users and processes that become them")
         for item in items:
             if "tests/system" in str(item.path):
                 item.add_marker(skip)
@@ -67,10 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """A short path that ordinary users can enter: sockets lie below it."""
+    """A folder that ordinary users can enter, with a path short enough for sockets below it."""
     missing = [name for name in NEEDED if not shutil.which(name)]
     if missing:
-        pytest.fail(f"not installed: {', '.join(missing)}; run make test, or install Debian's packages")
+        pytest.fail(f"not installed: {', '.join(missing)}; run make test, or sh tests/packages.sh test")
     path = Path(tempfile.mkdtemp(prefix="pw-", dir="/tmp"))
     path.chmod(0o755)
     yield path
@@ -79,6 +80,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def hook_user() -> Iterator[str]:
+    """A system user for the hook."""
     name = unique("pwhook")
     subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=True)
     yield name
@@ -87,6 +89,7 @@ def hook_user() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mcp_user() -> Iterator[str]:
+    """A system user for the MCP server."""
     name = unique("pwmcp")
     subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=True)
     yield name
@@ -95,7 +98,7 @@ def mcp_user() -> Iterator[str]:
 
 @pytest.fixture
 def group() -> Iterator[str]:
-    """A Unix group that nobody is in yet."""
+    """A Unix group without members."""
     name = unique("pwgroup")
     subprocess.run(["groupadd", name], check=True)
     yield name
@@ -104,7 +107,7 @@ def group() -> Iterator[str]:
 
 @pytest.fixture
 def new_user() -> Iterator[Callable[..., User]]:
-    """Makes users, as User(…) does but for a prefix of the name, and removes them."""
+    """Return a function that creates users as User(…) does, with a prefix in place of the name. Remove them at the end."""
     made: list[User] = []
 
     def new_user(prefix: str, *options: Any) -> User:
@@ -118,6 +121,7 @@ def new_user() -> Iterator[Callable[..., User]]:
 
 @pytest.fixture(scope="session")
 def alice() -> Iterator[User]:
+    """An ordinary user."""
     user = User(unique("pwalice"))
     yield user
     user.remove()
@@ -125,6 +129,7 @@ def alice() -> Iterator[User]:
 
 @pytest.fixture(scope="session")
 def bob() -> Iterator[User]:
+    """Another ordinary user."""
     user = User(unique("pwbob"))
     yield user
     user.remove()
@@ -132,6 +137,7 @@ def bob() -> Iterator[User]:
 
 @pytest.fixture(scope="session")
 def slurm(folder: Path, alice: User, bob: User) -> Iterator[SlurmCluster]:
+    """A real Slurm on this machine, with an account for both users."""
     (folder / "slurm").mkdir()
     cluster = SlurmCluster(folder / "slurm", [alice.name, bob.name])
     try:
@@ -142,6 +148,7 @@ def slurm(folder: Path, alice: User, bob: User) -> Iterator[SlurmCluster]:
 
 
 def cluster_files(slurm: SlurmCluster) -> dict[str, str]:
+    """Return the text of each cluster file of the portal: two clusters that work, and several that do not."""
     return {
         "owens": "v2:\n  metadata: {title: Owens Cluster}\n  login: {host: owens.example.org}\n"
         f"  job: {{adapter: slurm, bin: /usr/bin, conf: {slurm.conf}}}\n",
@@ -155,7 +162,7 @@ def cluster_files(slurm: SlurmCluster) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def portal(folder: Path, slurm: SlurmCluster, hook_user: str, mcp_user: str) -> Iterator[Portal]:
-    """The portal as root, with PUNs by fork, and with all of its parts."""
+    """A portal started by root, with all parts, whose PUNs start by fork."""
     portal = Portal(folder / "p", hook_user, cluster_files(slurm), mcp_user=mcp_user)
     try:
         yield portal.start()
@@ -165,7 +172,7 @@ def portal(folder: Path, slurm: SlurmCluster, hook_user: str, mcp_user: str) -> 
 
 @pytest.fixture(scope="session")
 def counted(folder: Path, slurm: SlurmCluster, hook_user: str, mcp_user: str) -> Iterator[tuple[Portal, Path]]:
-    """A portal whose squeue and sacct add a byte to ``squeue-calls`` and ``sacct-calls`` in the folder at each call."""
+    """A portal whose squeue and sacct add a byte to ``squeue-calls`` and ``sacct-calls`` in the folder on each call."""
     overrides = []
     for name in ("squeue", "sacct"):
         calls, program = folder / f"{name}-calls", folder / f"{name}-counted"
@@ -182,19 +189,65 @@ def counted(folder: Path, slurm: SlurmCluster, hook_user: str, mcp_user: str) ->
         portal.stop()
 
 
+@pytest.fixture(scope="session")
+def provider(folder: Path) -> Iterator[OpenIdProvider]:
+    """A certified OpenID provider, which ``gate`` configures and starts."""
+    provider = OpenIdProvider(folder / "idp")
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture(scope="session")
+def gate(folder: Path, hook_user: str, mcp_user: str, provider: OpenIdProvider) -> Iterator[Portal]:
+    """A portal with TLS and every way to sign in. Its user map accepts any name."""
+    secrets = {"client_secret_file": provider.client_secret, "header_secret_file": FRONT_SECRET}
+    for name, secret in secrets.items():
+        (folder / name).write_text(f"{secret}\n")
+        (folder / name).chmod(0o600)
+    portal = Portal(
+        folder / "gate", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}, mcp_user=mcp_user,
+        tables={
+            "idp": {"issuer": provider.issuer, "audience": AUDIENCE, "user_map": "(.*)", "title": "Example University"},
+            "login": {
+                "oidc": True, "client_id": "portal", "header": "X-Remote-User", "header_peers": ["127.0.0.1"],
+                **{name: str(folder / name) for name in secrets},
+            },
+        },
+    ).use_tls()  # fmt: skip
+    provider.redirect_uris.append(f"{portal.url}/login/oidc/callback")
+    provider.start()
+    try:
+        yield portal.start()
+    finally:
+        portal.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, without a screen."""
+    options = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+    expect.set_options(timeout=120_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options, timeout=120_000)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
 def as_alice(portal: Portal, alice: User) -> Client:
+    """A client with one of alice's tokens."""
     return portal.shared_client(alice)
 
 
 @pytest.fixture
 def as_bob(portal: Portal, bob: User) -> Client:
+    """A client with one of bob's tokens."""
     return portal.shared_client(bob)
 
 
 @pytest.fixture(autouse=True)
 def _few_tokens(alice: User, bob: User) -> Iterator[None]:
-    """Each test starts with no token of an earlier one: a user may have 200."""
+    """Remove all tokens after each test, because a user may have at most 200."""
     yield
     for user in (alice, bob):
         shutil.rmtree(user.home / ".config", ignore_errors=True)

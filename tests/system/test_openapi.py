@@ -18,9 +18,8 @@ from playwright.sync_api import Browser
 from pun_app.openapi import document
 from tests.system.portal import Client, Portal, User
 from tests.system.slurm import SlurmCluster
-from tests.system.test_pages import SCREENSHOTS, chromium
+from tests.system.test_pages import SCREENSHOTS
 
-__all__ = ["chromium"]
 BIN = Path(sys.executable).parent
 CONFIG = Path(__file__).with_name("openapi") / "schemathesis.toml"
 

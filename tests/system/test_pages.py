@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.system.gate import HOME
 from tests.system.identity import sign_in_at_provider
@@ -23,16 +22,6 @@ from tokens.token import is_secret, sha256_of, utc_now
 
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
 AXE = Path(__file__).parent / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    options = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
-    expect.set_options(timeout=120_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options, timeout=120_000)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

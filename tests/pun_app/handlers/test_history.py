@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from pun_app.adapters.local.queue import DONE, LocalJob, LocalQueue
-from tests.pun_app.pun import Pun, pun, registrar
+from tests.pun_app.pun import Pun
 
-__all__ = ["pun", "registrar"]
 NOW = int(time.time())
 
 

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pun_app.adapters.local.adapter import LocalAdapter
-from pun_app.adapters.local.queue import DONE, LocalJob, LocalQueue
 from pun_app.adapters.model import Job, merge_tasks
 from pun_app.errors import Unavailable
-from tests.pun_app.pun import Pun, pun, registrar
-
-__all__ = ["pun", "registrar"]
-
-
-@pytest.fixture
-def listed(pun: Pun, tmp_path: Path) -> list[str]:
-    """Twelve jobs; their ids, the latest first, which is not the order of their digits."""
-    queue = LocalQueue(tmp_path / ".local" / "share" / "punway" / "local" / "box")
-    now = int(time.time())
-    for _ in range(12):
-        queue.add(
-            "#!/bin/sh\n",
-            lambda number: LocalJob(
-                number, "x", "/", "o", "e", None, DONE, 1, 2, now - 5, outcome="succeeded", exit_code=0
-            ),
-        )
-    return [str(number) for number in range(12, 0, -1)]
+from tests.pun_app.pun import Pun
 
 
 def ask(pun: Pun, query: str = "", status: int = 200) -> Any:

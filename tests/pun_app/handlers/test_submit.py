@@ -11,9 +11,7 @@ import pytest
 from pun_app.decode import decode
 from pun_app.handlers.jobs import _job_request
 from pun_app.schemas import Options, Script, StatusBody, SubmitBody
-from tests.pun_app.pun import Pun, pun, registrar
-
-__all__ = ["pun", "registrar"]
+from tests.pun_app.pun import Pun
 
 JSON = {"Content-Type": "application/json"}
 

@@ -16,7 +16,7 @@ from proxy_hook.token_routes import RouteTable
 from pun_app.pages.flash import MAX_FLASHES, Flashes
 from pun_app.pages.render import ago, exact
 from tests.proxy_hook.local_registrar import USER
-from tests.pun_app.pun import ORIGIN, Pun, form_field, pun, registrar
+from tests.pun_app.pun import ORIGIN, Pun, form_field
 from tokens import scopes
 from tokens.csrf import csrf_token
 from tokens.errors import StoreUnavailable
@@ -24,7 +24,6 @@ from tokens.lifetime import Policy
 from tokens.store import TokenStore
 from tokens.token import from_text, is_secret, issue, sha256_of, utc_now
 
-__all__ = ["pun", "registrar"]
 FORM = {"name": "CI pipeline", "preset": "jobs", "expires": "90d"}
 
 
