@@ -32,7 +32,7 @@ def prepare(config: Config) -> None:
 
 
 def user_of(key: str, name: str) -> pwd.struct_passwd:
-    """Return the user that ``key`` of punway.toml names. Raises FolderError if there is no such user."""
+    """Return the user that ``key`` of punway.toml names. Raises FolderError if the user does not exist."""
     try:
         return pwd.getpwnam(name)
     except KeyError:

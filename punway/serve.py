@@ -42,7 +42,7 @@ _locks = {AUDIT: threading.Lock(), LOG: threading.Lock()}
 
 @dataclass
 class Part:
-    """One child of the supervisor.
+    """A child of the supervisor.
 
     Its standard output goes to descriptor ``output``, with ``prefix`` before each line. ``start_at`` is when it was or
     will be started. ``delay`` is in seconds, before the next restart.

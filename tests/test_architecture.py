@@ -42,7 +42,7 @@ def test_the_spawner_loads_the_standard_library_and_itself_alone(module: str) ->
 
 
 def test_a_pun_loads_none_of_the_fronts_libraries() -> None:
-    """A PUN loads none of the heavy libraries: there is one per user, so each import costs memory for every user."""
+    """A PUN does not load heavy libraries: there is one PUN per user, so each import costs memory for every user."""
     loaded = {name.partition(".")[0] for name in loaded_by("pun_app.server")}
     assert not loaded & {
         "sqlalchemy",

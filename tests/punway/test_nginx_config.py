@@ -1,4 +1,4 @@
-"""punway/nginx_config.py: what is printed is what nginx takes, and every answer has the contract's form."""
+"""Tests of punway/nginx_config.py: nginx accepts the configuration, and its own errors have the contract's form."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ TLS = Config(portal=replace(Portal(), listen="[::1]:8443", tls_certificate="/etc
 
 
 def test_every_answer_is_json_of_the_contract() -> None:
+    """Each error of nginx itself has the fields of the contract."""
     for answer in ANSWERS.values():
         body = json.loads(answer[1:-1].replace("\\'", "'").replace("\\\\", "\\"))
         assert set(body) == {"error", "message"}
 
 
 def test_every_page_of_nginxs_own_leads_on() -> None:
-    """Whole, and only to what there is."""
+    """Each error page is complete and links only to pages that exist."""
     for status in PAGES:
         for has_pages in (True, False):
             page = error_page(status, has_pages)
@@ -38,12 +39,14 @@ def test_every_page_of_nginxs_own_leads_on() -> None:
 
 
 def test_help_is_the_sites_own_where_there_is_one() -> None:
+    """/help redirects to portal.help_url if it is set."""
     site = replace(CONFIG, portal=replace(Portal(), help_url="https://www.example.org/help?a=1"))
     assert 'return 303 "https://www.example.org/help?a=1";' in portal_config(site)
     assert "help.html" in portal_config(CONFIG) and "help.html" not in portal_config(site)
 
 
 def test_the_configured_values_are_in_it() -> None:
+    """Address, certificate, body size and sockets come from the configuration; without TLS there is no ssl."""
     text = portal_config(TLS)
     for part in ("listen [::1]:8443 ssl http2;", "ssl_certificate /etc/x.crt;", "client_max_body_size 52428800;",
                  "Strict-Transport-Security", "unix:/run/punway/hook.sock", "ssl_protocols TLSv1.2 TLSv1.3;"):  # fmt: skip
@@ -55,17 +58,19 @@ def test_the_configured_values_are_in_it() -> None:
     ("version", "is_on", "listen", "directive"),
     [((1, 22, 1), True, "ssl http2;", False), ((), True, "ssl http2;", False), ((1, 25, 1), True, "ssl;", True),
      ((1, 14, 0), True, "ssl;", False), ((1, 22, 1), False, "ssl;", False)],
+    ids=["parameter", "unknown version", "directive", "too old", "disabled"],
 )  # fmt: skip
 def test_http2_is_for_the_nginx_that_there_is(
     monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], is_on: bool, listen: str, directive: bool
 ) -> None:
+    """HTTP/2 is enabled in the way that this version of nginx knows, or not at all."""
     monkeypatch.setattr(nginx_config, "nginx_version", lambda: version)
     text = portal_config(replace(TLS, portal=replace(TLS.portal, http2=is_on)))
     assert f"listen [::1]:8443 {listen}" in text and ("http2 on;" in text) is directive
 
 
 def test_what_is_compressed() -> None:
-    """What has no secret in it: where a token is made or a browser signs in, the length of an answer tells nothing."""
+    """Only locations without secrets in their responses are compressed: not those of pages and sign-in."""
     text = portal_config(CONFIG)
     blocks = {re.split(r" \{", block)[0]: block for block in re.split(r"\n    location ", text)[1:]}
     compressed = {name for name, block in blocks.items() if "gzip on;" in block}
@@ -86,7 +91,7 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_which_addresses_hold_a_secret(address: str) -> None:
-    """However a client encoded it. What nginx's expressions find, Python's find too."""
+    """A secret is found however a client encodes it. The test runs nginx's expressions in Python."""
     found = re.search(r"map \$request_uri \$punway_secret \{\n(.*?)\n\}", portal_config(CONFIG), re.DOTALL)
     assert found
     lines = re.findall(r'"~(\*?)(.*)" (\w+);', found[1])
@@ -114,7 +119,7 @@ def test_which_addresses_hold_a_secret(address: str) -> None:
 
 
 def test_which_locations_pass_a_clients_headers() -> None:
-    """Only to the hook, where a browser signs in; each other place has a list of its own. No PUN sees a cookie."""
+    """Only the hook gets all headers of a browser, for signing in. Other locations have a list; no PUN gets a cookie."""
     text = portal_config(CONFIG)
     blocks = {re.split(r" \{", block)[0]: block for block in re.split(r"\n    location ", text)[1:]}
     passing = {name for name, block in blocks.items() if "proxy_pass " in block}
@@ -133,7 +138,7 @@ def test_which_locations_pass_a_clients_headers() -> None:
 
 
 def test_users_processes_and_the_mcp_server_are_reached_by_the_relay_alone() -> None:
-    """They read what anybody sends; nginx hears the hook, the relay, and nobody else."""
+    """nginx reads responses only from the hook and the relay, since other processes read what anybody sends."""
     text = portal_config(CONFIG)
     assert set(re.findall(r"proxy_pass (http://[a-z_]+)", text)) == {"http://punway_hook", "http://punway_relay"}
     assert text.count("proxy_pass ") == len(re.findall(r"proxy_pass http://punway_(?:hook|relay)[/$;]", text))
@@ -141,12 +146,12 @@ def test_users_processes_and_the_mcp_server_are_reached_by_the_relay_alone() -> 
         if "proxy_pass http://punway_relay" in block:
             for header in ("X-Punway-Token-Id", "X-Punway-Token-Name"):
                 assert f"proxy_hide_header {header};" in block
-            # Whom the relay's bound is for, beside each other as it looks for them.
+            # The relay looks for these headers in this order, and counts requests by user.
             assert re.search(r"proxy_set_header X-Pun-Socket \S+;\s+proxy_set_header X-Pun-User \$punway_user;", block)
 
 
 def test_behind_a_balancer_the_client_is_who_it_names() -> None:
-    """For limits, logs and the hook; a trusted header is still from who connected, and nobody else names clients."""
+    """Limits, logs and the hook use the client that a balancer names. The trusted header goes by who has connected."""
     text = portal_config(replace(CONFIG, portal=replace(Portal(), proxies=("10.0.0.0/8", "2001:db8::1"))))
     for line in ("set_real_ip_from 10.0.0.0/8;", "set_real_ip_from 2001:db8::1;", "real_ip_header X-Forwarded-For;",
                  "real_ip_recursive on;", "proxy_set_header X-Punway-Direct-Peer $realip_remote_addr;"):  # fmt: skip
@@ -155,10 +160,11 @@ def test_behind_a_balancer_the_client_is_who_it_names() -> None:
     assert "real_ip" not in without and "realip" not in without
     blocks = re.split(r"\n    location ", without)[1:]
     direct = [block for block in blocks if "proxy_set_header X-Punway-Direct-Peer $remote_addr;" in block]
-    assert len(direct) == 4, "where a browser may come with the trusted header"
+    assert len(direct) == 4, "the locations that accept the trusted header"
 
 
 def test_a_limit_of_0_is_none() -> None:
+    """A limit of 0 writes no directive."""
     text = portal_config(replace(CONFIG, limits=replace(Limits(), flood=0, connections=0)))
     assert "limit_req " not in text and "limit_conn " not in text
     text = portal_config(CONFIG)
@@ -166,17 +172,19 @@ def test_a_limit_of_0_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hard", "connections"), [(1_048_576, 32_768), (20_000, 10_000), (resource.RLIM_INFINITY, 32_768)]
+    ("hard", "connections"),
+    [(1_048_576, 32_768), (20_000, 10_000), (resource.RLIM_INFINITY, 32_768)],
+    ids=["high limit", "low limit", "no limit"],
 )
 def test_workers_take_what_the_host_allows(monkeypatch: pytest.MonkeyPatch, hard: int, connections: int) -> None:
-    """Each connection to a client has another one behind it at times."""
+    """A worker may need two open files for each connection, and gets no more than the host allows."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
     text = full_config(CONFIG)
     assert f"worker_connections {connections};" in text and f"worker_rlimit_nofile {2 * connections};" in text
 
 
 def test_where_the_logs_of_an_nginx_of_its_own_go(tmp_path: Path) -> None:
-    """To files where systemd made a folder for them, as /dev/stdout cannot be opened there; else to the output."""
+    """Logs go to the folder that systemd made, where /dev/stdout cannot be opened, and otherwise to the outputs."""
     write_files(CONFIG, tmp_path, Path("/var/log/punway"))
     text = (tmp_path / "portal.conf").read_text()
     assert "access_log /var/log/punway/access.log punway;" in text and "/var/log/punway/audit.log" in text
@@ -186,13 +194,14 @@ def test_where_the_logs_of_an_nginx_of_its_own_go(tmp_path: Path) -> None:
 
 
 def test_without_a_way_to_sign_in_there_are_no_pages() -> None:
+    """With all ways to sign in disabled, the locations of pages are missing."""
     text = portal_config(replace(CONFIG, login=replace(Login(), link=False)))
     for address in ("/settings/", "/login", "/logout"):
         assert f"location {address}" not in text and f"location = {address}" not in text
 
 
 def test_without_its_user_there_is_no_mcp_server() -> None:
-    """So that a site which upgrades has the portal that it had, until an admin makes the user."""
+    """After an upgrade the portal has no MCP server until an admin creates its user."""
     for mcp in (replace(Mcp(), user="no-such-user"), replace(Mcp(), enabled=False)):
         text = portal_config(replace(CONFIG, mcp=mcp))
         assert "location = /mcp" not in text and "inner" not in text and '"via": "http"' in text
@@ -200,7 +209,7 @@ def test_without_its_user_there_is_no_mcp_server() -> None:
 
 @pytest.mark.skipif(not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()), reason="nginx is not installed")
 def test_nginx_takes_it_beside_other_sites(tmp_path: Path) -> None:
-    """Included in the http block of a stock nginx.conf, as in /etc/nginx/conf.d."""
+    """nginx accepts the file in the http block of a stock nginx.conf, next to another site."""
     (tmp_path / "inner").mkdir()
     config = replace(CONFIG, portal=replace(Portal(), run_dir=str(tmp_path)))
     (tmp_path / "portal.conf").write_text(portal_config(config, f"{tmp_path}/access.log", f"{tmp_path}/audit.log"))

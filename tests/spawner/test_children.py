@@ -399,7 +399,7 @@ def test_a_listener_that_is_asked_for_stays(world: World) -> None:
 
 
 def test_of_too_many_listeners_the_oldest_go_first(world: World) -> None:
-    """Of too many resting listeners, those that were requested most recently stay."""
+    """If too many listeners rest, those that were requested most recently stay."""
     rest(world, *range(1, 9))
     for uid in (2, 1):
         world.wait(1)

@@ -1,4 +1,4 @@
-"""A process in the place of a user's PUN that says what a test wants: what a hostile user could run there."""
+"""Fake PUNs: threads in the place of a user's PUN that answer what a test wants, as a hostile user's process could."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ OF_NGINX = {
     "x-frame-options", "referrer-policy", "content-security-policy", "cross-origin-resource-policy", "x-request-id",
     "ratelimit", "ratelimit-policy",
 }  # fmt: skip
-"""Headers that a client gets from nginx, whatever a PUN sends."""
+"""Headers that a client gets from nginx in every response, whatever the PUN sends."""
 
 
 class FakePun(threading.Thread):
-    """Takes one connection: keeps what it is sent, and answers with the pieces, each in a write of its own."""
+    """A fake PUN that accepts one connection. ``got`` is the request; each of ``pieces`` is one write of the response."""
 
     def __init__(self, portal: Portal, user: User, *pieces: bytes) -> None:
         super().__init__(daemon=True)
         path = portal.run_dir / "puns" / user.name / "pun.sock"
-        self.kept = path.with_name("kept.sock")
-        path.rename(self.kept)
+        self.original = path.with_name("original.sock")
+        path.rename(self.original)
         self.path = path
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
@@ -37,20 +37,21 @@ class FakePun(threading.Thread):
     def run(self) -> None:
         connection, _ = self.listener.accept()
         self.got = connection.recv(65_536)
-        with suppress(OSError):  # The other end may have hung up.
+        with suppress(OSError):  # The peer may have closed the connection.
             for piece in self.pieces:
                 connection.sendall(piece)
         connection.close()
 
     def end(self) -> None:
+        """Stop listening, and put the real PUN's socket back."""
         self.listener.close()
         self.path.unlink()
-        self.kept.rename(self.path)
+        self.original.rename(self.path)
 
 
 @contextmanager
 def raw_pun(portal: Portal, user: User, client: Client, *pieces: bytes) -> Iterator[FakePun]:
-    """A PUN that sends these bytes."""
+    """Replace a user's PUN by one that sends these bytes, for as long as the context lasts."""
     client("GET", "/api/v1/clusters")
     pun = FakePun(portal, user, *pieces)
     pun.start()
@@ -62,7 +63,7 @@ def raw_pun(portal: Portal, user: User, client: Client, *pieces: bytes) -> Itera
 
 @contextmanager
 def fake_pun(portal: Portal, user: User, client: Client, headers: str = "", body: str = "{}") -> Iterator[FakePun]:
-    """A PUN that sends a well-formed response with these headers and this body."""
+    """Replace a user's PUN by one that sends a well-formed response with these headers and this body."""
     response = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{headers}Connection: close\r\n\r\n{body}"
     with raw_pun(portal, user, client, response.encode()) as pun:
         yield pun

@@ -1,4 +1,4 @@
-"""A whole portal run by ``punway serve``, and the users who call it. Nothing here is pretended."""
+"""A complete portal that ``punway serve`` runs, and real users who send it requests."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.system.slurm import free_port, wait_for
 PUNWAY = [sys.executable, "-I", "-m", "punway.cli"]
 _FIRST = 70_000 + secrets.randbelow(100) * 300
 _RANGES = {"UID": (_FIRST, _FIRST + 299), "GID": (_FIRST, _FIRST + 299), "SYS_UID": (100, 999), "SYS_GID": (100, 999)}
-"""Users get ids of this test run's own: one whose user was just removed must not become another's beside it."""
+"""Each test run has ids of its own, so that the id of a removed user cannot go to a user of a parallel run."""
 
 
 @dataclass
 class User:
-    """An ordinary Unix user, made for the tests."""
+    """A Unix user, created for the tests."""
 
     name: str
     shell: str = "/bin/bash"
@@ -49,7 +49,7 @@ class User:
         self.token_file = self.home / ".config" / "ondemand" / "tokens.json"
 
     def run(self, *argv: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
-        """A command as this user, with a login's environment."""
+        """Run a command as this user, with the environment of a login. Raise AssertionError if it fails and ``check`` is set."""
         environment = {
             "HOME": str(self.home),
             "USER": self.name,
@@ -67,7 +67,7 @@ class User:
         return done
 
     def remove(self) -> None:
-        """Remove the user, and end their processes; a second time do nothing, as the uid may be another's by then."""
+        """Remove the user and kill their processes. Do nothing when called again: the uid may be another user's by then."""
         if self.removed:
             return
         self.removed = True
@@ -81,13 +81,13 @@ class User:
 
 
 def processes_of(uid: int) -> list[int]:
-    """The pids of a uid's processes."""
+    """Return the pids of all processes of a uid."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if "\nState:\tZ" in (entry / "status").read_text():
-                    continue  # Ended; whoever started it has not waited for it.
+                    continue  # It has ended, and its parent has not reaped it yet.
                 if entry.stat().st_uid == uid or f"Uid:\t{uid}\t" in (entry / "status").read_text():
                     found.append(int(entry.name))
             except OSError:
@@ -96,7 +96,7 @@ def processes_of(uid: int) -> list[int]:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line or the title of a process; nothing when it has ended."""
+    """Return the command line or the title of a process; the empty string if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     except OSError:
@@ -105,7 +105,7 @@ def command_of(pid: int) -> str:
 
 @contextmanager
 def small_disk(user: User) -> Iterator[Callable[[], None]]:
-    """A small file system of its own where a user's token file is; what is yielded fills it up."""
+    """Mount a small file system over the folder of a user's token file. Yield a function that fills it up."""
     folder = user.token_file.parent
     user.run("mkdir", "-p", str(folder))
     options = f"size=16k,mode=700,uid={user.uid},gid={user.gid}"
@@ -121,7 +121,7 @@ def small_disk(user: User) -> Iterator[Callable[[], None]]:
 
 
 class Client:
-    """Calls the portal with one token, from a fresh connection each time."""
+    """A client of the API with one token. It makes a new connection for each request."""
 
     def __init__(self, url: str, token: str, verify: str | None = None) -> None:
         self.url = url
@@ -134,18 +134,18 @@ class Client:
         return requests.request(method, self.url + path, json=body, headers=headers, timeout=150, **more)
 
     def data(self, method: str, path: str, body: Any = None, status: int = 200, **more: Any) -> Any:
-        """What ``data`` holds in an answer of that status."""
+        """Return ``data`` of the response, which must have this status."""
         answer = self(method, path, body, **more)
         assert answer.status_code == status, answer.text
         return answer.json()["data"]
 
     def error(self, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, str, str]:
-        """Status, error and message of a refusal, which has the contract's form and no other."""
+        """Return status, error and message of an error response, which must have the contract's form."""
         answer = self(method, path, body, **more)
         return refusal(answer)
 
     def until_answered(self, cluster: str = "owens") -> None:
-        """Wait until a scheduler that did not answer is asked again, and answers."""
+        """Wait until a scheduler that was down answers again."""
         path = f"/api/v1/jobs?cluster={cluster}"
         wait_for(f"an answer of {cluster}", lambda: self("GET", path).status_code == 200)
 
@@ -159,13 +159,13 @@ class Client:
         return self.data("GET", f"/api/v1/jobs/{job_id}?cluster={cluster}", headers={"Cache-Control": "no-cache"})
 
     def wait(self, job_id: str, until: Callable[[Any], bool], cluster: str = "owens", seconds: float = 120) -> Any:
-        """The job, once it is as ``until`` wants it."""
+        """Wait until ``until(job)`` is true, and return the job."""
         wait_for(f"job {job_id}", lambda: until(self.job(job_id, cluster)), seconds)
         return self.job(job_id, cluster)
 
 
 def refusal(answer: requests.Response) -> tuple[int, str, str]:
-    """Status, error and message, after a look at the form."""
+    """Return status, error and message of an error response. Check that it has the contract's form."""
     assert answer.headers["Content-Type"].split(";")[0] == "application/json", answer.text
     body = answer.json()
     assert set(body) == {"error", "message"}, body
@@ -175,7 +175,11 @@ def refusal(answer: requests.Response) -> tuple[int, str, str]:
 
 @dataclass
 class Portal:
-    """``punway serve`` on a free port of loopback, with a directory of its own."""
+    """A portal of ``punway serve`` on a free port of loopback, with its own directory.
+
+    ``rules`` are keys of [pun], ``more`` are keys of [portal], and ``tables`` has the keys of other tables. ``run_as`` is
+    the user of single-user mode. Without ``mcp_user`` there is no MCP server.
+    """
 
     folder: Path
     hook_user: str
@@ -219,7 +223,7 @@ class Portal:
         self.config.write_text("\n".join(lines) + "\n")
 
     def use_tls(self) -> Portal:
-        """A certificate of its own for localhost, on every address of the machine."""
+        """Make a certificate for localhost, and listen with TLS on all addresses of the machine."""
         key, certificate = self.folder / "tls.key", self.folder / "tls.crt"
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out",
@@ -262,11 +266,11 @@ class Portal:
             return False
 
     def log(self) -> str:
-        """All that the portal wrote, the audit log last."""
+        """Return the portal's log, followed by its audit log."""
         return "".join(file.read_text(errors="replace") for file in (self.log_file, self.audit_file))
 
     def punway(self, *argv: str, user: User | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A ``punway`` command with this portal's configuration, as root or as a user."""
+        """Run a ``punway`` command with this portal's configuration, as root or as a user."""
         command = [*PUNWAY, *argv, "-c", str(self.config)]
         if user:
             return user.run(*command, check=check)
@@ -276,22 +280,22 @@ class Portal:
         return done
 
     def token(self, user: User, *options: str) -> str:
-        """A new token of a user, by the command."""
+        """Create a token of a user with ``punway token create``, and return it."""
         return self.punway("token", "create", "test", *options, user=user).stdout.splitlines()[-1]
 
     def link(self, user: User) -> str:
-        """A one-time link that signs this user's browser in."""
+        """Return a one-time link that signs this user's browser in."""
         return self.punway("login", user=user).stdout.splitlines()[-1]
 
     def audit(self) -> list[dict[str, Any]]:
-        """The audit log's lines."""
+        """Return the entries of the audit log."""
         return [json.loads(line) for line in self.audit_file.read_text(errors="replace").splitlines()]
 
     def client(self, user: User, *options: str) -> Client:
         return Client(self.url, self.token(user, *options), self.verify)
 
     def shared_client(self, user: User) -> Client:
-        """A client with a token that tests share for as long as it is good: a user may make so many in a minute."""
+        """Return a client with a token that tests share while it is valid, since the tokens made in a minute are limited."""
         secret, content = self._shared_tokens.get(user.name, ("", ""))
         if secret:
             folder = shlex.quote(str(user.token_file.parent))
@@ -305,7 +309,7 @@ class Portal:
         return Client(self.url, secret, self.verify)
 
     def part(self, name: str) -> int:
-        """The pid of one of the supervisor's children: spawner, hook, relay, mcp, nginx."""
+        """Return the pid of a child of the supervisor: spawner, hook, relay, mcp or nginx."""
         assert self.process
         words = {
             "spawner": "spawner.main", "hook": "hook", "relay": "relay", "mcp": "mcp_server", "nginx": "nginx: master",
@@ -317,7 +321,7 @@ class Portal:
         raise AssertionError(f"no {name}")
 
     def pid_of(self, user: User) -> int:
-        """The pid of a user's PUN; 0 when there is none."""
+        """Return the pid of a user's PUN, or 0 if there is none."""
         for line in self.punway("admin", "ps").stdout.splitlines()[1:]:
             name, _uid, pid, *_ = line.split()
             if name == user.name:
@@ -326,11 +330,12 @@ class Portal:
 
 
 def children_of(pid: int) -> list[int]:
+    """Return the pids of a process's children."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def raw(port: int, request: bytes) -> bytes:
-    """What the portal says to bytes that no HTTP library would send."""
+    """Send bytes that no HTTP library would send. Return all bytes of the response."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request)
         answer = b""
@@ -340,6 +345,7 @@ def raw(port: int, request: bytes) -> bytes:
 
 
 def unique(prefix: str) -> str:
+    """Return a name with this prefix that no other test uses."""
     return f"{prefix}{secrets.token_hex(2)}"
 
 

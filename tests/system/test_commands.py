@@ -1,4 +1,4 @@
-"""The ``punway`` command as users and admins run it."""
+"""Tests of the ``punway`` command as users and admins run it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ RunDemo = Callable[..., tuple[subprocess.Popen[bytes], int]]
 
 @pytest.fixture
 def run_demo() -> Iterator[RunDemo]:
-    """Start ``punway demo`` on a free port, as a user or as root (None), and end the ones that a test has not ended.
+    """Return a function that starts ``punway demo`` on a free port, as a user or as root (None). End all of them.
 
-    It ignores those signals that are named, and no other, whatever the test run itself was started to ignore.
+    The demo starts with exactly the given signals ignored, whatever the test run itself ignores.
     """
     demos: list[subprocess.Popen[bytes]] = []
 
@@ -63,7 +63,7 @@ def run_demo() -> Iterator[RunDemo]:
 
 
 async def an_errand(agent: Agent) -> str:
-    """From script to output, by an agent that has read the tools and nothing else."""
+    """Submit a job and read its output, as an agent that knows nothing except the tools."""
     tools = {tool.name for tool in (await agent.client.list_tools()).tools}
     assert {"list_clusters", "submit_job", "wait_for_job", "read_job_output"} <= tools
     cluster = (await agent.tool("list_clusters"))["clusters"][0]["id"]
@@ -74,13 +74,14 @@ async def an_errand(agent: Agent) -> str:
 
 
 def as_roots_own(*argv: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as root."""
     return subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/root")
 
 
 @pytest.mark.parametrize("as_root", [False, True], ids=["user", "root"])
 def test_the_demo(folder: Path, alice: User, run_demo: RunDemo, as_root: bool) -> None:
-    """One screen, whose lines work as they are pasted by whoever started it, from the list of clusters to a job's
-    output; Ctrl-C leaves its directory, and says how to remove it, and nothing else."""
+    """The demo prints one screen of commands that work as printed, from the list of clusters to a job's output. After
+    Ctrl-C only its directory stays, with a command that removes it."""
     output = folder / f"demo-{as_root}"
     before = {path.name for path in alice.home.iterdir()}
     demo, port = run_demo(None if as_root else alice, output)
@@ -132,14 +133,16 @@ def test_the_demo(folder: Path, alice: User, run_demo: RunDemo, as_root: bool) -
 
 
 @pytest.mark.parametrize(
-    ("as_root", "end"), [(True, signal.SIGTERM), (True, signal.SIGINT), (False, signal.SIGHUP), (False, signal.SIGINT)]
+    ("as_root", "end"),
+    [(True, signal.SIGTERM), (True, signal.SIGINT), (False, signal.SIGHUP), (False, signal.SIGINT)],
+    ids=["root, SIGTERM", "root, SIGINT", "user, SIGHUP", "user, SIGINT"],
 )
 def test_the_demo_in_the_background(
     folder: Path, alice: User, run_demo: RunDemo, as_root: bool, end: signal.Signals
 ) -> None:
-    """As a script starts it, with SIGINT ignored: a kill ends it, or a terminal that is closed, and nothing stays.
+    """A background demo of a script, with SIGINT ignored, ends by kill or with its terminal, and leaves nothing behind.
 
-    Its jobs end with it, whatever became of the token that it printed.
+    Its jobs end too, even if the printed token has been revoked.
     """
     output = folder / f"demo-{as_root}-{end.name}"
     demo, port = run_demo(None if as_root else alice, output, signal.SIGINT)
@@ -171,12 +174,14 @@ def test_the_demo_in_the_background(
 
 
 def test_the_demo_says_that_a_port_is_in_use(alice: User, portal: Portal) -> None:
+    """The message suggests a free port."""
     done = alice.run(*PUNWAY, "demo", "--port", str(portal.port), check=False)
     assert done.returncode == 1
     assert f"port {portal.port} is in use; try: make demo PORT=" in done.stderr
 
 
 def test_the_demo_says_that_a_port_is_roots(alice: User) -> None:
+    """The message says that only root may use the port, and suggests a free one."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     port = next((port for port in (80, 81) if port < lowest), None)
     if port is None:
@@ -188,7 +193,7 @@ def test_the_demo_says_that_a_port_is_roots(alice: User) -> None:
 
 
 def test_a_virtual_environment_is_readable_whatever_the_umask_is(folder: Path) -> None:
-    """Root's demo runs as an ordinary user; one that is not readable is told with its remedy."""
+    """The make target creates a readable environment. Root's demo rejects an unreadable one, with a command to repair it."""
     checkout, venv = Path(__file__).parents[2], folder / "umask-venv"
     make = ["make", "-C", str(checkout), f"VENV={venv}", f"{venv}/bin/python"]
     subprocess.run(make, umask=0o077, check=True, capture_output=True)
@@ -208,7 +213,7 @@ def test_a_virtual_environment_is_readable_whatever_the_umask_is(folder: Path) -
 
 @pytest.mark.parametrize("command", ["token list", "token create --help", "nginx-config"])
 def test_a_reader_that_has_seen_enough(portal: Portal, alice: User, command: str) -> None:
-    """``punway … | head`` prints no traceback; here the other end is closed before anything is written."""
+    """``punway … | head`` prints no traceback. Here the reader has closed the pipe before anything is written."""
     portal.token(alice)
     argv = [*PUNWAY, *command.split(), *([] if "--help" in command else ["-c", str(portal.config)])]
     reader, writer = os.pipe()
@@ -221,6 +226,7 @@ def test_a_reader_that_has_seen_enough(portal: Portal, alice: User, command: str
 
 
 def test_token_create_prints_the_token_alone_on_the_last_line(portal: Portal, alice: User) -> None:
+    """Scripts can read the token from the last line. The printed example works, and the token file is private."""
     done = portal.punway("token", "create", "My CI", "--scopes", "jobs:read", "--expires", "12h", user=alice)
     secret = done.stdout.splitlines()[-1]
     assert re.fullmatch("[0-9a-f]{64}", secret)
@@ -251,6 +257,7 @@ def test_token_create_prints_the_token_alone_on_the_last_line(portal: Portal, al
     ids=["scope", "expiry", "usage"],
 )
 def test_token_create_says_what_is_wrong(portal: Portal, alice: User, options: tuple[str, ...], said: str) -> None:
+    """A wrong option is named, and no token is created."""
     done = portal.punway("token", "create", "x", *options, user=alice, check=False)
     assert done.returncode in (1, 2)
     assert said in done.stderr
@@ -258,7 +265,7 @@ def test_token_create_says_what_is_wrong(portal: Portal, alice: User, options: t
 
 
 def test_token_create_without_a_portal_makes_nothing(folder: Path, alice: User, hook_user: str) -> None:
-    """A token that would not work is not made."""
+    """Without a portal, which would have to know the token, none is created."""
     portal = Portal(folder / "none", hook_user, {})
     done = portal.punway("token", "create", "x", user=alice, check=False)
     assert done.returncode == 1
@@ -267,7 +274,7 @@ def test_token_create_without_a_portal_makes_nothing(folder: Path, alice: User, 
 
 
 def test_token_list_and_the_plugins_tokens(portal: Portal, alice: User) -> None:
-    """The list shows no secret; tokens in clear are marked, work after sync, and after secure too."""
+    """The list shows no secrets and marks tokens in clear, which work after sync and after secure."""
     secret = "12" * 32
     own = portal.token(alice)
     entries = [
@@ -295,7 +302,7 @@ def test_token_list_and_the_plugins_tokens(portal: Portal, alice: User) -> None:
 
 
 def test_a_revocation_holds_where_the_file_cannot_be_written(portal: Portal, alice: User) -> None:
-    """The home is full: the front bars the token all the same, and the command says so."""
+    """If the home is full, the portal still rejects the revoked token, and the command says so."""
     client = portal.client(alice)
     assert client("GET", "/api/v1/clusters").status_code == 200
     token_id = json.loads(alice.token_file.read_text())[0]["id"]
@@ -313,7 +320,7 @@ def test_a_revocation_holds_where_the_file_cannot_be_written(portal: Portal, ali
 
 
 def test_a_rotation_lets_the_old_token_live_for_its_grace(portal: Portal, alice: User) -> None:
-    """The successor has its name and scopes; without grace the old one is refused at once."""
+    """The new token has the same name and scopes. Without a grace period the old one is rejected at once."""
     old = portal.client(alice, "--scopes", "clusters:read", "--expires", "5d")
     old_id = json.loads(alice.token_file.read_text())[0]["id"]
     done = portal.punway("token", "rotate", old_id, "--grace", "1h", user=alice)
@@ -332,6 +339,7 @@ def test_a_rotation_lets_the_old_token_live_for_its_grace(portal: Portal, alice:
 
 
 def test_an_expiry_is_a_date_or_a_time_that_the_site_allows(portal: Portal, alice: User) -> None:
+    """A date counts until its end. Times in the past or beyond the site's limit are rejected."""
     tomorrow = (datetime.now(timezone.utc) + timedelta(days=1)).date().isoformat()
     portal.client(alice, "--expires", tomorrow)
     assert json.loads(alice.token_file.read_text())[0]["expires_at"] == f"{tomorrow}T23:59:59Z"
@@ -342,7 +350,7 @@ def test_an_expiry_is_a_date_or_a_time_that_the_site_allows(portal: Portal, alic
 
 
 def test_tokens_that_stand_in_files_are_found(portal: Portal, alice: User, bob: User) -> None:
-    """The caller's own, by file, line and id; nobody else's, and never the token itself."""
+    """token find prints file, line and ID of the user's own tokens, and never a token itself."""
     mine, bobs = portal.token(alice), portal.token(bob)
     token_id = json.loads(alice.token_file.read_text())[0]["id"]
     code = alice.home / "project" / "src"
@@ -370,7 +378,7 @@ def test_tokens_that_stand_in_files_are_found(portal: Portal, alice: User, bob: 
 
 
 def test_a_name_is_no_terminals_command(portal: Portal, alice: User) -> None:
-    """Whatever another program wrote into the file."""
+    """Control characters that another program wrote into the token file are escaped."""
     entry = {"id": "\x1b[2Jid", "name": "\x1b]0;title\x07\u202e", "sha256": "a" * 64, "scopes": []}
     alice.run(
         "sh",
@@ -384,7 +392,7 @@ def test_a_name_is_no_terminals_command(portal: Portal, alice: User) -> None:
 
 
 def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal, slurm: SlurmCluster) -> None:
-    """But the cluster files that the tests broke on purpose, each by its name."""
+    """punway check reports only the cluster files that the tests broke on purpose, each by its name."""
     said = portal.punway("check", check=False).stdout
     wrong = [line for line in said.splitlines() if line.startswith("WRONG")]
     assert len(wrong) == 2, said
@@ -400,7 +408,7 @@ def test_check_finds_nothing_wrong_with_a_portal_that_works(portal: Portal, slur
 
 
 def test_check_says_what_is_wrong(folder: Path, hook_user: str, slurm: SlurmCluster) -> None:
-    """Configuration, users, directories and scheduler commands, before anything is started."""
+    """punway check finds mistakes in configuration, users, directories, secrets and scheduler commands."""
     portal = Portal(folder / "check", hook_user, cluster_files(slurm))
 
     def wrong() -> str:
@@ -447,7 +455,7 @@ def test_check_says_what_is_wrong(folder: Path, hook_user: str, slurm: SlurmClus
 
 
 def test_check_says_when_users_cannot_read_the_interpreter(folder: Path, hook_user: str) -> None:
-    """A virtual environment below a closed directory: a PUN could not import from it."""
+    """punway check reports a virtual environment that ordinary users cannot read, so no PUN could import from it."""
     portal = Portal(folder / "closed", hook_user, {})
     closed = folder / "closed-python"
     closed.mkdir(mode=0o700)
@@ -464,6 +472,7 @@ def test_check_says_when_users_cannot_read_the_interpreter(folder: Path, hook_us
 
 
 def test_admin_ps_and_stop(portal: Portal, alice: User, as_alice: Client) -> None:
+    """admin ps lists a PUN, admin stop ends it, and the next request starts another one."""
     as_alice("GET", "/api/v1/clusters")
     assert re.search(rf"{alice.name} +{alice.uid} +\d+ +running", portal.punway("admin", "ps").stdout)
     assert "stops once" in portal.punway("admin", "stop", alice.name).stdout
@@ -474,6 +483,7 @@ def test_admin_ps_and_stop(portal: Portal, alice: User, as_alice: Client) -> Non
 
 
 def test_nginx_config_is_printed_for_conf_d(portal: Portal) -> None:
+    """The printed configuration has the portal's port and log files of /var/log/nginx."""
     text = portal.punway("nginx-config").stdout
     assert f"listen 127.0.0.1:{portal.port};" in text
     assert "/var/log/nginx/" in text
@@ -485,6 +495,7 @@ def test_nginx_config_is_printed_for_conf_d(portal: Portal) -> None:
      "token sync", "token secure", "token rotate", "token find", "login", "admin", "admin ps", "admin stop", "admin reload"],
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
+    """Each command has a usage line and a description, and names PUNWAY_CONFIG if it reads the configuration."""
     done = subprocess.run([*PUNWAY, *shlex.split(command), "--help"], capture_output=True, text=True, check=True)
     assert "usage: punway" in done.stdout
     assert len(done.stdout.splitlines()) > 4
@@ -493,6 +504,7 @@ def test_every_command_has_help(command: str) -> None:
 
 
 def test_a_missing_configuration_is_said(folder: Path) -> None:
+    """A missing configuration file is a one-line error that names it."""
     done = subprocess.run(
         [*PUNWAY, "serve", "-c", str(folder / "none.toml")], capture_output=True, text=True, check=False
     )
@@ -500,7 +512,7 @@ def test_a_missing_configuration_is_said(folder: Path) -> None:
 
 
 def test_the_package_stands_without_the_checkout(portal: Portal) -> None:
-    """What the portal's processes have loaded lies in the virtual environment, and nothing in the checkout."""
+    """The portal's processes load all of their code from the virtual environment, and none from the checkout."""
     checkout = str(Path(__file__).parents[2])
     for name in ("spawner", "hook", "nginx"):
         assert checkout not in Path(f"/proc/{portal.part(name)}/maps").read_text()

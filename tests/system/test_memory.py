@@ -1,4 +1,4 @@
-"""What one client's bodies cost a PUN, by its own count of memory (VmHWM)."""
+"""Tests of the memory that large request bodies cost a PUN, by the kernel's count (VmHWM)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUBMIT = b'{"cluster": "box", "script": {"content": "#!/bin/sh\\n%s"}, "options"
 
 @pytest.fixture
 def pun(portal: Portal) -> Iterator[tuple[Client, int]]:
-    """A user's client, and the pid of a PUN that has answered."""
+    """A user's client, and the pid of the user's running PUN."""
     user = User(unique("pwmem"))
     try:
         client = portal.client(user)
@@ -28,7 +28,7 @@ def pun(portal: Portal) -> Iterator[tuple[Client, int]]:
 
 
 def peak(pid: int) -> int:
-    """MB, since it was asked last."""
+    """Return the greatest memory in MB since the last call."""
     status = Path(f"/proc/{pid}/status").read_text()
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
@@ -39,7 +39,7 @@ def post(client: Client, path: str, body: bytes) -> tuple[int, str, str]:
 
 
 def test_a_body_of_empty_arrays(pun: tuple[Client, int]) -> None:
-    """36 MB where 1 MB may be is not read; 1 MB is refused at the first, and costs next to nothing."""
+    """A body of 36 MB where 1 MB is allowed is not read. One of 1 MB is rejected and costs little memory."""
     client, pid = pun
     before = peak(pid)
     assert post(client, "/api/v1/jobs/status", b'{"jobs": [' + b"[]," * 12_000_000 + b"[]]}")[0] == 413
@@ -49,7 +49,7 @@ def test_a_body_of_empty_arrays(pun: tuple[Client, int]) -> None:
 
 
 def test_a_large_body_under_another_name(pun: tuple[Client, int]) -> None:
-    """nginx matches the address as it reads it; the PUN knows its own, and its method."""
+    """The PUN limits bodies by its own reading of address and method, whatever location nginx has chosen."""
     client, pid = pun
     before = peak(pid)
     for method, path in (
@@ -64,7 +64,7 @@ def test_a_large_body_under_another_name(pun: tuple[Client, int]) -> None:
 
 
 def test_eight_large_submits_at_once(pun: tuple[Client, int]) -> None:
-    """All of them are taken, and memory stays in bounds: two are read at a time."""
+    """All of them are accepted, and memory stays bounded because the PUN reads two at a time."""
     client, pid = pun
     before = peak(pid)
     body = SUBMIT % (b"x" * (49 * MEGABYTE), b"")

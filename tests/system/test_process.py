@@ -1,4 +1,4 @@
-"""The process model: who a PUN is, what it holds, how it comes and goes. For both ways of spawning."""
+"""Tests of the process model: the ids and resources of a PUN, its start and end. They run with both start methods."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NewUser = Callable[..., User]
 
 @pytest.fixture(scope="module", params=["fork", "exec"])
 def short(folder: Path, slurm: SlurmCluster, hook_user: str, request: pytest.FixtureRequest) -> Iterator[Portal]:
-    """A portal whose PUNs leave soon, by each way of spawning."""
+    """A portal whose idle PUNs end soon, once with each start method."""
     rules = {
         "idle_timeout": IDLE, "spawn": request.param, "disabled_shells": ["/access/denied"],
         "environment": {"SITE_SETTING": "of the site"},
@@ -45,12 +45,13 @@ def short(folder: Path, slurm: SlurmCluster, hook_user: str, request: pytest.Fix
 
 
 def status_of(pid: int) -> dict[str, str]:
+    """Return the fields of /proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def preloader_of(portal: Portal) -> int:
-    """The pid of the spawner's one child."""
+    """Return the pid of the spawner's only child."""
     spawner = portal.part("spawner")
     wait_for("one preloader", lambda: len(children_of(spawner)) == 1)
     return children_of(spawner)[0]
@@ -61,13 +62,14 @@ def is_gone(pid: int) -> bool:
 
 
 def warm(portal: Portal, user: User) -> tuple[Client, int]:
+    """Return a client of a user and the pid of the PUN that has answered it."""
     client = portal.client(user)
     assert client("GET", "/api/v1/clusters").status_code == 200
     return client, portal.pid_of(user)
 
 
 def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User, group: str) -> None:
-    """Every uid and gid, the groups, no capability, umask 077, not to be traced, in the home, a session leader."""
+    """A PUN has its user's ids and groups, no capabilities, umask 077 and the home as folder, and cannot be traced."""
     subprocess.run(["usermod", "-aG", group, alice.name], check=True)
     try:
         _, pid = warm(short, alice)
@@ -79,7 +81,7 @@ def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User, group: st
         assert status["Umask"] == "0077"
         assert os.readlink(f"/proc/{pid}/cwd") == str(alice.home)
         assert os.getsid(pid) == pid
-        # What is not dumpable belongs to root in /proc: no other process of the user reads it.
+        # The files in /proc of a process that is not dumpable belong to root, so no other process of the user reads them.
         assert Path(f"/proc/{pid}/environ").stat().st_uid == 0
         assert alice.run("cat", f"/proc/{pid}/environ", check=False).returncode != 0
     finally:
@@ -88,12 +90,13 @@ def test_a_pun_is_its_user_and_nobody_else(short: Portal, alice: User, group: st
 
 
 def test_a_pun_has_the_title_of_its_user(short: Portal, alice: User) -> None:
+    """ps shows a PUN with the name of its user."""
     _, pid = warm(short, alice)
     assert Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0") == f"punway pun: {alice.name}"
 
 
 def test_a_pun_holds_no_descriptor_but_its_own(short: Portal, alice: User, bob: User) -> None:
-    """/dev/null, the log's pipe, its own listener, what waitress opened: nothing of root's, the hook's or bob's."""
+    """A PUN holds /dev/null, the log's pipe, its listener and waitress's pipes, and no descriptor of another process."""
     warm(short, bob)
     _, pid = warm(short, alice)
     inodes = {
@@ -110,7 +113,7 @@ def test_a_pun_holds_no_descriptor_but_its_own(short: Portal, alice: User, bob: 
             assert target == "/dev/null" or target.startswith("pipe:["), target
     own = str(short.run_dir / "puns" / alice.name / "pun.sock")
     assert set(listeners) == {own}
-    # Of the pipes, those that another process holds too are the log's alone.
+    # The only pipe that it shares with another process is that of the log.
     ours = {os.readlink(e) for e in Path(f"/proc/{pid}/fd").iterdir()}
     log = {os.readlink(f"/proc/{pid}/fd/1"), os.readlink(f"/proc/{pid}/fd/2")}
     for other in [short.part("spawner"), *children_of(short.part("spawner")), short.part("hook")]:
@@ -120,7 +123,7 @@ def test_a_pun_holds_no_descriptor_but_its_own(short: Portal, alice: User, bob: 
 
 
 def test_a_pun_has_a_fresh_environment(short: Portal, alice: User) -> None:
-    """What a job sees is what the PUN has: a login's few, the site's, and nothing of root's."""
+    """A job has the variables of a login and of the site, and none of root's. It ignores no signals."""
     client, pid = warm(short, alice)
     job = client.submit(
         "#!/bin/sh\n/usr/bin/env\ngrep SigIgn /proc/self/status >&2\n",
@@ -138,7 +141,7 @@ def test_a_pun_has_a_fresh_environment(short: Portal, alice: User) -> None:
     assert {name: got.get(name) for name in expected} == expected
     assert set(got) - set(expected) <= {"PWD", "OLDPWD", "SHLVL", "_", "PUNWAY_JOB_ID", "PUNWAY_JOB_NAME"}
     assert b"of-root" not in Path(f"/proc/{pid}/environ").read_bytes()
-    # Nor does a job ignore a signal because somebody before it did; 32 and 33 are glibc's own, and nobody's to set.
+    # A job ignores no signal because an ancestor did. glibc reserves 32 and 33, and nobody can change them.
     _, ignored = (alice.home / f"signals-{job}.txt").read_text().split()
     assert int(ignored, 16) & ~(0b11 << 31) == 0
 
@@ -172,7 +175,7 @@ while time.monotonic() < deadline:
 
 
 def test_no_process_of_its_user_looks_into_a_pun(short: Portal, alice: User) -> None:
-    """Not from its first moment on: no debugger, memory, environment or descriptor, however quickly it is tried."""
+    """From its first moment on, no other process of the user can trace a PUN or open its memory or descriptors."""
     client, _ = warm(short, alice)
     argv = ["/usr/bin/python3", "-I", "-c", ATTACKER, str(preloader_of(short))]
     attacker = subprocess.Popen(
@@ -184,7 +187,7 @@ def test_no_process_of_its_user_looks_into_a_pun(short: Portal, alice: User) -> 
         said = []
         for _ in range(6):
             said.append(attacker.stdout.readline())
-            short.punway("admin", "stop", alice.name, check=False)  # It may have left by itself.
+            short.punway("admin", "stop", alice.name, check=False)  # It may have ended already.
             wait_for("the PUN to leave", lambda: short.pid_of(alice) == 0)
             assert client("GET", "/api/v1/clusters").status_code == 200
         assert said == ["serves\n"] * 6
@@ -195,7 +198,7 @@ def test_no_process_of_its_user_looks_into_a_pun(short: Portal, alice: User) -> 
 
 
 def test_a_pun_forges_no_audit_line(short: Portal, alice: User) -> None:
-    """Whatever it writes to what it holds: not a line of it is on the audit log, and each is marked as a PUN's."""
+    """Nothing that a PUN writes to its descriptors reaches the audit log, and each line in the log has the PUNs' prefix."""
     client, pid = warm(short, alice)
     forged = b'{"time": "2026-01-01T00:00:00+00:00", "action": "token.made", "user": "root", "token_id": "forged"}'
     for entry in sorted(Path(f"/proc/{pid}/fd").iterdir()):
@@ -211,14 +214,14 @@ def test_a_pun_forges_no_audit_line(short: Portal, alice: User) -> None:
 
 
 def test_a_part_has_nothing_of_the_callers_environment(short: Portal) -> None:
-    """No secret, no proxy, no PYTHONPATH; nginx hides its own, see tests/punway/test_serve.py."""
+    """Parts have only PATH and LANG. tests/punway/test_serve.py tests it for nginx, whose title overwrites its own."""
     for part in ("spawner", "hook"):
         given = Path(f"/proc/{short.part(part)}/environ").read_bytes().rstrip(b"\0").split(b"\0")
         assert {variable.partition(b"=")[0] for variable in given} <= {b"PATH", b"LANG"}, part
 
 
 def test_the_command_runs_no_code_of_its_callers(tmp_path: Path) -> None:
-    """Nothing that Python's variables or the current directory lead to runs in root's punway."""
+    """Root's punway runs no code to which Python's environment variables or the current directory lead."""
     trap = f"import pathlib; pathlib.Path({str(tmp_path / 'sprung')!r}).touch(); raise SystemExit('sprung')\n"
     for name in (
         "sitecustomize.py",
@@ -245,7 +248,7 @@ def test_the_command_runs_no_code_of_its_callers(tmp_path: Path) -> None:
 
 
 def test_nobody_else_reaches_a_puns_socket(short: Portal, alice: User, bob: User) -> None:
-    """Only nginx's group may enter the folder; not bob, and not alice's other processes either."""
+    """Only nginx's group may enter the folder: neither bob nor other processes of alice can connect."""
     warm(short, alice)
     path = short.run_dir / "puns" / alice.name / "pun.sock"
     status = path.parent.stat()
@@ -256,34 +259,35 @@ def test_nobody_else_reaches_a_puns_socket(short: Portal, alice: User, bob: User
 
 
 def test_a_request_that_reaches_a_wrong_pun_is_refused(short: Portal, alice: User, bob: User) -> None:
-    """Even root, straight at the socket: without the hook's note, or with bob's, alice's PUN says 401."""
+    """Directly at its socket, alice's PUN answers 401 without an assertion, with bob's, and with a forged one."""
     client, _ = warm(short, alice)
     other, _ = warm(short, bob)
     path = str(short.run_dir / "puns" / alice.name / "pun.sock")
 
-    def straight(*headers: str) -> str:
+    def request(*headers: str) -> str:
         argv = ["curl", "-s", "-w", "%{http_code}", "--unix-socket", path, "http://x/api/v1/clusters"]
         return subprocess.run([*argv, *headers], capture_output=True, text=True, check=True).stdout
 
-    bobs = note_of(short, other.token)
-    assert straight().endswith("401")
-    assert straight("-H", f"Authorization: Bearer {client.token}").endswith("401")
-    assert straight("-H", f"X-Pun-Assertion: {bobs}").endswith("401")
-    assert straight("-H", f"X-Pun-Assertion: {note_of(short, client.token)}").endswith("200")
-    head, payload, signature = note_of(short, client.token).split(".")
-    assert straight("-H", f"X-Pun-Assertion: {head}.{payload}.{signature[::-1]}").endswith("401")
+    bobs = assertion_of(short, other.token)
+    assert request().endswith("401")
+    assert request("-H", f"Authorization: Bearer {client.token}").endswith("401")
+    assert request("-H", f"X-Pun-Assertion: {bobs}").endswith("401")
+    assert request("-H", f"X-Pun-Assertion: {assertion_of(short, client.token)}").endswith("200")
+    head, payload, signature = assertion_of(short, client.token).split(".")
+    assert request("-H", f"X-Pun-Assertion: {head}.{payload}.{signature[::-1]}").endswith("401")
     unsigned = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"
-    assert straight("-H", f"X-Pun-Assertion: {unsigned}.{payload}.").endswith("401")
+    assert request("-H", f"X-Pun-Assertion: {unsigned}.{payload}.").endswith("401")
 
 
-def note_of(portal: Portal, token: str) -> str:
-    """The assertion that the hook gives nginx for a token."""
+def assertion_of(portal: Portal, token: str) -> str:
+    """Return the assertion that the hook gives nginx for a token."""
     argv = ["curl", "-s", "-i", "--unix-socket", str(portal.run_dir / "hook.sock"), "http://hook/auth/api"]
     said = subprocess.run([*argv, "-H", f"Authorization: Bearer {token}"], capture_output=True, text=True, check=True)
     return next(line.split(": ")[1] for line in said.stdout.splitlines() if line.lower().startswith("x-pun-assertion"))
 
 
 def test_an_idle_pun_leaves_and_the_next_request_starts_another(short: Portal, alice: User) -> None:
+    """A PUN without requests ends after idle_timeout."""
     client, first = warm(short, alice)
     wait_for("the PUN to leave", lambda: not Path(f"/proc/{first}").exists())
     assert short.pid_of(alice) == 0
@@ -292,7 +296,7 @@ def test_an_idle_pun_leaves_and_the_next_request_starts_another(short: Portal, a
 
 
 def test_a_stopped_pun_leaves_after_what_is_in_flight(short: Portal, alice: User) -> None:
-    """punway admin stop: the process goes, and no request is lost to it."""
+    """punway admin stop ends the process, and no request is lost."""
     client, first = warm(short, alice)
     seen: list[int] = []
     done = threading.Event()
@@ -319,9 +323,9 @@ def test_a_stopped_pun_leaves_after_what_is_in_flight(short: Portal, alice: User
 
 
 def test_kill_9_loses_only_what_was_in_flight(short: Portal, alice: User) -> None:
-    """Under a stream from four clients, each killed process costs at most one request a client."""
+    """With requests from four clients all the time, each killed process costs at most one request per client."""
     client, first = warm(short, alice)
-    # Five failures in a row would be taken for a PUN that cannot start; one that leaves in order ends the row.
+    # After five failures in a row the spawner stops trying; an orderly end resets the count.
     short.punway("admin", "stop", alice.name)
     wait_for("the PUN to leave", partial(is_gone, first))
     seen: list[int] = []
@@ -332,7 +336,7 @@ def test_kill_9_loses_only_what_was_in_flight(short: Portal, alice: User) -> Non
             try:
                 seen.append(client("GET", "/api/v1/clusters").status_code)
             except requests.exceptions.ChunkedEncodingError:
-                seen.append(503)  # Half of its answer was sent: it was in flight.
+                seen.append(503)  # It was in flight: part of its response had been sent.
 
     def await_answers() -> None:
         count = seen.count(200)
@@ -358,6 +362,7 @@ def test_kill_9_loses_only_what_was_in_flight(short: Portal, alice: User) -> Non
 
 
 def test_a_hundred_first_requests_make_one_pun(short: Portal, alice: User) -> None:
+    """Many first requests of one user at once start a single process."""
     client = short.client(alice)
     if short.pid_of(alice):
         short.punway("admin", "stop", alice.name)
@@ -369,7 +374,7 @@ def test_a_hundred_first_requests_make_one_pun(short: Portal, alice: User) -> No
 
 
 def test_many_users_at_once_from_cold(short: Portal, new_user: NewUser) -> None:
-    """Twenty users' first requests at the same moment all succeed, each by a process of that user."""
+    """The first requests of twenty users at the same moment all succeed, each in a process of its user."""
     users = [new_user(f"pwm{number}") for number in range(20)]
     clients = [short.client(user) for user in users]
     with ThreadPoolExecutor(20) as pool:
@@ -390,7 +395,7 @@ def test_many_users_at_once_from_cold(short: Portal, new_user: NewUser) -> None:
 def test_a_user_whom_the_rules_refuse(
     short: Portal, new_user: NewUser, shell: str, options: tuple[str, ...], said: str
 ) -> None:
-    """Neither a token, nor a process where there is a token already: 403 that names the rule."""
+    """A refused user can make no token, and an existing token gets a 403 that names the rule and starts no process."""
     user = new_user("pwno", shell, options)
     made = short.punway("token", "create", "x", user=user, check=False)
     assert made.returncode == 1 and said in made.stderr
@@ -405,7 +410,7 @@ def test_a_user_whom_the_rules_refuse(
 
 
 def routed(portal: Portal, user: User) -> Client:
-    """A client with a token that leads to a user whom the registrar would refuse, as one from before the rule does."""
+    """Return a client with a token of a user whom the registrar refuses by now, as if it were older than the rule."""
     secret = os.urandom(32).hex()
     with closing(sqlite3.connect(portal.folder / "state" / "routes.sqlite", timeout=60)) as table, table:
         table.execute(
@@ -416,7 +421,7 @@ def routed(portal: Portal, user: User) -> Client:
 
 
 def test_a_user_who_is_gone_from_the_system(short: Portal, new_user: NewUser) -> None:
-    """Their token is still routed; it gets a 403 that says so, and no process."""
+    """The token of a removed user gets a 403 that says so, and starts no process."""
     user = new_user("pwgone")
     client = short.client(user)
     user.remove()
@@ -427,6 +432,7 @@ def test_a_user_who_is_gone_from_the_system(short: Portal, new_user: NewUser) ->
 
 
 def test_root_has_no_token_and_no_pun(short: Portal) -> None:
+    """Root can neither create a token nor have a PUN."""
     done = short.punway("token", "create", "x", check=False)
     assert done.returncode == 1
     assert "root" in done.stderr
@@ -436,6 +442,7 @@ def test_root_has_no_token_and_no_pun(short: Portal) -> None:
 
 
 def ask_spawner(portal: Portal) -> socket.socket:
+    """Return a connection to the spawner, for requests as root."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.settimeout(15)
     connection.connect(str(portal.run_dir / "spawner.sock"))
@@ -443,7 +450,7 @@ def ask_spawner(portal: Portal) -> socket.socket:
 
 
 def test_only_root_and_the_hook_are_heard_by_the_spawner(short: Portal, alice: User, hook_user: str) -> None:
-    """An ordinary user cannot connect; the hook's user may ask for a PUN, and not stop one."""
+    """An ordinary user cannot connect to the spawner. The hook's user may request a PUN but may not stop one."""
     status = (short.run_dir / "spawner.sock").stat()
     assert status.st_mode & 0o777 == 0o600
     done = short.punway("admin", "ps", user=alice, check=False)
@@ -468,10 +475,11 @@ def test_only_root_and_the_hook_are_heard_by_the_spawner(short: Portal, alice: U
     [b"{", b"[]", b"{}", b'{"id": 1, "ask": "open"}', b'{"id": 1, "ask": ["ping"]}', b'{"id": "1", "ask": "ping"}',
      b'{"id": 1, "ask": "ensure"}', b'{"id": 1, "ask": "ensure", "uid": "1", "name": "x"}',
      b'{"id": 1, "ask": "ensure", "uid": 1, "name": "x", "more": 1}', b"x" * 70_000, b"[" * 60_000],
-    ids=range(11),
+    ids=["not JSON", "not an object", "empty object", "unknown", "unknown type", "id not a number", "fields missing",
+         "wrong type", "another field", "too long", "too deep"],
 )  # fmt: skip
 def test_the_spawner_ends_a_conversation_that_it_does_not_know(short: Portal, message: bytes) -> None:
-    """An unknown or malformed request is no answer, and the spawner lives on."""
+    """The spawner closes the connection after an unknown or malformed request, and keeps running."""
     with ask_spawner(short) as spawner:
         spawner.sendall(message)
         assert spawner.recv(65_536) == b""
@@ -480,14 +488,14 @@ def test_the_spawner_ends_a_conversation_that_it_does_not_know(short: Portal, me
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", ".", "..", "-x", "", "x" * 300, "a\nb", "a b"])
 def test_a_name_that_would_be_a_path(short: Portal, name: str) -> None:
-    """A name is checked before it becomes a folder's name."""
+    """A name that would be unsafe as the name of a folder is refused."""
     with ask_spawner(short) as spawner:
         spawner.sendall(json.dumps({"id": 1, "ask": "ensure", "uid": 4321, "name": name}).encode())
         assert "user_regex" in json.loads(spawner.recv(65_536))["refused"]
 
 
 def test_a_name_and_a_uid_that_are_not_one(short: Portal, alice: User, bob: User) -> None:
-    """Bob's name with alice's uid is refused, whoever asks; nobody's folder is taken."""
+    """A name with another user's uid is refused, even for root, and does not take the other user's folder."""
     warm(short, bob)
     short.punway("admin", "stop", alice.name, check=False)
     wait_for("no PUN of alice's", lambda: short.pid_of(alice) == 0)
@@ -507,7 +515,7 @@ def test_a_name_and_a_uid_that_are_not_one(short: Portal, alice: User, bob: User
 
 
 def test_a_user_registers_routes_of_their_own_alone(short: Portal, alice: User, bob: User) -> None:
-    """Nobody takes, drops or lists another's hash; a revoked one stays barred; root is not served."""
+    """A user can neither register, drop nor list another user's hashes, and a revoked hash stays revoked."""
     client, _ = warm(short, alice)
     digest = json.loads(alice.token_file.read_text())[0]["sha256"]
 
@@ -535,7 +543,7 @@ def test_a_user_registers_routes_of_their_own_alone(short: Portal, alice: User, 
 
 
 def test_a_lost_route_table_heals_itself(short: Portal, alice: User) -> None:
-    """punway token sync, and a PUN that starts, tell the front of the file's tokens."""
+    """After the loss of the route table, punway token sync and each starting PUN register the file's tokens again."""
     client, _ = warm(short, alice)
     for file in (short.folder / "state").iterdir():
         file.unlink()
@@ -546,7 +554,7 @@ def test_a_lost_route_table_heals_itself(short: Portal, alice: User) -> None:
 
 
 def test_a_dead_preloader_is_replaced(short: Portal, alice: User) -> None:
-    """Its PUNs leave with it (the kernel tells them), and the next request has a new one."""
+    """PUNs end with their preloader, by a signal from the kernel, and the next request starts a new one."""
     client, pid = warm(short, alice)
     preloader = preloader_of(short)
     assert status_of(pid)["PPid"] == str(preloader)
@@ -557,7 +565,7 @@ def test_a_dead_preloader_is_replaced(short: Portal, alice: User) -> None:
 
 
 def test_the_preloader_holds_nothing(short: Portal) -> None:
-    """One thread; no socket but the spawner's pair; no variable but LANG."""
+    """The preloader has one thread, no socket except its pair with the spawner, and no variable except LANG."""
     preloader = preloader_of(short)
     assert status_of(preloader)["Threads"] == "1"
     assert Path(f"/proc/{preloader}/environ").read_bytes().rstrip(b"\0") in (b"LANG=C.UTF-8", b"")
@@ -588,7 +596,7 @@ def test_the_hook_is_nobody_in_particular(short: Portal, hook_user: str) -> None
 
 
 def test_one_users_hung_home_is_theirs_alone(short: Portal, bob: User, new_user: NewUser) -> None:
-    """A home that does not answer: 503 for its user in time, and bob is served meanwhile."""
+    """A home that hangs costs only its user a 503, and bob is served."""
     user = new_user("pwhung")
     client, other = short.client(user), short.client(bob)
     with hung_home(user), ThreadPoolExecutor(30) as pool:
@@ -601,11 +609,11 @@ def test_one_users_hung_home_is_theirs_alone(short: Portal, bob: User, new_user:
             assert "home directory does not answer" in answer.result().json()["message"]
             assert int(answer.result().headers["Retry-After"]) > 0
         assert refusal(client("GET", "/api/v1/clusters"))[0] == 503
-        assert short.log().count(f"no PUN for {user.name}: the home") == 1  # nobody waited for it a second time
+        assert short.log().count(f"no PUN for {user.name}: the home") == 1  # The second request did not wait.
 
 
 class hung_home:
-    """A FUSE file system over a home whose server never answers."""
+    """A FUSE file system, mounted over a home, whose server never answers."""
 
     def __init__(self, user: User) -> None:
         self.user = user
@@ -623,12 +631,12 @@ class hung_home:
     def __exit__(self, *_: object) -> None:
         import ctypes
 
-        os.close(self.fuse)  # the kernel then fails what waits
+        os.close(self.fuse)  # The kernel then fails all pending calls.
         ctypes.CDLL(None).umount2(str(self.user.home).encode(), 2)
 
 
 def test_a_missing_home_is_said(short: Portal, new_user: NewUser) -> None:
-    """503 that says that the home is not there; it is not made by root."""
+    """A missing home is a 503 that names it. Nobody creates the home."""
     user = new_user("pwhome")
     client = short.client(user)
     subprocess.run(["rm", "-rf", str(user.home)], check=True)
@@ -639,7 +647,7 @@ def test_a_missing_home_is_said(short: Portal, new_user: NewUser) -> None:
 
 
 def test_the_next_pun_has_the_groups_of_now(folder: Path, hook_user: str, alice: User, group: str) -> None:
-    """When a PUN leaves over changed groups is in tests/pun_app/test_server.py; its successor has them."""
+    """The next PUN has the new groups. tests/pun_app/test_server.py tests when a PUN ends after a change of groups."""
     portal = Portal(folder / "g", hook_user, {"box": "v2:\n  job: {adapter: local}\n"})
     try:
         client, pid = warm(portal.start(), alice)
@@ -654,7 +662,7 @@ def test_the_next_pun_has_the_groups_of_now(folder: Path, hook_user: str, alice:
 
 
 def test_single_user_mode(folder: Path, alice: User) -> None:
-    """Nobody is root: the same processes, all as the user who started them, and the same API."""
+    """Started by an ordinary user, the same processes all run as that user, with the same API."""
     portal = Portal(folder / "s", "nobody", {"box": "v2:\n  job: {adapter: local}\n"}, run_as=alice)
     try:
         portal.start()
@@ -670,7 +678,7 @@ def test_single_user_mode(folder: Path, alice: User) -> None:
 
 
 def test_a_stopped_portal_leaves_nothing(folder: Path, hook_user: str, alice: User) -> None:
-    """SIGTERM ends every process and takes the sockets away."""
+    """SIGTERM ends every process and removes the sockets."""
     portal = Portal(folder / "e", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}).start()
     _, pid = warm(portal, alice)
     parts = [portal.part(name) for name in ("spawner", "hook", "nginx")]
@@ -685,7 +693,7 @@ def test_a_stopped_portal_leaves_nothing(folder: Path, hook_user: str, alice: Us
 
 
 def test_a_pun_ends_with_the_spawner(folder: Path, hook_user: str, alice: User) -> None:
-    """kill -9 of the spawner: no PUN and no preloader is left behind, and the next spawner serves on."""
+    """After a kill -9 of the spawner no PUN or preloader stays, and the next spawner serves again."""
     portal = Portal(folder / "k", hook_user, {"box": "v2:\n  job: {adapter: local}\n"}).start()
     try:
         client, pid = warm(portal, alice)

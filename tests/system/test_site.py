@@ -1,4 +1,4 @@
-"""Queues, accounts and how much is in use: on a real Slurm, and on the embedded scheduler."""
+"""Tests of queues, accounts, cluster usage and job history, on a real Slurm and on the embedded scheduler."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.system.slurm import CLUSTER, SlurmCluster, wait_for
 
 
 def test_queues_of_slurm(as_alice: Client) -> None:
+    """Each partition is a queue, with its state, limits and nodes."""
     queues = {queue["name"]: queue for queue in as_alice.data("GET", "/api/v1/queues?cluster=owens")}
     assert set(queues) == {"batch", "short"}
     batch, short = queues["batch"], queues["short"]
@@ -22,6 +23,8 @@ def test_queues_of_slurm(as_alice: Client) -> None:
 
 
 def test_a_queue_that_is_down_or_not_for_the_caller(slurm: SlurmCluster, as_alice: Client) -> None:
+    """A queue has the state of its partition; partitions of other groups are not listed."""
+
     def queues() -> dict[str, str]:
         answer = as_alice.data("GET", "/api/v1/queues?cluster=owens", headers={"Cache-Control": "no-cache"})
         return {queue["name"]: queue["state"] for queue in answer}
@@ -37,7 +40,7 @@ def test_a_queue_that_is_down_or_not_for_the_caller(slurm: SlurmCluster, as_alic
 
 
 def test_accounts_and_what_is_left_of_them(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
-    """The caller's own, with a limit that all of the account share; another's are not listed."""
+    """Only the user's own accounts are listed, with the limit that all members share."""
     slurm.run("sacctmgr", "-i", "add", "account", "others", f"Cluster={CLUSTER}", check=False)
     accounts = {account["name"]: account for account in as_alice.data("GET", "/api/v1/accounts?cluster=owens")}
     assert set(accounts) == {"physics", "chem"}
@@ -48,11 +51,13 @@ def test_accounts_and_what_is_left_of_them(as_alice: Client, alice: User, slurm:
 
 
 def test_a_user_of_no_account_has_none(portal: Portal, slurm: SlurmCluster, new_user: Callable[..., User]) -> None:
+    """A user without an account gets an empty list."""
     user = new_user("pwnone")
     assert portal.client(user).data("GET", "/api/v1/accounts?cluster=owens") == []
 
 
 def test_how_much_is_in_use(as_alice: Client) -> None:
+    """A running job counts in the usage of its cluster and queues."""
     before = as_alice.data("GET", "/api/v1/cluster_info?cluster=owens")
     assert (before["total_nodes"], before["total_processors"], before["total_gpus"]) == (1, 8, 0)
     job = as_alice.submit("#!/bin/sh\nsleep 60\n", native=["-n", "3"])
@@ -68,6 +73,7 @@ def test_how_much_is_in_use(as_alice: Client) -> None:
 
 
 def test_the_embedded_scheduler_has_one_queue_and_no_accounts(as_alice: Client) -> None:
+    """The embedded scheduler has one queue, no accounts, and its slots as processors."""
     (queue,) = as_alice.data("GET", "/api/v1/queues?cluster=box")
     assert (queue["name"], queue["default"], queue["total_nodes"]) == ("local", True, 1)
     assert as_alice.data("GET", "/api/v1/accounts?cluster=box") == []
@@ -76,7 +82,7 @@ def test_the_embedded_scheduler_has_one_queue_and_no_accounts(as_alice: Client) 
 
 @pytest.mark.parametrize("path", ["queues", "accounts", "cluster_info"])
 def test_what_cannot_be_told(as_alice: Client, portal: Portal, path: str) -> None:
-    """An adapter that Punway does not have is 501, an unknown cluster 404, none 400; and it takes the scope."""
+    """A missing adapter is 501, an unknown cluster is 404, and a missing cluster parameter is 400."""
     assert as_alice.error("GET", f"/api/v1/{path}?cluster=cloud")[:2] == (501, "not_implemented")
     assert as_alice.error("GET", f"/api/v1/{path}?cluster=none")[:2] == (404, "not_found")
     assert as_alice.error("GET", f"/api/v1/{path}")[:2] == (400, "bad_request")
@@ -84,6 +90,7 @@ def test_what_cannot_be_told(as_alice: Client, portal: Portal, path: str) -> Non
 
 @pytest.mark.parametrize("path", ["queues", "cluster_info"])
 def test_without_the_controller_it_is_503(as_alice: Client, slurm: SlurmCluster, path: str) -> None:
+    """While Slurm's controller is down the answer is 503 with Retry-After."""
     slurm.stop_controller()
     try:
         answer = as_alice("GET", f"/api/v1/{path}?cluster=owens", headers={"Cache-Control": "no-cache"})
@@ -96,7 +103,7 @@ def test_without_the_controller_it_is_503(as_alice: Client, slurm: SlurmCluster,
 
 
 def test_jobs_of_the_past(as_alice: Client, as_bob: Client, slurm: SlurmCluster) -> None:
-    """Succeeded, failed, cancelled before it ran, and an array's tasks: the caller's own, with what they used."""
+    """The history has the user's succeeded, failed and cancelled jobs and array tasks, with their usage."""
     busy = "#!/bin/bash\npython3 -c 'import time; x = bytearray(60_000_000)\nwhile time.process_time() < 3: pass'\n"
     good = as_alice.submit(busy, native=["--mem=200M"])["job_id"]
     bad = as_alice.submit("#!/bin/sh\nexit 3\n", job_name="a\u00e9|b")["job_id"]
@@ -119,7 +126,7 @@ def test_jobs_of_the_past(as_alice: Client, as_bob: Client, slurm: SlurmCluster)
     assert {job["status"] for job in jobs.values()} == {"completed"}
     assert (jobs[good]["outcome"], jobs[good]["exit_code"]) == ("succeeded", 0)
     assert 2 <= jobs[good]["cpu_time"] <= 10
-    # Of one processor, and as much as a busy machine let it have.
+    # The job had one processor; a busy machine may have given it only part of it.
     efficiency = jobs[good]["cpu_time"] / jobs[good]["wallclock_time"]
     assert jobs[good]["cpu_efficiency"] == pytest.approx(efficiency, abs=0.01) and efficiency <= 1.5
     assert jobs[good]["memory_requested"] == 200 * 2**20
@@ -144,7 +151,7 @@ def test_jobs_of_the_past(as_alice: Client, as_bob: Client, slurm: SlurmCluster)
 
 
 def test_history_outlives_the_controller(as_alice: Client, slurm: SlurmCluster) -> None:
-    """It is accounting's."""
+    """The history comes from accounting, so it is there without the controller."""
     slurm.stop_controller()
     try:
         assert as_alice("GET", "/api/v1/jobs/historic?cluster=owens").status_code == 200
