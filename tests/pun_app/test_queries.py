@@ -19,9 +19,7 @@ from pun_app.queries import (
     decode_query,
 )
 from pun_app.routes import ROUTES, Route
-from tests.pun_app.pun import Pun, pun, registrar
-
-__all__ = ["pun", "registrar"]
+from tests.pun_app.pun import Pun
 
 BOX = {"cluster": ["box"]}
 
