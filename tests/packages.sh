@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the demo and the tests need of the distribution: installs what is missing where root can, else says it.
+# Install missing Debian packages that the demo or the tests need, as root; otherwise print their names and fail.
 # Usage: packages.sh demo|test
 set -eu
 PATH="$PATH:/usr/sbin:/sbin"
@@ -28,12 +28,12 @@ if [ "$1" = test ]; then
 fi
 [ -n "$packages" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    echo "Please install these packages first (as Debian calls them):$packages" >&2
+    echo "Install these Debian packages first:$packages" >&2
     exit 1
 fi
 echo "Installing:$packages"
 export DEBIAN_FRONTEND=noninteractive
-# The tests start servers of their own, on paths of their own; the packages' are not started.
+# Keep the packages from starting their servers: the tests start their own, with other paths and ports.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
