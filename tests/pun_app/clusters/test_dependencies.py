@@ -125,6 +125,6 @@ def test_a_look_up_that_fails_leaves_nothing_in_doubt() -> None:
 def test_an_option_that_the_scheduler_lacks_is_refused_before() -> None:
     adapter = One(ended("succeeded"))
     adapter.options = frozenset()  # type: ignore[misc]
-    with pytest.raises(Rejected, match="no such option"):
+    with pytest.raises(Rejected, match="does not have this option"):
         CachedScheduler(adapter).settle_dependencies(asking("afterok", "7"))
     assert adapter.asked == 0

@@ -327,7 +327,7 @@ def test_one_job_is_kept_of_a_submit_that_made_several(adapter: LsfAdapter, capl
     assert job.reason == (
         "The scheduler took this submit more than once. Job 9 is kept: job 10 was cancelled; job 11 was cancelled"
     )
-    assert "job 9 is kept" in caplog.text
+    assert "keeping job 9" in caplog.text
 
 
 def test_a_duplicate_that_could_not_be_cancelled_is_named(adapter: LsfAdapter) -> None:
