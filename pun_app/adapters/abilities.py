@@ -1,4 +1,4 @@
-"""What each adapter can do, told by the adapters themselves.
+"""The table of what each adapter supports, generated from the adapters.
 
 ``python -m pun_app.adapters.abilities`` prints the table of docs/admins/schedulers.md.
 """
@@ -11,17 +11,17 @@ from pun_app.adapters.registry import ADAPTERS, adapter_class
 
 
 def missing_operations(adapter: type[Adapter]) -> list[str]:
-    """Those of OPERATIONS that answer 501."""
+    """Return the operations that the adapter lacks (501)."""
     return [name for name in OPERATIONS if not adapter.supports(name)]
 
 
 def missing_options(adapter: type[Adapter]) -> list[str]:
-    """The options of a submit that answer 422."""
+    """Return the options of a submit that the adapter rejects (422)."""
     return [name for name in OPTIONS if name not in adapter.options]
 
 
 def table() -> str:
-    """Markdown: a row for each operation and each option, a column for each adapter."""
+    """Return a Markdown table with a row for each operation and option, and a column for each adapter."""
     classes = [adapter_class(name) for name in ADAPTERS]
     lines = [f"| | {' | '.join(f'`{name}`' for name in ADAPTERS)} |", "|---" * (len(classes) + 1) + "|"]
     for operation in OPERATIONS:

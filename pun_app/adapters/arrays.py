@@ -1,6 +1,6 @@
-"""The indices of an array of jobs: one grammar for all schedulers, checked before any of them sees it.
+"""The indices of an array of jobs: one grammar for all schedulers, checked before a scheduler sees it.
 
-What a scheduler makes of another expression differs: Torque's server crashes, LSF makes one plain job.
+Schedulers treat other expressions differently: Torque's server crashes, and LSF creates a plain job.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Array:
         return sum(map(len, self.ranges))
 
     def indices(self) -> list[int]:
-        """Every index. Raises Rejected for more than a command line can hold."""
+        """Return every index. Raises Rejected for more than a command line can hold."""
         if self.size > MAX_LISTED_TASKS:
             raise Rejected(
                 f"options.array: this scheduler takes each index by itself, and at most {MAX_LISTED_TASKS:,} of them"
@@ -47,7 +47,7 @@ class Array:
 
 
 def ranges_of(indices: Iterable[int]) -> list[str]:
-    """``1-3``, ``7``: each run of ascending indices."""
+    """Return each run of consecutive indices as text: ``1-3``, ``7``."""
     runs: list[list[int]] = []
     for index in indices:
         if runs and index == runs[-1][-1] + 1:
@@ -62,12 +62,12 @@ def parse_array(text: str, option: str = "options.array") -> Array:
     listed, has_limit, limit = text.partition("%")
     at_once = int(limit) if _LIMIT.fullmatch(limit) else 0
     if has_limit and at_once < 1:
-        raise Rejected(f"{option}: %{limit} is no limit of at least 1; write {GRAMMAR}")
+        raise Rejected(f"{option}: %{limit} is not a limit of at least 1; write {GRAMMAR}")
     ranges: list[range] = []
     for part in listed.split(","):
         found = _PART.fullmatch(part)
         if not found:
-            raise Rejected(f"{option}: {part!r} is no index and no range; write {GRAMMAR}")
+            raise Rejected(f"{option}: {part!r} is neither an index nor a range; write {GRAMMAR}")
         first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
         if last < first or step < 1 or (ranges and first <= ranges[-1][-1]):
             raise Rejected(f"{option}: {part} does not ascend; write {GRAMMAR}")

@@ -1,7 +1,7 @@
-"""The only place where a PUN starts processes: argv only, never a shell.
+"""The runner of scheduler commands, and the only module of a PUN that starts processes: argv only, never a shell.
 
-Every scheduler command has a clean environment, a time-out that ends its whole process group, a bound on
-what it may print, and a place among the few that one PUN runs at once.
+Every command has a clean environment, a time limit after which its whole process group is killed, a limit on its
+output, and one of a few slots for the commands that one PUN runs at once.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pun_app.adapters.errors import CommandFailed, CommandNotRun, CommandTimedOu
 from pun_app.deadline import left
 
 TIMEOUT = 25.0
-"""Seconds that a scheduler's command has, unless its request's deadline (deadline.py) is earlier."""
+"""Seconds that a command may take, unless its request's deadline (deadline.py) is earlier."""
 OUTPUT_SIZE = 64 * 1024 * 1024
-"""Bytes that it may print, both streams together."""
+"""Bytes that a command may print, both streams together."""
 MAX_CONCURRENT_COMMANDS = 24
 """Commands of one PUN that run at once. Each cluster has a share of them (clusters/cached_scheduler.py), so that a few
 clusters that hang do not block the others."""
@@ -45,7 +45,7 @@ _places = threading.BoundedSemaphore(MAX_CONCURRENT_COMMANDS)
 
 @dataclass(frozen=True)
 class Output:
-    """What a command that ended by itself printed."""
+    """The exit status and the output of a command that ended by itself."""
 
     code: int
     out: str
@@ -55,9 +55,9 @@ class Output:
 
 @dataclass(frozen=True)
 class Commands:
-    """How a cluster's commands are found and wrapped: OOD's ``bin``, ``bin_overrides``, ``submit_host``.
+    """The way to find and run a cluster's commands: OOD's ``bin``, ``bin_overrides``, ``submit_host``.
 
-    ``environment`` is what the scheduler's own commands need besides (SLURM_CONF, say).
+    ``environment`` has variables for the scheduler's commands, such as SLURM_CONF.
     """
 
     bin: str | None = None
@@ -68,7 +68,10 @@ class Commands:
 
     @classmethod
     def from_config(cls, job: Mapping[str, Any], environment: Mapping[str, str]) -> Commands:
-        """From a cluster file's ``job``. Raises SchedulerUnavailable for keys of another type, naming the key."""
+        """Return the Commands for a cluster file's ``job``.
+
+        Raises SchedulerUnavailable, with the name of the key, for a value of the wrong type.
+        """
         for key in ("bin", "submit_host"):
             if not isinstance(job.get(key, ""), (str, type(None))):
                 raise SchedulerUnavailable(f"The cluster's configuration is wrong: job.{key} must be text")
@@ -84,7 +87,7 @@ class Commands:
         )
 
     def path(self, name: str) -> str:
-        """Where a command is. Raises CommandNotRun when it is not to be found on this host."""
+        """Return the path of a command. Raises CommandNotRun if it is not found on this host."""
         if name in self.overrides:
             return self.overrides[name]
         if self.bin:
@@ -123,11 +126,11 @@ class Commands:
             all_of_it = {k: v for k, v in os.environ.items() if login or k not in _LOGIN} | settings
         output = _run(words, stdin.encode("utf-8", "surrogatepass"), all_of_it, argv[0], cwd, take, timeout)
         if self.submit_host:
-            self._see_that_it_ran(output, argv[0])
+            self._check_ssh(output, argv[0])
         return output
 
-    def _see_that_it_ran(self, output: Output, name: str) -> None:
-        """Raises NotSent for what ssh itself, or the remote shell, had to say: ssh(1), EXIT STATUS."""
+    def _check_ssh(self, output: Output, name: str) -> None:
+        """Raise NotSent for an error of ssh, or CommandNotRun for one of the remote shell. ssh(1), EXIT STATUS."""
         lines = [line for line in output.err.strip().splitlines() if line.strip()]
         if output.code == 255 and lines and _SSH_FAILED.search(output.err):
             raise NotSent(f"The submit host {self.submit_host} cannot be reached by ssh: {lines[-1].strip()}", 60)
@@ -135,7 +138,7 @@ class Commands:
             raise CommandNotRun(f"The scheduler's command {name} cannot be run on {self.submit_host}: {lines[-1]}", 60)
 
     def _through_ssh(self, words: list[str], environment: Mapping[str, str], cwd: str) -> list[str]:
-        """The command on the submit host. ssh joins its words for a remote shell, so each is quoted."""
+        """Return the ssh command. ssh joins its words for a remote shell, so each word is quoted."""
         checking = "yes" if self.strict_host_checking else "no"
         settings = [f"{name}={value}" for name, value in environment.items()]
         remote = shlex.join(["env", *settings, *words] if settings else words)

@@ -7,11 +7,11 @@ import os
 
 
 def group_names() -> set[str]:
-    """The names of the process's groups: a PUN leaves when the directory gives its user others."""
+    """Return the names of the process's groups. A PUN exits when its user's groups change."""
     names = set()
     for gid in {os.getegid(), *os.getgroups()}:
         try:
             names.add(grp.getgrgid(gid).gr_name)
         except KeyError:
-            continue  # A number without a name is in nobody's list.
+            continue  # A group without a name cannot be in an access rule.
     return names

@@ -1,4 +1,4 @@
-"""Job and JobRequest: what every adapter takes and gives. Times are Unix seconds, durations seconds."""
+"""The data that adapters take and return, such as Job and JobRequest. Times are Unix seconds, durations seconds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SUSPENDED = "suspended"
 COMPLETED = "completed"
 
 STATUS_PRECEDENCE = (None, COMPLETED, QUEUED_HELD, QUEUED, RUNNING, SUSPENDED)
-"""The statuses in the order in which one task's decides for its array, the last first (as OOD has it)."""
+"""The statuses by precedence: the last one that any task has is the status of its array, as in OOD."""
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What is to be submitted. ``None`` leaves a choice to the scheduler.
+    """A job to submit. ``None`` leaves a choice to the scheduler.
 
     ``wall_time`` is in seconds. ``memory`` (MiB) and ``gpus`` are of each node, ``cores`` of all of them.
     ``array`` is as in ``0-9``, ``1,3,5-7:2`` or ``1-100%10``. ``after`` and its like are ids of jobs that must
@@ -56,25 +56,25 @@ class JobRequest:
     submit_tag: str = field(default_factory=lambda: f"punway:{secrets.token_hex(8)}")
 
     def asked(self) -> list[str]:
-        """The options that were given, by name."""
+        """Return the names of the options that have a value."""
         return [name for name in OPTIONS if getattr(self, name) not in (None, (), {}, False)]
 
 
 OPTIONS = tuple(f.name for f in fields(JobRequest) if f.name not in ("content", "workdir", "submit_tag"))
-"""Every option of a submit. An adapter has it, or refuses it by name; none is ever dropped."""
+"""The options of a submit. An adapter supports an option or rejects it by name; it never drops one."""
 
 DEPENDENCIES = ("after", "afterok", "afternotok", "afterany")
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
-    """One job, or one task of an array. ``None`` is what the scheduler does not tell.
+    """One job, or one task of an array. ``None`` is what the scheduler does not report.
 
     ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
     set once it has ended, and is one of OUTCOMES. ``can_start`` is False for a queued job that the scheduler will never
     start as things are, and ``reason`` says why in words; otherwise both are None. ``reason`` also tells of a submit
     that made several jobs.
-    A Struct, as a list may hold ten thousand; and none that the collector of garbage looks at, as nothing in it can
-    refer to it.
+    It is a Struct because a list may hold ten thousand jobs. The garbage collector can skip it, since it cannot be part
+    of a reference cycle.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
 
 def merge_tasks(job_id: str, jobs: list[Job]) -> Job:
-    """The one that was asked for: itself, or an array's tasks in one."""
+    """Return a single job itself, or the tasks of an array as one job with the id ``job_id``."""
     if len(jobs) == 1:
         return jobs[0]
     leading = max(jobs, key=lambda job: STATUS_PRECEDENCE.index(job.status))
@@ -134,10 +134,10 @@ def merge_tasks(job_id: str, jobs: list[Job]) -> Job:
 
 
 class OutputFiles(msgspec.Struct, frozen=True):
-    """Where a job's standard output and error go: absolute paths; None where the scheduler does not tell.
+    """The absolute paths of a job's standard output and error. ``None`` is what the scheduler does not report.
 
-    The two are one path where the streams are one. ``at_end`` is true where the scheduler puts the files there when
-    the job has ended, and not before.
+    Both are the same path if the streams share a file. ``at_end`` is true if the scheduler creates the files only when
+    the job has ended.
     """
 
     stdout: str | None
@@ -146,9 +146,9 @@ class OutputFiles(msgspec.Struct, frozen=True):
 
 
 class PastJob(msgspec.Struct, frozen=True):
-    """A job that has ended, and what it used: processor seconds and bytes. ``None`` is what is not counted.
+    """An ended job, and the processor seconds and bytes that it used. ``None`` is what is not counted.
 
-    ``cpus`` is how many processors it had, ``memory_requested`` the memory of all its nodes together.
+    ``cpus`` is the number of its processors, ``memory_requested`` the memory on all of its nodes together.
     """
 
     job: Job
@@ -159,12 +159,12 @@ class PastJob(msgspec.Struct, frozen=True):
 
     @property
     def cpu_efficiency(self) -> float | None:
-        """How much of its processors' time it used, from 0 to 1 (or a little more, as clocks have it)."""
+        """Return the used share of the processor time, from 0 to 1, or slightly more if clocks are inexact."""
         return _share(self.cpu_time, (self.cpus or 0) * (self.job.wallclock_time or 0))
 
     @property
     def memory_efficiency(self) -> float | None:
-        """How much of its memory it used at most, from 0 to 1."""
+        """Return the largest share of its memory that the job used, from 0 to 1."""
         return _share(self.memory_used, self.memory_requested)
 
 
@@ -174,19 +174,19 @@ def _share(used: int | None, of: int | None) -> float | None:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a scheduler says to a job that it would take: when it would start (Unix seconds), and what else it says."""
+    """The result of a check of an acceptable job: its expected start (Unix seconds), and the scheduler's message."""
 
     starts_at: int | None = None
     message: str | None = None
 
 
 OUTCOMES = ("succeeded", "failed", "cancelled", "timed_out", "out_of_memory", "node_failed", "preempted")
-"""How a job may have ended."""
+"""The possible outcomes of an ended job."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """Jobs that ended from ``start`` until before ``end`` (Unix seconds), with one of these outcomes."""
+    """A choice of ended jobs: from ``start`` until before ``end`` (Unix seconds), with one of ``outcomes``."""
 
     start: int
     end: int
@@ -232,7 +232,7 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """An account that the caller may charge. Minutes are of processors, of all who share the account."""
+    """An account that the user may charge. Minutes are processor minutes of all users of the account."""
 
     name: str
     default: bool = False

@@ -15,7 +15,7 @@ _DURATION = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)(?:\.\d+)?")
 
 @lru_cache(1024)  # In a list of jobs most limits are the same few.
 def duration(text: str) -> int | None:
-    """Seconds of ``1-02:03:04``, ``02:03:04`` or ``03:04``; None for words like UNLIMITED and N/A."""
+    """Return the seconds of ``1-02:03:04``, ``02:03:04`` or ``03:04``; None for words like UNLIMITED and N/A."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
         return None
@@ -29,7 +29,7 @@ _CTIME = re.compile(r"(?:\w{3} )?(\w{3}) +(\d{1,2}) (\d\d):(\d\d)(?::(\d\d))?(?:
 
 @lru_cache(4096)
 def ctime(text: str, now: int) -> int | None:
-    """Unix seconds of ``Sun Nov 22 19:07:38 2026``, which ctime(3) printed in UTC; None for anything else.
+    """Return the Unix seconds of ``Sun Nov 22 19:07:38 2026``, which ctime(3) printed in UTC; None for anything else.
 
     Where the year is missing (``Nov 22 19:07``), it is utc_time_before()'s.
     """
@@ -43,7 +43,7 @@ def ctime(text: str, now: int) -> int | None:
 
 
 def utc_time_before(now: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
-    """Unix seconds of a time in UTC whose year is not told: the last that is at most a day after ``now``.
+    """Return the Unix seconds of a time in UTC without a year: the latest that is at most a day after ``now``.
 
     Only a clock that is a year wrong, or a job that is a year old, makes this another year's.
     """
@@ -56,7 +56,7 @@ def utc_time_before(now: int, month: int, day: int, hour: int, minute: int, seco
 
 
 def utc_time(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
-    """Unix seconds of a time in UTC; None where there is no such day."""
+    """Return the Unix seconds of a time in UTC; None if the day does not exist."""
     try:
         return int(datetime(year, month, day, hour, minute, min(second, 59), tzinfo=timezone.utc).timestamp())
     except ValueError:
@@ -68,13 +68,13 @@ _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?")
 
 @lru_cache(4096)
 def iso_time(text: str) -> int | None:
-    """Unix seconds of ``2026-11-22T19:07:38`` in UTC; None for anything else."""
+    """Return the Unix seconds of ``2026-11-22T19:07:38`` in UTC; None for anything else."""
     match = _ISO.fullmatch(text.strip())
     return utc_time(*(int(part) for part in match.groups())) if match else None
 
 
 def clock(text: str) -> int | None:
-    """Seconds of ``3600``, ``1:0:0``, ``0.25`` or ``12s``; None for words like INFINITY."""
+    """Return the seconds of ``3600``, ``1:0:0``, ``0.25`` or ``12s``; None for words like INFINITY."""
     text = text.strip().removesuffix("s")
     return int(float(text)) if re.fullmatch(r"\d{1,15}(\.\d*)?", text) else duration(text)
 
@@ -84,19 +84,19 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
 def size(text: str) -> int | None:
-    """Bytes of ``500M``, ``1.5G`` or ``2048K`` (powers of 1024, as schedulers mean them); None for anything else."""
+    """Return the bytes of ``500M``, ``1.5G`` or ``2048K`` (powers of 1024); None for other text."""
     match = _SIZE.fullmatch(text.strip())
     return int(float(match[1]) * 1024 ** _POWERS[match[2].upper()]) if match else None
 
 
 def number(text: str) -> int | None:
-    """A whole number, or None for anything else (N/A, Unknown, None)."""
+    """Return a whole number; None for anything else, such as N/A or Unknown."""
     text = text.strip()
     return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
 
 
 def word(text: str) -> str | None:
-    """The text, or None where the scheduler prints a word for nothing."""
+    """Return the text; None for the words by which schedulers say that a value is missing."""
     text = text.strip()
     return None if text in ("", "(null)", "None", "N/A", "Unknown") else text
 
@@ -107,7 +107,7 @@ def new_delimiter() -> str:
 
 
 class RecordStream:
-    """The rows of records(), as the text comes, and without it in memory."""
+    """A parser of the rows of records() piece by piece, which does not hold the whole text in memory."""
 
     def __init__(self, delimiter: str, width: int) -> None:
         self._delimiter, self._width = delimiter, width
@@ -116,7 +116,7 @@ class RecordStream:
         self._rest = ""
 
     def feed(self, data: bytes) -> list[list[str]]:
-        """The rows that are whole with this piece."""
+        """Return the rows that this piece completes."""
         fields = (self._rest + self._decoder.decode(data)).split(self._delimiter)
         whole = (len(fields) - 1) // self._width * self._width
         self._rest = self._delimiter.join(fields[whole:])
@@ -124,7 +124,7 @@ class RecordStream:
 
 
 def records(text: str, delimiter: str, width: int) -> list[list[str]]:
-    """The rows of a table in which each field, the last too, is followed by ``delimiter``.
+    """Return the rows of a table in which ``delimiter`` follows each field, including the last.
 
     The delimiter is made for one call, so no field can hold it, and a field may hold anything else: a
     newline in a job's name neither ends its row nor makes another. What is left of a cut-off row is not

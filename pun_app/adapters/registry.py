@@ -1,4 +1,4 @@
-"""Which adapter speaks for which ``job.adapter`` of a cluster file: a table.
+"""The table of adapters, by the ``job.adapter`` of a cluster file.
 
 An adapter is imported when the first cluster asks for it: a PUN is one process per user, and most sites have one
 scheduler.
@@ -24,7 +24,7 @@ ADAPTERS = {
 
 
 def adapter_class(name: str) -> type[Adapter]:
-    """The class for a name; one that Punway does not have answers Unsupported to everything."""
+    """Return the class for a name. For an unknown name it is Adapter, whose operations all raise Unsupported."""
     if name not in ADAPTERS:
         return Adapter
     module, class_name = ADAPTERS[name]
@@ -33,5 +33,5 @@ def adapter_class(name: str) -> type[Adapter]:
 
 
 def adapter_for(cluster_id: str, name: str, job: dict[str, Any]) -> Adapter:
-    """The adapter of a cluster."""
+    """Return the adapter of a cluster, whose file has the mapping ``job``."""
     return adapter_class(name)(cluster_id, job)

@@ -1,4 +1,4 @@
-"""What may be done with a job's script: find out what it is, and add a line to it."""
+"""Functions that read a job's script, or add a line to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHELLS = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:-S\s+)?)?(?:\S*/)?(?:ba|da|k|z|
 
 
 def in_workdir(request: JobRequest, directory: str, variable: str, product: str) -> str:
-    """The script, made to change to the directory where it asked for one other than the home.
+    """Return the script, with a line that changes to the requested directory if that is not the home.
 
     For schedulers that start every job in the user's home. The line goes behind the directives, before the first
     command, and any shell reads it. A script that names ``variable``, in which the scheduler hands the directory on,
@@ -25,7 +25,7 @@ def in_workdir(request: JobRequest, directory: str, variable: str, product: str)
     lines = content.splitlines(keepends=True)
     if lines[0].startswith("#!") and not _SHELLS.fullmatch(lines[0].strip()):
         raise Rejected(
-            f"script.workdir: {product} starts every job in the home directory, and this is no shell script; "
+            f"script.workdir: {product} starts every job in the home directory, and this is not a shell script; "
             f"let the script change to the directory in its variable {variable}, or leave workdir out"
         )
     for place, line in enumerate(lines):
@@ -35,7 +35,7 @@ def in_workdir(request: JobRequest, directory: str, variable: str, product: str)
 
 
 def is_one_path(request: JobRequest) -> bool:
-    """Whether both streams are to go to the same path."""
+    """Return True if both streams are requested to go to the same path."""
     if request.output_path is None or request.error_path is None:
         return False
     out, error = (os.path.join(request.workdir, path) for path in (request.output_path, request.error_path))
@@ -43,15 +43,17 @@ def is_one_path(request: JobRequest) -> bool:
 
 
 def interpreter(content: str) -> str | None:
-    """The program of the first line, where it is a plain path (``#!/bin/bash``)."""
+    """Return the program of the first line if it is a plain path (``#!/bin/bash``); None otherwise."""
     first = content.partition("\n")[0].strip()
     found = re.fullmatch(r"#!\s*(/[^\s,:]+)", first)
     return found[1] if found and os.path.basename(found[1]) != "env" else None
 
 
 def last_option(request: JobRequest, directive: str, option: str) -> str:
-    """What the script's own directives give for an option (``#BSUB -Jd TEXT``, ``#SBATCH --comment=TEXT``); the last
-    one, as schedulers have it."""
+    """Return the value that the script's directives give an option (``#SBATCH --comment=TEXT``); "" without one.
+
+    The last one wins, as in schedulers.
+    """
     value = ""
     for line in request.content.splitlines():
         if not line.startswith(directive):
@@ -59,7 +61,7 @@ def last_option(request: JobRequest, directive: str, option: str) -> str:
         try:
             words = shlex.split(line[len(directive) :], comments=True)
         except ValueError:
-            continue  # The scheduler will say what is wrong with it.
+            continue  # The scheduler reports the error.
         for index, given in enumerate(words):
             if given.startswith(f"{option}="):
                 value = given.partition("=")[2]

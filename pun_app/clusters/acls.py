@@ -1,6 +1,6 @@
 """OOD's ACLs on a cluster: ``{adapter: group, groups: […], type: allowlist}``, all of which must pass.
 
-What cannot be understood shuts the user out: an access rule with a typo must not let everyone in.
+A rule that is not understood denies access: a typo must not let everyone in.
 Source: the Open OnDemand documentation, "Cluster Config Schema v2", acls.
 """
 
@@ -18,7 +18,7 @@ _BLOCK = ("blocklist", "blacklist")
 
 
 def allowed(acls: Any) -> bool:
-    """Whether the user that this process is passes every rule; no rules let everyone pass."""
+    """Return True if this process's user passes every rule. Without rules everyone passes."""
     if acls is None:
         return True
     return isinstance(acls, list) and all(_passes(rule) for rule in acls)
@@ -26,7 +26,7 @@ def allowed(acls: Any) -> bool:
 
 def _passes(rule: Any) -> bool:
     if not isinstance(rule, dict) or rule.get("adapter") != "group" or not isinstance(rule.get("groups"), list):
-        log.warning("an ACL is not understood, so it lets nobody in: %r", rule)
+        log.warning("denying access by an ACL that is not understood: %r", rule)
         return False
     named = group_names() & {str(group) for group in rule["groups"]}
     kind = rule.get("type", _ALLOW[0])
@@ -34,5 +34,5 @@ def _passes(rule: Any) -> bool:
         return bool(named)
     if kind in _BLOCK:
         return not named
-    log.warning("an ACL has an unknown type, so it lets nobody in: %r", kind)
+    log.warning("denying access by an ACL of an unknown type: %r", kind)
     return False

@@ -1,4 +1,4 @@
-"""OOD's cluster files (schema v2): load them, leave out what cannot be used, and say why.
+"""A loader of OOD's cluster files (schema v2). It skips files that cannot be used, and logs why.
 
 Read as the user: the files' permissions are part of the site's access rules. A file that does not parse
 is left out with a logged reason and takes no other file with it. Format: the Open OnDemand documentation,
@@ -47,18 +47,18 @@ class Cluster:
 
     @cached_property
     def scheduler(self) -> CachedScheduler:
-        """The cluster's adapter, behind what its readers share."""
+        """Return the cluster's adapter behind its cache."""
         return CachedScheduler(adapter_for(self.id, self.adapter_name, self.job))
 
     @property
     def state(self) -> Literal["up", "down"] | None:
-        """Whether its scheduler answered when it was last asked; None where that is not known. Nobody is asked."""
+        """Return whether the scheduler answered its last command; None if unknown. This runs no command."""
         scheduler: CachedScheduler | None = self.__dict__.get("scheduler")
         return scheduler.health.state if scheduler else None
 
 
 class ClusterFolder:
-    """The clusters of one folder, read again when a file in it has changed."""
+    """The clusters in one folder of cluster files, which is read again when a file has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -67,7 +67,7 @@ class ClusterFolder:
         self._clusters: dict[str, Cluster] = {}
 
     def listed(self) -> list[Cluster]:
-        """Every cluster that the user may submit to, by id."""
+        """Return every cluster that the user may submit to, ordered by id."""
         with self._lock:
             seen = self._signature()
             if seen != self._seen:
@@ -75,7 +75,7 @@ class ClusterFolder:
             return list(self._clusters.values())
 
     def get(self, cluster_id: str) -> Cluster:
-        """Raises NotFound, also for one whose ACLs shut the user out."""
+        """Return a cluster. Raises NotFound, also for a cluster whose ACLs deny the user access."""
         for cluster in self.listed():
             if cluster.id == cluster_id:
                 return cluster
@@ -109,7 +109,7 @@ def _identity(path: Path) -> tuple[str, int, int, int, int]:
 
 
 def cluster_files(folder: Path) -> list[Path]:
-    """The files that OOD would read, by name; none where the folder cannot be read."""
+    """Return the files that OOD would read, ordered by name; none if the folder cannot be read."""
     try:
         return sorted(p for p in folder.iterdir() if p.suffix in (".yml", ".yaml") and p.is_file())
     except OSError as error:
@@ -118,7 +118,7 @@ def cluster_files(folder: Path) -> list[Path]:
 
 
 def load_cluster(path: Path) -> Cluster | None:
-    """The cluster in a file; None where it takes no jobs, or not the user's. Raises BadClusterFile."""
+    """Return the cluster in a file; None if it accepts no jobs, or none of the user. Raises BadClusterFile."""
     v2 = _mapping(_document(path).get("v2"), "v2")
     metadata = _mapping(v2.get("metadata", {}), "metadata")
     login = _mapping(v2.get("login", {}), "login")
