@@ -1,7 +1,7 @@
-"""assertion → token → scope → Caller: who a request is for, and that it may; for a page, → Visitor.
+"""Authentication in the PUN: from the hook's assertion to a Caller of the API, or to a Visitor of a page.
 
-The PUN has the last word on a token: the hook vouches for who the caller is, and this process looks the
-token's hash up in the user's own file, at every request.
+The hook asserts the caller's identity. The PUN decides whether a token is valid: it looks the token's hash up in the
+user's own file at every request.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,18 +23,18 @@ from tokens.store import MAX_TOKENS, TokenStore
 from tokens.token import Token, utc_now
 
 ASSERTION = "punway.assertion"
-"""Where the server puts what the note said when the request arrived, in the environment."""
-USE_NOTED_EVERY = 60.0
-"""Seconds between two notes of a token's use in the file."""
+"""The key in the WSGI environment of the assertion that was verified when the request arrived."""
+LAST_USED_INTERVAL_S = 60.0
+"""Time between two updates of a token's ``last_used_at`` in the file."""
 
 log = logging.getLogger("punway.pun")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a handler is acting for: the user that this process is, and what the credential may.
+    """The person or program that a handler acts for: this process's user, with the scopes of the credential.
 
-    ``expires_at`` is a token's; None for one that never expires, and for an identity provider's, which says it itself.
+    ``expires_at`` is None for a token that never expires and for a JWT, which has its own expiry.
     """
 
     user: str
@@ -45,115 +46,124 @@ class Caller:
     token_sha256: str | None = None
 
     def need(self, scope: str) -> None:
-        """Raise InsufficientScope unless the caller may."""
+        """Raise InsufficientScope if the caller lacks a scope."""
         if not scopes.allows(self.scopes, scope):
             raise InsufficientScope(scope)
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who looks at a page: the user that this process is, and the name of the browser's session."""
+    """The visitor of a page: this process's user, and the id of the browser's session."""
 
     user: str
     sid: str
 
 
 class Access:
-    """The door of one PUN."""
+    """The authentication of one PUN. ``uid`` is the user's, by default this process's."""
 
     def __init__(self, verifier: Verifier, store: TokenStore, uid: int | None = None) -> None:
         self._verifier = verifier
         self._store = store
         self._uid = os.geteuid() if uid is None else uid
-        self._uses = UseNotes(store)
+        self._last_used = LastUsedWriter(store)
 
-    def arrived(self, note: str | None) -> Assertion | None:
-        """Return what a request's note says when its head has been read: it may expire while the request waits for a
-        thread. None for a note that is not good.
+    def verify_assertion(self, header: str | None) -> Assertion | None:
+        """Return the assertion in a header, or None if it is invalid.
+
+        Called as soon as a request's headers have been read, because the assertion may expire while the request waits
+        for a thread.
         """
         try:
-            return self._verifier.verify(note or "", self._uid)
+            return self._verifier.verify(header or "", self._uid)
         except InvalidAssertion:
             return None
 
-    def caller(self, note: str | None, arrived: Assertion | None = None) -> Caller:
-        """The caller of the API that the hook's note names: by a token of ours, or by the identity provider's.
-        ``arrived`` is what the note said when the request arrived.
+    def caller(self, header: str | None, verified: Assertion | None = None) -> Caller:
+        """Return the caller of the API, who has a token of the portal or a JWT of the identity provider.
 
-        Raises Unauthorized, also for a browser's session, and Unavailable for a home's trouble.
+        ``verified`` is the assertion in the header, if it was verified when the request arrived. Raises Unauthorized,
+        also for a browser's session, and Unavailable if the user's home does not answer.
         """
-        assertion = arrived or self._assertion(note)
+        assertion = verified or self._assertion(header)
         if assertion.via == "jwt":
             return Caller(assertion.user, assertion.via, assertion.scopes, None, None)
         if assertion.via != "token" or assertion.sha256 is None:
             raise Unauthorized("Invalid or missing API token")
         now = utc_now()
-        token = self._good_token(assertion.sha256, now)
+        token = self._valid_token(assertion.sha256, now)
         if not token.in_clear:
-            self._uses.note(token.id, token.last_used_at, now)
-        # The hook says what the site allows, the file what the token may.
+            self._last_used.update(token.id, token.last_used_at, now)
+        # The hook's scopes are those that the site allows; the file's are those of the token.
         held = scopes.common(token.scopes, assertion.scopes)
         return Caller(assertion.user, assertion.via, held, token.id, token.name, token.expires_at, token.sha256)
 
     def check_again(self, caller: Caller) -> None:
-        """Raise what ``caller`` raises if the caller's token has been revoked, or has expired, since then."""
+        """Raise Unauthorized if the caller's token has been revoked or has expired since ``caller`` returned it."""
         if caller.token_sha256 is not None:
-            self._good_token(caller.token_sha256, utc_now())
+            self._valid_token(caller.token_sha256, utc_now())
 
-    def _good_token(self, sha256: str, now: datetime) -> Token:
+    def _valid_token(self, sha256: str, now: datetime) -> Token:
         try:
             token = self._store.find(sha256)
         except StoreRefused as error:
-            raise Unauthorized(f"No token can be checked: {error}") from error
+            raise Unauthorized(f"Your tokens cannot be checked: {error}") from error
         except StoreError as error:
-            raise Unavailable(f"No token can be checked just now: {error}") from error
+            raise Unavailable(f"Your tokens cannot be checked at the moment: {error}") from error
         if token is None:
-            raise Unauthorized("Invalid or missing API token: this token was revoked")
+            raise Unauthorized("Invalid or missing API token: this token has been revoked; make a new one")
         if token.expired(now):
-            raise Unauthorized("Invalid or missing API token: this token has expired", token)
+            raise Unauthorized("Invalid or missing API token: this token has expired; make a new one", token)
         return token
 
-    def visitor(self, note: str | None, arrived: Assertion | None = None) -> Visitor:
-        """The visitor of a page. Raises Unauthorized for whoever has no browser's session."""
-        assertion = arrived or self._assertion(note)
+    def visitor(self, header: str | None, verified: Assertion | None = None) -> Visitor:
+        """Return the visitor of a page. Raises Unauthorized for a request without a browser's session."""
+        assertion = verified or self._assertion(header)
         if assertion.via != "session" or not assertion.sid:
-            raise Unauthorized("You are not signed in")
+            raise Unauthorized("You are not signed in; sign in and try again")
         return Visitor(assertion.user, assertion.sid)
 
-    def _assertion(self, note: str | None) -> Assertion:
+    def _assertion(self, header: str | None) -> Assertion:
         try:
-            return self._verifier.verify(note or "", self._uid)
+            return self._verifier.verify(header or "", self._uid)
         except InvalidAssertion as error:
             raise Unauthorized("Invalid or missing API token: the request did not come through the portal") from error
 
 
-class UseNotes:
-    """Writes ``last_used_at``, off the request's path and at most once a minute for each token."""
+class LastUsedWriter:
+    """A thread that writes ``last_used_at`` to the token file, at most once a minute for each token.
 
-    def __init__(self, store: TokenStore) -> None:
+    ``clock`` returns seconds of the monotonic clock.
+    """
+
+    def __init__(self, store: TokenStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = TokenStore(store.home)
-        self._noted: dict[str, float] = {}
+        self._clock = clock
+        self._updated: dict[str, float] = {}
         self._pending: queue.Queue[tuple[str, datetime]] = queue.Queue(MAX_TOKENS)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def note(self, token_id: str, last: datetime | None, now: datetime) -> None:
-        """Have a use noted, unless one was within the minute. Never fails, never waits for the disk."""
-        # A last use that is to come was noted before the clock was set back.
-        if last is not None and 0 <= (now - last).total_seconds() < USE_NOTED_EVERY:
+    def update(self, token_id: str, last: datetime | None, now: datetime) -> None:
+        """Queue an update, unless the token had one within the last minute. Never fails and never waits for the disk.
+
+        ``last`` is the file's ``last_used_at``.
+        """
+        # A last use in the future was written before the clock was set back.
+        if last is not None and 0 <= (now - last).total_seconds() < LAST_USED_INTERVAL_S:
             return
         with self._lock:
-            noted = self._noted.get(token_id)
-            if noted is not None and time.monotonic() - noted < USE_NOTED_EVERY:
+            updated = self._updated.get(token_id)
+            if updated is not None and self._clock() - updated < LAST_USED_INTERVAL_S:
                 return
-            self._noted[token_id] = time.monotonic()
+            self._updated[token_id] = self._clock()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="last-used", daemon=True)
                 self._thread.start()
         try:
             self._pending.put_nowait((token_id, now))
         except queue.Full:
-            pass  # The home has not answered for long. A later use is noted.
+            pass  # The home has not answered for a long time. A later use will be written.
 
     def _write(self) -> None:
         while True:
@@ -161,4 +171,4 @@ class UseNotes:
             try:
                 self._store.record_last_used({token_id: when})
             except StoreError as error:
-                log.warning("the last use of a token could not be noted: %s", error)
+                log.warning("failed to write a token's last use: %s", error)

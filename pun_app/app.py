@@ -1,7 +1,7 @@
-"""One call: authorise, match, decode, handle, encode; errors are caught once, here. Pages have a call of their own.
+"""The WSGI app of a PUN: it authorises, matches, decodes, handles and encodes a request, and catches every error once.
 
-Every request is authorised by this process itself: what the front matched was a normalised path, and what
-arrives here is the raw one.
+The HTML pages have an app of their own (pages/auth.py). This process authorises every request itself, because nginx
+matched a normalised path and this process receives the raw one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorize
 from pun_app.expiring_files import ExpiringFiles, folder_of_user
 from pun_app.gate import Gates
 from pun_app.handlers.request import Place, Request
-from pun_app.idempotency import KEPT, Submits, checked_key
+from pun_app.idempotency import KEY_TTL_S, Submits, checked_key
 from pun_app.long_poll import LongPoll, Parked, Wait
 from pun_app.match import Table
 from pun_app.pages.auth import Pages
@@ -45,17 +45,17 @@ from pun_app.validation_errors import explain
 _CLOCK = re.compile(rb'"wallclock_time":[0-9]+')
 _LARGE = {(route.method, route.path) for route in ROUTES if route.large}
 PARKED_CALL = "punway.parked_call"
-"""Where the server puts the Call of a request that it calls the app for again, in the environment."""
+"""The key in the WSGI environment of the Call that the server resumes after a wait."""
 ARRIVED = "punway.arrived"
-"""Where it puts when a request had been read, in seconds of the monotonic clock; for one that has waited for a job,
-when that wait was over."""
+"""The key in the WSGI environment of the time at which the request had been read, or at which its wait for a job was
+over, in seconds of the monotonic clock."""
 
 log = logging.getLogger("punway.pun")
 
 
 @dataclass(frozen=True)
 class Call:
-    """An authorised request, its body decoded, and the route that answers it."""
+    """An authorised and decoded request, and the route that answers it."""
 
     caller: Caller
     route: Route
@@ -63,18 +63,18 @@ class Call:
 
 
 class App:
-    """The WSGI app of one PUN. Raises Parked for a request that waits."""
+    """The WSGI app of one PUN. It raises Parked for a request that has to wait."""
 
     def __init__(self, access: Access, clusters: ClusterFolder, pages: Pages, settings: Settings) -> None:
         self._access = access
         self._clusters = clusters
         self._pages = pages
-        self.arrived = access.arrived
+        self.verify_assertion = access.verify_assertion
         self._gates = Gates(settings.threads)
         self._settings = settings
         self.long_poll = LongPoll(os.geteuid())
-        self._submits = Submits(ExpiringFiles(folder_of_user() / "submits", KEPT))
-        self._table = Table(ROUTES, "No such address; the API is under /api/v1/")
+        self._submits = Submits(ExpiringFiles(folder_of_user() / "submits", KEY_TTL_S))
+        self._table = Table(ROUTES, "There is no such address; /api/v1/docs lists the API's addresses")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         http = HttpRequest(environ)
@@ -82,7 +82,7 @@ class App:
         return answer(http)(environ, start_response)
 
     def body_limit(self, method: str, path: str) -> int:
-        """Return how many bytes the body of a request may have."""
+        """Return the maximum size of a request's body, in bytes."""
         return self._settings.max_body if (method, path) in _LARGE else min(BODY_LIMIT, self._settings.max_body)
 
     def _answer(self, http: HttpRequest) -> Response:
@@ -94,7 +94,7 @@ class App:
                 caller = self._access.caller(http.headers.get("X-Pun-Assertion"), http.environ.get(ASSERTION))
                 call = self._call(http, caller)
             else:
-                # The request has waited, for minutes maybe.
+                # The request may have waited for minutes.
                 self._access.check_again(call.caller)
             began = http.environ.get(ARRIVED, call.request.arrived)
             with until(began + time_limit(http.method, http.path)):
@@ -118,7 +118,7 @@ class App:
             if call is not None and not keeps_place:
                 call.request.place.leave()
         if caller and caller.token_id is not None:
-            _tell_token(response, caller.token_id, caller.token_name or "")
+            _name_token(response, caller.token_id, caller.token_name or "")
         return response
 
     def _call(self, http: HttpRequest, caller: Caller) -> Call:
@@ -131,7 +131,7 @@ class App:
             long_poll=self.long_poll,
             submits=self._submits,
             place=Place(self._gates),
-            site_docs=self._settings.notes,
+            site_docs=self._settings.site_docs,
             id=values.get("id", ""),
             query=decode_query(http.args.to_dict(flat=False), route.query),
             body=decode_body(http, route, self.body_limit(route.method, route.path)) if route.body else None,
@@ -149,7 +149,7 @@ class App:
             if self._settings.metadata_url:
                 response.headers["WWW-Authenticate"] += f', resource_metadata="{self._settings.metadata_url}"'
             if error.token:
-                _tell_token(response, error.token.id, error.token.name)
+                _name_token(response, error.token.id, error.token.name)
         return _finished(response)
 
 
@@ -174,7 +174,7 @@ def _handled(call: Call) -> Response:
 
 
 def _encoded(answer: dict[str, Any]) -> bytes:
-    """Return an answer as JSON. A name of the site's files need not be text: what UTF-8 cannot say becomes ``?``."""
+    """Return an answer as JSON. A file name may have bytes that are not UTF-8; each of them becomes ``?``."""
     try:
         return msgspec.json.encode(answer)
     except UnicodeEncodeError:
@@ -182,17 +182,18 @@ def _encoded(answer: dict[str, Any]) -> bytes:
 
 
 def _etag(content: bytes) -> str:
-    """Return what tells one answer from another, without how long jobs have run: that alone is no news.
+    """Return a hash of an answer that ignores ``wallclock_time``: a job that has run longer has not changed.
 
-    In a text a quotation mark is escaped, so only members are left out. It takes some 4 ms for 2,500 jobs.
+    JSON escapes the quotation marks in a string, so the pattern matches members only. 2,500 jobs take about 4 ms.
     """
     return blake2b(_CLOCK.sub(b"", content), digest_size=8).hexdigest()
 
 
 def decode_body(http: HttpRequest, route: Route, limit: int) -> msgspec.Struct:
-    """The request's body as a Struct. Raises UnsupportedMedia, TooLarge, and BadRequest naming the field.
+    """Return the request's body as a Struct.
 
-    Only what the route's types ask for is made of the body, so that a small one costs little whatever is in it.
+    The body is decoded straight into the route's type, so that a small body costs little memory whatever it has in it.
+    Raises UnsupportedMedia, TooLarge, and BadRequest, which names the field.
     """
     if http.mimetype != "application/json":
         raise UnsupportedMedia("Send the body as Content-Type: application/json")
@@ -200,7 +201,7 @@ def decode_body(http: HttpRequest, route: Route, limit: int) -> msgspec.Struct:
         http.max_content_length = limit
         content = http.get_data(cache=False)
     except RequestEntityTooLarge as error:
-        raise TooLarge(f"The body is larger than {limit} bytes") from error
+        raise TooLarge(f"The body is larger than {limit} bytes; send a smaller one") from error
     assert route.body
     try:
         if len(content) > BODY_LIMIT:
@@ -209,24 +210,29 @@ def decode_body(http: HttpRequest, route: Route, limit: int) -> msgspec.Struct:
     except msgspec.ValidationError as error:
         raise BadRequest(explain(error, route.body)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The body is not valid JSON: {error}") from error
+        raise BadRequest(f"The body is not valid JSON; correct it and try again: {error}") from error
 
 
 def _check_size(content: bytes, route: Route) -> None:
-    """Raise TooLarge for a large body whose size is not in the one field that may be large."""
+    """Raise TooLarge for a body that is large without the one field that may be large."""
     large: msgspec.Raw = getattr(msgspec.json.decode(content, type=_part(route.large)), route.large)
     if len(content) - len(memoryview(large)) > BODY_LIMIT:
-        raise TooLarge(f"Only {route.large} may be large: the rest of the body is larger than {BODY_LIMIT} bytes")
+        raise TooLarge(
+            f"The body without {route.large} is larger than {BODY_LIMIT} bytes; only {route.large} may be larger"
+        )
 
 
 @cache
 def _part(field: str) -> type[msgspec.Struct]:
-    """Return a Struct that has one field of a body as it is written, and skips the others."""
+    """Return a Struct type that keeps one field of a body as raw JSON and skips the others."""
     return msgspec.defstruct("Part", [(field, msgspec.Raw, msgspec.Raw())])
 
 
-def _tell_token(response: Response, token_id: str, name: str) -> None:
-    """For nginx's audit log; it keeps these headers to itself. A header is one line, of bytes."""
+def _name_token(response: Response, token_id: str, name: str) -> None:
+    """Add the headers that name the token in nginx's audit log. nginx does not pass them on to the client.
+
+    A header is one line of bytes, so characters that do not print become blanks.
+    """
     for header, text in (("X-Punway-Token-Id", token_id), ("X-Punway-Token-Name", name)):
         line = "".join(c if c.isprintable() else " " for c in text)[:200]
         response.headers[header] = line.encode().decode("latin-1")

@@ -1,8 +1,9 @@
-"""waitress's connections, with what a PUN's need besides: requests that wait without a thread, bodies that are bounded
-by route and in number, errors in the API's form, and an answer in time whatever a thread is stuck in.
+"""The connections of a PUN, an extension of waitress's channels.
 
-A thread that reads a file on a server that hangs cannot be interrupted. So the loop answers in its stead once the
-request's time is up (Channel.expire), and the server starts another thread for it (server.py).
+They add four things: requests that wait without a thread, limits on the size and the number of bodies, errors in the
+API's form, and an answer in time even if a thread is stuck. A thread that reads a file on a hanging file server cannot
+be interrupted. So the server's loop answers once the request's time is up (Channel.expire), and the server starts
+another thread (server.py).
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ from pun_app.long_poll import Parked
 from pun_app.pages.render import error_page
 from pun_app.routes import BODY_LIMIT
 
-LARGE_BODIES = 2
-"""Bodies beyond BODY_LIMIT that one PUN has at once; others are not read until one of these is answered."""
+MAX_LARGE_BODIES = 2
+"""Maximum number of bodies above BODY_LIMIT that one PUN holds at once. The others are read later."""
 
 LATE_RETRY_S = 10
 
 
 class NoRoom(Error):
-    """The body could not be kept while it was read: the disk of temporary files is full, say."""
+    """A body that could not be stored while it was read, for example because the disk is full."""
 
     code = 503
     reason = "Service Unavailable"
 
 
 class Parser(HTTPRequestParser):
-    """One request, while it is read and until it is answered."""
+    """The parser of one request, which lives until the request is answered."""
 
     command: Any
     path: str
@@ -53,11 +54,11 @@ class Parser(HTTPRequestParser):
         adj: Adjustments,
         limit_of: Callable[[str, str], int],
         places: threading.Semaphore,
-        check: Callable[[str | None], Any],
+        verify_assertion: Callable[[str | None], Any],
     ) -> None:
         super().__init__(adj)
         self._limit_of = limit_of
-        self._check = check
+        self._verify_assertion = verify_assertion
         self.assertion: Any = None
         self._limit = 0
         self._places = places
@@ -66,11 +67,11 @@ class Parser(HTTPRequestParser):
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        self.assertion = self._check(self.headers.get("X_PUN_ASSERTION"))
+        self.assertion = self._verify_assertion(self.headers.get("X_PUN_ASSERTION"))
         if self.body_rcv is not None:
             self._limit = self._limit_of(self.command, self.path)
             self.adj = copy.copy(self.adj)
-            # What waitress counts of a chunked body has the chunks' own lines in it.
+            # waitress's count of a chunked body includes the lines between the chunks.
             self.adj.max_request_body_size = (2 if self.chunked else 1) * self._limit + 1
             self._needs_place = self._limit > BODY_LIMIT and (self.chunked or self.content_length > BODY_LIMIT)
 
@@ -78,16 +79,16 @@ class Parser(HTTPRequestParser):
         try:
             count: int = super().received(data)
         except OSError as error:
-            self.error = NoRoom(f"The body cannot be kept while it is read: {error.strerror or error}")
+            self.error = NoRoom(f"The body cannot be stored: {error.strerror or error}; try again later")
             self.completed = True
             return len(data)
         if isinstance(self.error, RequestEntityTooLarge) or (self.body_rcv and len(self.body_rcv) > self._limit):
-            self.error = RequestEntityTooLarge(f"The body is larger than {self._limit} bytes")
+            self.error = RequestEntityTooLarge(f"The body is larger than {self._limit} bytes; send a smaller one")
             self.completed = True
         return count
 
     def may_be_read(self) -> bool:
-        """Whether there is a place for this body. What is not read waits with the client."""
+        """Return True if there is a place for this body. The client keeps a body that is not read."""
         if self._needs_place and not self._has_place:
             self._has_place = self._places.acquire(blocking=False)
             return self._has_place
@@ -98,14 +99,14 @@ class Parser(HTTPRequestParser):
         self.free_place()
 
     def free_place(self) -> None:
-        """Let another large body be read."""
+        """Free the place, so that another large body is read."""
         if self._has_place:
             self._needs_place = self._has_place = False
             self._places.release()
 
 
 class Task(WSGITask):
-    """A call of the app; the second one for a request that has waited."""
+    """A call of the app. A request that has waited is called a second time."""
 
     channel: Any
     request: Any
@@ -120,19 +121,19 @@ class Task(WSGITask):
         return environ
 
 
-_WORDS = {kind.status: kind.error for kind in (BadRequest, TooLarge, Internal, NotSupported, Unavailable)}
-_WORDS[431] = "headers_too_large"
+_ERROR_CODES = {kind.status: kind.error for kind in (BadRequest, TooLarge, Internal, NotSupported, Unavailable)}
+_ERROR_CODES[431] = "headers_too_large"
 
 
 class Refusal(ErrorTask):
-    """An answer to a request that never reaches the app."""
+    """An error response to a request that does not reach the app."""
 
     request: Any
     response_headers: Any
 
     def execute(self) -> None:
         error = self.request.error
-        body = json.dumps({"error": _WORDS[error.code], "message": error.body}).encode()
+        body = json.dumps({"error": _ERROR_CODES[error.code], "message": error.body}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
         if error.code == NoRoom.code:
@@ -143,7 +144,7 @@ class Refusal(ErrorTask):
 
 
 class Channel(HTTPChannel):
-    """One connection. ``server`` has what all of them share (see equip)."""
+    """One connection. ``server`` has the state that all connections share (see equip)."""
 
     server: Any
     request: Any
@@ -153,28 +154,28 @@ class Channel(HTTPChannel):
     error_task_class = Refusal
     parked: Parked | None = None
     arrived = 0.0
-    """When the request had been read, or when its wait for a job was over."""
+    """The time at which the request had been read, or at which its wait for a job was over."""
     deadline: float | None = None
-    """When the loop answers; None while there is no request, while one waits for a job, and once one is answered."""
+    """The time at which the loop answers. None without a request, during a wait for a job, and after the answer."""
     is_late = False
-    """Whether the loop has answered. What a thread has to say after that is dropped."""
+    """True once the loop has answered. A later answer from a thread is dropped."""
 
     def parser_class(self, adj: Adjustments) -> Parser:  # type: ignore[override]
-        return Parser(adj, self.server.body_limit, self.server.places, self.server.check_assertion)
+        return Parser(adj, self.server.body_limit, self.server.places, self.server.verify_assertion)
 
     def readable(self) -> bool:
         request = self.request
         return bool(super().readable()) and (request is None or request.may_be_read())
 
     def begin(self) -> None:
-        """Take note that a request begins to wait for a thread. Called with the lock of the requests."""
+        """Set the deadline of a request that begins to wait for a thread. Called with the requests' lock held."""
         request = self.requests[0]
         self.arrived = time.monotonic()
         if not request.error:
             self.deadline = self.arrived + time_limit(request.command, request.path) + GRACE_S
 
     def service(self) -> None:
-        """Serve a request. One that waits is put aside, and is the first to be served when its wait is over."""
+        """Serve a request. A request that has to wait is parked, and is served first when its wait is over."""
         with self.requests_lock:
             if self.is_late:
                 return
@@ -183,14 +184,14 @@ class Channel(HTTPChannel):
         try:
             super().service()
         except Parked as parked:
-            # Its frames hold all of the request's environment.
+            # The traceback's frames hold all of the request's environment.
             self.parked = parked.with_traceback(None)
             if not parked.wait.keeps_deadline:
                 self.deadline = None
             parked.wait.park(self._resume)
             if self.is_late or not self.connected:
                 parked.wait.end()
-            # The loop has to know of a new deadline.
+            # The loop has to take the new deadline into account.
             self.server.pull_trigger()
         finally:
             self.server.in_threads.pop(self, None)
@@ -204,7 +205,7 @@ class Channel(HTTPChannel):
         self.server.queue_task(self)
 
     def write_soon(self, data: Any) -> int:
-        """Send a part of the answer, unless the loop has answered."""
+        """Send a part of the answer. Raises ClientDisconnected if the loop has already answered."""
         with self.requests_lock:
             if self.is_late:
                 raise ClientDisconnected
@@ -239,12 +240,12 @@ class Channel(HTTPChannel):
 
 
 def _late_answer(request: Any, *, has_begun: bool) -> bytes:
-    """Return the answer to a request whose time is up. It says nothing of what is not known."""
-    message = "This request was not begun in time, as your other requests take long; try again"
+    """Return the answer to a request whose time is up. It claims nothing about the outcome of a change."""
+    message = "This request was not begun in time because your other requests are slow; try again"
     if has_begun:
-        message = "The answer took too long: a file system or a scheduler does not answer"
+        message = "The answer took too long, because a file system or a scheduler does not answer"
         if request.command not in ("GET", "HEAD"):
-            message += ". It is not known whether the request took effect: look before you repeat it"
+            message += ". It is not known whether the request took effect; check before you repeat it"
     if request.path.startswith("/settings/"):
         kind, body = "text/html; charset=utf-8", error_page(message).encode()
     else:
@@ -256,14 +257,16 @@ def _late_answer(request: Any, *, has_begun: bool) -> bytes:
     return head.encode() + (b"" if request.command == "HEAD" else body)
 
 
-def equip(server: Any, body_limit: Callable[[str, str], int], check_assertion: Callable[[str | None], Any]) -> None:
-    """Have a waitress server use these connections. ``body_limit`` tells a body's by method and path,
-    ``check_assertion`` what a note says (Access.arrived).
+def equip(server: Any, body_limit: Callable[[str, str], int], verify_assertion: Callable[[str | None], Any]) -> None:
+    """Make a waitress server use these connections.
+
+    ``body_limit`` returns the maximum size of a body by method and path. ``verify_assertion`` returns the assertion in
+    a header (Access.verify_assertion).
     """
     server.channel_class = Channel
     server.body_limit = body_limit
-    server.check_assertion = check_assertion
-    server.places = threading.Semaphore(LARGE_BODIES)
+    server.verify_assertion = verify_assertion
+    server.places = threading.Semaphore(MAX_LARGE_BODIES)
     server.in_threads = {}
     queue_task = server.add_task
 

@@ -1,8 +1,8 @@
-"""What an admin wants to know of the cluster files before anything is started: for ``punway check``.
+"""A check of the cluster files for ``punway check``, before anything is started.
 
-``python -I -m pun_app.check FOLDER`` prints a line of JSON for each finding: ``{"ok": …, "text": …}``; that of a
-cluster has ``cluster`` too: its id, adapter, version, and what can be done there. A process of its own, since the front
-imports nothing of the app.
+``python -I -m pun_app.check FOLDER`` prints a line of JSON for each finding: ``{"ok": …, "text": …}``. The finding of a
+cluster also has ``cluster``: its id, adapter, version, and the supported operations and options. This is a process of
+its own because the ``punway`` command imports nothing of the app.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pun_app.clusters.load import BadClusterFile, cluster_files, load_cluster
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether a thing is well, and in words; of a cluster, the cells of its row."""
+    """A result of the check, in words. ``cluster`` has the cells of a cluster's row in the printed table."""
 
     ok: bool
     text: str
@@ -30,12 +30,17 @@ class Finding:
 
 
 def check(folder: Path) -> list[Finding]:
-    """One finding or more for each file."""
+    """Return a finding for each cluster file in a folder, or one if there is no file."""
     if not folder.is_dir():
-        return [Finding(False, f"{folder} is not a directory; put Open OnDemand's cluster files there (clusters.path)")]
+        return [
+            Finding(
+                False,
+                f"{folder} is not a directory; set clusters.path to the folder with Open OnDemand's cluster files",
+            )
+        ]
     files = cluster_files(folder)
     if not files:
-        return [Finding(False, f"{folder} has no *.yml file, so there is no cluster")]
+        return [Finding(False, f"{folder} has no *.yml file, so there are no clusters; add cluster files")]
     return [_check_file(path) for path in files]
 
 
@@ -43,15 +48,17 @@ def _check_file(path: Path) -> Finding:
     try:
         cluster = load_cluster(path)
     except BadClusterFile as error:
-        return Finding(False, f"{path}: left out: {error}")
+        return Finding(False, f"{path}: ignored: {error}")
     if cluster is None:
         user = os.environ.get("USER", "this user")
-        return Finding(True, f"{path}: takes no jobs of {user} (no job section, or its ACLs)")
+        return Finding(
+            True, f"{path}: accepts no jobs from {user}: it has no job section, or its ACLs exclude the user"
+        )
     name = cluster.adapter_name
     if name not in ADAPTERS:
         return Finding(
             False,
-            f"{path}: adapter {name}: its jobs answer 501; Punway speaks {', '.join(ADAPTERS)}",
+            f"{path}: the adapter {name} is not supported, so jobs there return 501; use one of {', '.join(ADAPTERS)}",
             (cluster.id, name, "", "be listed; all else answers 501", ""),
         )
     try:
@@ -59,7 +66,7 @@ def _check_file(path: Path) -> Finding:
         paths = [adapter.command_path(command) for command in adapter.program_names()]
         missing = [p for p in paths if os.path.isabs(p) and not os.access(p, os.X_OK)]
         if missing:
-            return Finding(False, f"{path}: cannot be run: {', '.join(missing)} (job.bin, job.bin_overrides)")
+            return Finding(False, f"{path}: cannot be run: {', '.join(missing)}; correct job.bin or job.bin_overrides")
         version = adapter.version() or ""
     except SchedulerError as error:
         return Finding(False, f"{path}: {error.message}")

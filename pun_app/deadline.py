@@ -1,6 +1,6 @@
-"""Deadlines: until when what this thread does may take, so that the parts of a request have one limit together.
+"""Deadlines of threads, so that all parts of a request share one time limit.
 
-nginx waits 330 s, and the MCP server 150 s, but many clients give up after 60 s. An answer comes before that.
+nginx waits 330 s and the MCP server 150 s, but many clients give up after 60 s. The limits are shorter than that.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 READ_S = 20.0
-"""Seconds for a request that reads. Slurm's commands give up by themselves after 18 s, and say why."""
+"""Time limit of a request that reads. Slurm's commands give up after 18 s and say why."""
 CHANGE_S = 40.0
-"""Seconds for a request that changes something: a command, and the lookup of what became of it. Also for accounting
-records, which some schedulers search through for long."""
+"""Time limit of a request that changes something: a command, and the lookup of its outcome. Also the limit for
+accounting records, which some schedulers search for a long time."""
 BATCH_S = 10.0
-"""Seconds after which the answer for several clusters leaves out those that have not answered."""
+"""Time after which an answer for several clusters omits those that have not answered."""
 GRACE_S = 2.0
-"""Seconds after its deadline in which a request may still answer by itself, which says more than the server can."""
+"""Time after its deadline in which a request may still answer itself. Its answer says more than the server's."""
 
 log = logging.getLogger("punway.pun")
 _thread = threading.local()
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def left() -> float:
-    """Return the seconds until this thread's deadline; infinity where there is none."""
+    """Return the seconds until this thread's deadline, or infinity if it has none."""
     deadline: float = getattr(_thread, "deadline", math.inf)
     return deadline - time.monotonic()
 
@@ -47,16 +47,16 @@ def until(deadline: float) -> Iterator[None]:
 
 
 def time_limit(method: str, path: str) -> float:
-    """Return how many seconds a request has, without those for which it waits for a job."""
+    """Return the time limit of a request in seconds. Waiting for a job does not count towards it."""
     if method in ("GET", "HEAD"):
         return CHANGE_S if path.endswith("/historic") else READ_S
     return READ_S if path.endswith("/jobs/status") else CHANGE_S
 
 
 def begin(work: Callable[[], T], name: str, expected: tuple[type[Exception], ...] = ()) -> Future[T]:
-    """Run ``work`` in a thread of its own, which has no deadline yet. Return what it will give or raise.
+    """Run ``work`` in a new thread without a deadline. Return a future of its result or error.
 
-    An exception that is not ``expected`` is logged here, since nobody may be left to handle it.
+    An error that is not ``expected`` is logged, because the caller may no longer wait for the future.
     """
     future = Future[T]()
 

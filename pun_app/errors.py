@@ -1,45 +1,45 @@
-"""ApiError and its few kinds, named by whose fault it is. Raised anywhere, caught once, in app.py.
+"""The errors of the API, each with its HTTP status. They are raised anywhere and caught once, in app.py.
 
 The errors of schedulers have a tree of their own (adapters/errors.py), and become one of these in scheduler_errors.py.
 
 ApiError
-├── BadRequest          400  the caller's: the request is not of the form
-├── Unauthorized        401  the token is not good (any more)
-├── InsufficientScope   403  the token is good, but not for this
-├── Forbidden           403  a form that is not one of ours
-├── NotFound            404  no such cluster, job or address; also: not the caller's
-├── MethodNotAllowed    405
-├── Conflict            409  what became of an earlier request is not known, so this one is not done
-├── TooLarge            413
-├── UnsupportedMedia    415
-├── Refused             422  understood, but the scheduler (or the user's own files) would not have it
-├── Internal            500  ours
-├── NotSupported        501  this cluster's adapter cannot do it
-└── Unavailable         503  what we depend on does not answer; the same may work later
+├── BadRequest          400  the request is malformed
+├── Unauthorized        401  the token is invalid, expired or revoked
+├── InsufficientScope   403  the token is valid, but lacks the scope for this request
+├── Forbidden           403  a form did not come from one of our own pages
+├── NotFound            404  the cluster, job or address does not exist, or is not the caller's
+├── MethodNotAllowed    405  the address has other methods
+├── Conflict            409  the outcome of an earlier request is unknown, or two parameters contradict each other
+├── TooLarge            413  the body is too large
+├── UnsupportedMedia    415  the body has the wrong Content-Type
+├── Refused             422  the request is well-formed, but the scheduler or the user's own files do not allow it
+├── Internal            500  a bug of the portal
+├── NotSupported        501  the cluster's adapter cannot do this
+└── Unavailable         503  a scheduler, the home or another service does not answer; a retry may succeed
 """
 
 from __future__ import annotations
 
 from tokens.token import Token
 
-MAX_MESSAGE = 1000
-"""Characters of an error's message: it may repeat what a client sent, or what a scheduler said."""
+MAX_MESSAGE_LENGTH = 1000
+"""Maximum length of an error message in characters. A message may quote a client or a scheduler."""
 
 
 class ApiError(Exception):
-    """An answer other than success. The message is for the caller and says what to do."""
+    """An error response. The message is for the caller: it says what is wrong and what to do."""
 
     status = 500
     error = "internal_error"
 
     def __init__(self, message: str) -> None:
-        if len(message) > MAX_MESSAGE:
-            message = f"{message[:MAX_MESSAGE]}…"
+        if len(message) > MAX_MESSAGE_LENGTH:
+            message = f"{message[:MAX_MESSAGE_LENGTH]}…"
         super().__init__(message)
         self.message = message
 
     def headers(self) -> dict[str, str]:
-        """What the answer's header says besides."""
+        """Return extra response headers."""
         return {}
 
 
@@ -48,7 +48,7 @@ class BadRequest(ApiError):
 
 
 class Unauthorized(ApiError):
-    """``token`` is the one of the user's file that is not good any more, for the audit log."""
+    """A missing or invalid credential. ``token`` is the expired token, if the user's file has it, for the audit log."""
 
     status, error = 401, "unauthorized"
 
@@ -61,12 +61,12 @@ class Unauthorized(ApiError):
 
 
 class InsufficientScope(ApiError):
-    """RFC 6750, section 3.1. ``scope`` is the one that is missing."""
+    """A token without the ``scope`` that the request needs (RFC 6750, section 3.1)."""
 
     status, error = 403, "insufficient_scope"
 
     def __init__(self, scope: str) -> None:
-        super().__init__(f"This token lacks the scope {scope}")
+        super().__init__(f"This token lacks the scope {scope}; use or make a token that has it")
         self.scope = scope
 
     def headers(self) -> dict[str, str]:
@@ -86,7 +86,7 @@ class MethodNotAllowed(ApiError):
     status, error = 405, "method_not_allowed"
 
     def __init__(self, allowed: str) -> None:
-        super().__init__(f"This address takes {allowed}")
+        super().__init__(f"This address does not support the method; use one of: {allowed}")
         self.allowed = allowed
 
     def headers(self) -> dict[str, str]:
@@ -111,7 +111,9 @@ class Refused(ApiError):
 
 class Internal(ApiError):
     def __init__(self) -> None:
-        super().__init__("Something went wrong here that is not your fault; the portal's log has the details")
+        super().__init__(
+            "The portal failed, and not because of your request; if it keeps failing, tell the site's staff"
+        )
 
 
 class NotSupported(ApiError):
@@ -119,7 +121,7 @@ class NotSupported(ApiError):
 
 
 class Unavailable(ApiError):
-    """``retry_after`` is in seconds."""
+    """A service that does not answer. ``retry_after`` is the time until a retry makes sense, in seconds."""
 
     status, error = 503, "service_unavailable"
 

@@ -1,4 +1,4 @@
-"""Small things that a PUN remembers beyond its own life, each for a time: a file for each in the user's home."""
+"""A file cache in the user's home whose entries expire. It outlives the PUN."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from pathlib import Path
 
 from pun_app.errors import Unavailable
 
-SWEPT_EVERY = 3600.0
+SWEEP_INTERVAL_S = 3600.0
 _LOCK = "lock-"
 
 
 def folder_of_user() -> Path:
-    """Where a user's PUNs keep what is theirs."""
+    """Return the folder for the files of this user's PUNs."""
     home = os.environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir
     return Path(home) / ".local" / "share" / "punway"
 
 
 class ExpiringFiles:
-    """The things below one folder, by their names, for ``seconds`` from when they were put there.
+    """The entries in one folder, each of which expires ``ttl_s`` seconds after it was put there.
 
-    Raises ``error`` for a home's trouble (full, gone, read-only).
+    Every method raises ``error`` if the home is full, read-only or gone.
     """
 
-    def __init__(self, folder: Path, seconds: float, error: Callable[[str], Exception] = Unavailable) -> None:
+    def __init__(self, folder: Path, ttl_s: float, error: Callable[[str], Exception] = Unavailable) -> None:
         self._folder = folder
-        self._seconds = seconds
+        self._ttl_s = ttl_s
         self._error = error
         self._swept = 0.0
 
     def get(self, name: str) -> bytes | None:
-        """What is kept by a name; None where nothing is, or no longer."""
+        """Return the content of an entry, or None if there is none or it has expired."""
         path = self._path(name)
         try:
             with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_mtime < time.time() - self._seconds:
+                if os.fstat(file.fileno()).st_mtime < time.time() - self._ttl_s:
                     return None
                 return file.read()
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class ExpiringFiles:
             raise self._trouble(error) from error
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep it, whole or not at all."""
+        """Write an entry as a whole: a reader, or a crash, never leaves half of it."""
         path = self._path(name)
         temporary = path.with_name(f".{secrets.token_hex(8)}")
         try:
@@ -66,6 +66,7 @@ class ExpiringFiles:
             raise self._trouble(error) from error
 
     def remove(self, name: str) -> None:
+        """Remove an entry, if it exists."""
         try:
             self._path(name).unlink(missing_ok=True)
         except OSError as error:
@@ -73,9 +74,9 @@ class ExpiringFiles:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Only one at a time, also of several PUNs of the user: whoever comes second waits.
+        """Hold the lock of a name, which other threads and other PUNs of the user wait for.
 
-        Some names share a lock: there are 256 of them, which stay.
+        There are 256 lock files, which are never removed, so some names share a lock.
         """
         try:
             self._make()
@@ -91,22 +92,22 @@ class ExpiringFiles:
             os.close(descriptor)
 
     def _path(self, name: str) -> Path:
-        # By its hash: a name may be anything, and is nobody's business who sees the folder.
+        # The hash of the name: a name may have any characters, and nobody who sees the folder should learn it.
         return self._folder / hashlib.sha256(name.encode()).hexdigest()
 
     def _make(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _sweep(self) -> None:
-        """Let go of what is older, temporary files that a crash left among it."""
+        """Remove expired entries, and temporary files that a crash left, once an hour."""
         self._make()
-        if time.monotonic() - self._swept < SWEPT_EVERY and self._swept:
+        if time.monotonic() - self._swept < SWEEP_INTERVAL_S and self._swept:
             return
         self._swept = time.monotonic()
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):
-                if not path.name.startswith(_LOCK) and path.stat().st_mtime < time.time() - self._seconds:
+                if not path.name.startswith(_LOCK) and path.stat().st_mtime < time.time() - self._ttl_s:
                     path.unlink()
 
     def _trouble(self, error: OSError) -> Exception:
-        return self._error(f"{self._folder} cannot be used: {error.strerror}")
+        return self._error(f"{self._folder} cannot be used: {error.strerror}. Check your home directory and its quota")

@@ -1,6 +1,6 @@
-"""Gates: how many requests of one kind have a thread at once. Others wait for a place, and hold no thread meanwhile.
+"""Gates: limits on how many requests of one kind have a thread at the same time. Others wait without a thread.
 
-So the requests for a cluster that hangs leave threads to other clusters, and to what asks no cluster.
+So requests to a cluster that hangs leave threads to the other clusters and to requests that need no cluster.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 
 class Turn:
-    """A request's place in a gate, or its wait for one. ``end`` gives either up, and may be called again."""
+    """A request's place in a gate, or its wait for one. ``end`` ends either, and may be called repeatedly."""
 
     keeps_deadline = True
-    """The time that it waits is the request's own."""
+    """The wait counts towards the request's own time limit."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -22,7 +22,7 @@ class Turn:
         self.resume: Callable[[], None] | None = None
 
     def park(self, resume: Callable[[], None]) -> None:
-        """Have ``resume`` called once there is a place, which there may be already."""
+        """Call ``resume`` once there is a place, at once if there already is one."""
         self._gate.park(self, resume)
 
     def end(self) -> None:
@@ -30,7 +30,7 @@ class Turn:
 
 
 class Gate:
-    """Some places. Requests get them in the order in which they came."""
+    """A number of places, which requests get in the order of their arrival."""
 
     def __init__(self, places: int) -> None:
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class Gate:
         self._waiting: deque[Turn] = deque()
 
     def enter(self) -> Turn:
-        """Return a turn that has a place, or is going to get one."""
+        """Return a turn that has a place or will get one."""
         turn = Turn(self)
         with self._lock:
             if self._free:
@@ -56,7 +56,7 @@ class Gate:
             resume()
 
     def leave(self, turn: Turn) -> None:
-        """Take a turn's place away, and give it to the next one."""
+        """Take a turn's place away and give it to the next turn."""
         resume = None
         with self._lock:
             if not turn.has_place:
@@ -75,10 +75,10 @@ class Gate:
 
 
 class Gates:
-    """A gate for each name, which are few: clusters that there are."""
+    """A gate for each name. Names are few: the existing clusters."""
 
     def __init__(self, threads: int) -> None:
-        # Two threads are left to others. While requests are slow, the server has more of them (server.py).
+        # Each gate leaves two threads to the others. The server adds threads while requests are slow (server.py).
         self._places = max(1, threads - 2)
         self._lock = threading.Lock()
         self._gates: dict[str, Gate] = {}

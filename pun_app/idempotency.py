@@ -1,8 +1,8 @@
-"""A submit that is repeated with its Idempotency-Key is answered as the first one was, and submits nothing.
+"""Idempotency keys: a submit that is repeated with its Idempotency-Key gets the first answer and submits nothing.
 
-What was answered is kept for a day in the user's home, so that it outlives the process; before the scheduler is asked,
-it is kept that it is going to be, with the submit tag that the job will carry. So a retry after a crash finds the job
-by its submit tag. Follows draft-ietf-httpapi-idempotency-key-header-07.
+The answer is kept in the user's home for a day, so it outlives the process. Before the scheduler is asked, a record is
+written with the submit tag that the job will carry. A retry after a crash finds the job by that tag. This follows
+draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from pun_app.errors import ApiError, BadRequest, Conflict, Refused, Unavailable
 from pun_app.expiring_files import ExpiringFiles
 from pun_app.schemas import SubmitBody, SubmittedJobAnswer
 
-KEPT = 86_400.0
-"""Seconds for which a key is remembered."""
-SURE = 120.0
-"""Seconds after a submit whose answer was lost, within which its job still stands in the scheduler's list."""
+KEY_TTL_S = 86_400.0
+"""Time for which a key is kept."""
+LISTED_S = 120.0
+"""Time after a submit in which the scheduler's list still has its job, even if the job has ended."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 log = logging.getLogger("punway.pun")
 
 
 class Record(msgspec.Struct, omit_defaults=True):
-    """What is known of one key: what was asked, when, with which submit tag, and what was answered, if it was."""
+    """The record of one key: the hash of the request's body, the submit tag, the time, and the answer if there is one.
+
+    ``begun`` is in Unix seconds. ``refusal`` is the scheduler's message if it refused the job.
+    """
 
     fingerprint: str
     submit_tag: str
@@ -42,26 +45,27 @@ class Record(msgspec.Struct, omit_defaults=True):
 
 
 class ReplayedRefusal(Refused):
-    """What the scheduler said to the first submit."""
+    """The scheduler's refusal of the first submit with the same key."""
 
     def headers(self) -> dict[str, str]:
         return {"Idempotency-Replayed": "true"}
 
 
 def checked_key(given: str | None) -> str | None:
-    """The key of a request; None where it has none. Raises BadRequest."""
+    """Return the key of a request, or None if it has none. Raises BadRequest."""
     if given is None or not given:
         return None
     if not _KEY.fullmatch(given):
-        raise BadRequest("Idempotency-Key must be 1 to 255 visible characters of ASCII; a UUID will do")
+        raise BadRequest("Idempotency-Key: write 1 to 255 visible ASCII characters, such as a UUID")
     return given
 
 
 class Submits:
-    """Those of one user that had a key."""
+    """The submits of one user that had a key, in ``files``. ``clock`` returns Unix seconds."""
 
-    def __init__(self, kept: ExpiringFiles) -> None:
-        self._kept = kept
+    def __init__(self, files: ExpiringFiles, clock: Callable[[], float] = time.time) -> None:
+        self._files = files
+        self._clock = clock
 
     def once(
         self,
@@ -71,21 +75,21 @@ class Submits:
         submit: Callable[[JobRequest], SubmittedJobAnswer],
         find: Callable[[str], SubmittedJobAnswer | None],
     ) -> tuple[SubmittedJobAnswer, bool]:
-        """The answer, and whether it is an earlier one. ``make`` gives what to submit, if anything is to be; ``find``
-        the job that carries a submit tag.
+        """Submit a job once for each key. Return the answer, and True if it is the one of an earlier request.
 
-        Raises what ``make`` and ``submit`` raise; Refused where the key had another body, or as the first submit was
-        refused; Conflict where it cannot be known any more what became of it; Unavailable, before anything is
-        submitted, where the home cannot be written to.
+        ``make`` returns the request to submit; it is called only if something is submitted. ``find`` returns the job
+        with a submit tag. Raises what ``make`` and ``submit`` raise. Raises Refused if the key was used with another
+        body or the first submit was refused, Conflict if the outcome of the first submit can no longer be found out,
+        and Unavailable, before anything is submitted, if the home is not writable.
         """
         fingerprint = hashlib.sha256(msgspec.json.encode(body)).hexdigest()
-        with self._kept.locked(key):
+        with self._files.locked(key):
             record = self._read(key)
             if record is None:
                 request = make()
                 record = Record(fingerprint, request.submit_tag, 0.0)
             elif record.fingerprint != fingerprint:
-                raise Refused("This Idempotency-Key was used with another body; a new submit needs a new key")
+                raise Refused("This Idempotency-Key was used with another body; use a new key for a new submit")
             elif record.answer is not None:
                 return record.answer, True
             elif record.refusal is not None:
@@ -94,14 +98,15 @@ class Submits:
                 record.answer = found
                 self._write(key, record)
                 return found, True
-            elif time.time() - record.begun > SURE:
+            elif self._clock() - record.begun > LISTED_S:
                 raise Conflict(
-                    "It is not known whether the first submit with this Idempotency-Key made a job, and its job may "
-                    "have ended by now: look among your jobs, and submit with a new key if it is not there"
+                    "It is not known whether the first submit with this Idempotency-Key made a job, and the job may "
+                    "have ended by now. Look for it in your jobs and the job history; if it is not there, submit with "
+                    "a new key"
                 )
             else:
                 request = replace(make(), submit_tag=record.submit_tag)
-            record.begun = time.time()
+            record.begun = self._clock()
             self._write(key, record)
             return self._submit(key, record, request, submit), False
 
@@ -115,28 +120,28 @@ class Submits:
             self._write(key, record)
             raise
         except SchedulerUnavailable as unavailable:
-            # Otherwise it may have been submitted all the same: the submit tag stays.
+            # In any other case the job may have been submitted all the same, so the record keeps the submit tag.
             if isinstance(unavailable, NotSent):
-                self._kept.remove(key)
+                self._files.remove(key)
             raise
         except (ApiError, SchedulerError):
-            self._kept.remove(key)
+            self._files.remove(key)
             raise
         try:
             self._write(key, record)
         except Unavailable as unavailable:
-            # There is a job, and its client shall know; a retry finds it by the submit tag.
-            log.warning("the answer to an Idempotency-Key could not be kept: %s", unavailable.message)
+            # The job exists, so the client gets the answer. A retry finds the job by its submit tag.
+            log.warning("failed to keep the answer to an Idempotency-Key: %s", unavailable.message)
         return record.answer
 
     def _read(self, key: str) -> Record | None:
-        content = self._kept.get(key)
+        content = self._files.get(key)
         try:
             return None if content is None else msgspec.json.decode(content, type=Record)
         except msgspec.DecodeError as error:
-            # Of another version, or somebody wrote into it: the key is as good as new.
-            log.warning("what was kept of an Idempotency-Key cannot be read: %s", error)
+            # Another version wrote the record, or somebody changed it. The key counts as unused.
+            log.warning("ignoring the unreadable record of an Idempotency-Key: %s", error)
             return None
 
     def _write(self, key: str, record: Record) -> None:
-        self._kept.put(key, msgspec.json.encode(record))
+        self._files.put(key, msgspec.json.encode(record))

@@ -1,9 +1,9 @@
-"""Long polling: requests that are answered once a job is as far as they want.
+"""Long polling: requests that are answered once a job has reached the state that they wait for.
 
-A request that waits holds its connection and no thread. Its handler raises Parked, which the server (server.py) takes
-for what it is: it frees the thread, and calls the app again for the same request when the wait is over. For each
-cluster one thread looks at all jobs that are waited for, every two seconds, so that two hundred requests cost a
-scheduler what one costs (clusters/cached_scheduler.py). The PUNs of a host look at different moments.
+A waiting request holds its connection but no thread. Its handler raises Parked. The server's channel (channel.py) then
+frees the thread, and calls the app again for the same request when the wait is over. One thread for each cluster polls
+all jobs that requests wait for, every two seconds, so two hundred requests cost a scheduler as much as one
+(clusters/cached_scheduler.py). The PUNs of a host poll at different moments.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from pun_app.deadline import READ_S, until
 from pun_app.errors import Unavailable
 from pun_app.gate import Turn
 
-MIN_LOOK_S = 5.0
-"""Seconds that the first look at a job has, however short the wait is."""
+MIN_FIRST_LOOK_S = 5.0
+"""Minimum time for the first look at a job, however short the wait is."""
 MAX_WAITING = 200
-"""Requests of one PUN that wait at once."""
+"""Maximum number of waiting requests of one PUN."""
 POLL_INTERVAL_S = 2.0
 _GOLDEN_RATIO = 0.618033988749895
 
 
 def phase_of(uid: int) -> float:
-    """Return a user's moment within the interval: multiples of the golden ratio spread evenly, however many there are.
+    """Return the offset at which a user's PUN polls, in seconds from the start of each interval.
 
-    By a common clock alone, all PUNs of a host would start their commands together, and other requests would wait.
+    Multiples of the golden ratio spread evenly, whatever their number. Without an offset, all PUNs of a host would
+    start their commands at the same moment, and other requests would wait.
     """
     return uid * _GOLDEN_RATIO % 1 * POLL_INTERVAL_S
 
@@ -66,7 +67,7 @@ class Wait:
         self.resume: Callable[[], None] | None = None
 
     def job(self) -> tuple[Job, float]:
-        """Return the job and the age of that answer. Raises what the last look raised, and Unavailable."""
+        """Return the job and the age of the answer in seconds. Raises the error that ended the wait."""
         if self.result is None:
             return self.scheduler.last_look(self.job_id, self.known)
         found, asked = self.result
@@ -75,19 +76,19 @@ class Wait:
         return found, time.monotonic() - asked
 
     def park(self, resume: Callable[[], None]) -> None:
-        """Have ``resume`` called once the wait is over, which it may be already."""
+        """Call ``resume`` once the wait is over, at once if it already is."""
         self._owner.park(self, resume)
 
     def end(self) -> None:
-        """End it before its time."""
+        """End the wait early."""
         self._owner.end(self)
 
 
 class Parked(BaseException):
-    """Raised through the app by a request that waits, for a job or for a thread's place (gate.py). ``call`` is what the
-    app needs to finish it.
+    """The exception of a request that has to wait, for a job or for a place in a gate (gate.py).
 
-    A BaseException, so that nobody on the way to the server takes it for a failure.
+    ``call`` is what the app needs to finish the request. It is a BaseException, so that no handler of errors on the way
+    to the server catches it.
     """
 
     call: Any = None
@@ -98,7 +99,7 @@ class Parked(BaseException):
 
 
 class LongPoll:
-    """The waits of one PUN. None of its methods is for a signal handler: they share a lock."""
+    """The waits of one PUN. No signal handler may call its methods, because they share a lock."""
 
     def __init__(self, uid: int) -> None:
         self._phase = phase_of(uid)
@@ -115,14 +116,16 @@ class LongPoll:
         deadline: float,
         known: tuple[Job, float] | None = None,
     ) -> Wait:
-        """Begin a wait, until a moment of the monotonic clock at most. ``known`` is the job as far as it is known, and
-        when that was asked for. Raises Unavailable where too many wait.
+        """Begin a wait that ends at ``deadline``, in seconds of the monotonic clock, at the latest.
+
+        ``known`` is the job as it was last seen, and the time of that look. Raises Unavailable if too many requests
+        wait.
         """
         wait = Wait(self, scheduler, job_id, is_done, deadline, known)
         with self._lock:
             if len(self._waits) >= MAX_WAITING:
                 raise Unavailable(
-                    f"{MAX_WAITING} of your requests wait already; wait for fewer jobs, or ask without wait"
+                    f"{MAX_WAITING} of your requests wait already; wait for fewer jobs, or omit the parameter wait"
                 )
             if scheduler not in self._polled:
                 threading.Thread(target=self._poll, args=(scheduler,), name="long-poll", daemon=True).start()
@@ -140,7 +143,7 @@ class LongPoll:
             self.end(wait)
 
     def end(self, wait: Wait, found: Job | SchedulerError | None = None, asked: float = 0.0) -> None:
-        """End a wait, if it has not ended yet, and have its request answered."""
+        """End a wait, unless it has ended, and resume its request."""
         with self._lock:
             if wait.is_over:
                 return
@@ -152,7 +155,7 @@ class LongPoll:
             resume()
 
     def expire(self) -> float:
-        """End the waits whose time is up. Returns how many seconds the next one has, a second at most."""
+        """End the waits whose time is up. Return the seconds until the next one ends, at most 1."""
         now = time.monotonic()
         with self._lock:
             due = [wait for wait in self._waits if wait.deadline <= now]
@@ -162,7 +165,7 @@ class LongPoll:
         return min(1.0, left)
 
     def leave(self) -> None:
-        """End all waits, those to come too: the process is about to leave."""
+        """End all waits, and every later one at once, because the process is about to leave."""
         with self._lock:
             self._is_leaving = True
             waits = list(self._waits)
@@ -170,7 +173,7 @@ class LongPoll:
             self.end(wait)
 
     def _poll(self, scheduler: CachedScheduler) -> None:
-        """Look at the jobs of one cluster until nobody waits for one."""
+        """Poll the jobs of one cluster until no request waits for one."""
         while True:
             now = time.monotonic()
             time.sleep(POLL_INTERVAL_S - (now - self._phase) % POLL_INTERVAL_S)
@@ -181,11 +184,11 @@ class LongPoll:
                     return
             now = time.monotonic()
             with until(now + READ_S):
-                told, age = scheduler.poll({wait.job_id for wait in waits})
+                answers, age = scheduler.poll({wait.job_id for wait in waits})
             for wait in waits:
-                found = told[wait.job_id]
+                found = answers[wait.job_id]
                 if isinstance(found, SchedulerUnavailable):
-                    continue  # It may be back before time is up; if not, the last look says so (Wait.job).
+                    continue  # The scheduler may be back before the time is up. If not, Wait.job raises this.
                 if isinstance(found, Job):
                     wait.known = found, now - age
                 if isinstance(found, SchedulerError) or wait.is_done(found):

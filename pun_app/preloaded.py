@@ -1,4 +1,4 @@
-"""The app with all of its adapters imported, for the preloader: PUNs that are forks share them, whichever they use."""
+"""The app with all of its adapters imported, for the preloader: the PUNs that it forks share their memory."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The tokens of the user's file, told to the front: at start, and again whenever the hook has started again.
+"""Registration of the tokens in the user's file with the hook, at each start of the PUN and of the hook.
 
-The front's route table may be another one by then: a damaged one is replaced by an empty one, and heals itself so.
+After its own start the hook may have an empty route table, because it replaces a damaged one. The PUNs fill it again.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tokens.errors import StoreError
@@ -15,15 +16,20 @@ from tokens.manage import TokenManager
 from tokens.registrar_client import RegistrarError
 
 RETRY_S = 10.0
-"""Seconds after which it is tried again where the front or the home did not answer."""
+"""Time between two attempts while the hook or the home does not answer."""
 
 log = logging.getLogger("punway.pun")
 
 
 class Registration:
-    """``hook_key`` is the hook's public key, which the hook writes at each start."""
+    """Registers all tokens once for each start of the hook.
 
-    def __init__(self, manager: TokenManager, hook_key: Path) -> None:
+    ``hook_key`` is the file with the hook's public key, which the hook writes at each start. ``clock`` returns seconds
+    of the monotonic clock.
+    """
+
+    def __init__(self, manager: TokenManager, hook_key: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._manager = manager
         self._hook_key = hook_key
         self._registered_with: object = None
@@ -31,13 +37,13 @@ class Registration:
         self._thread: threading.Thread | None = None
 
     def consider(self) -> None:
-        """Register where it is time to. Called about once a second; never waits."""
-        if time.monotonic() < self._not_before or (self._thread and self._thread.is_alive()):
+        """Register the tokens in a thread if it is time to. Called about once a second; never waits."""
+        if self._clock() < self._not_before or (self._thread and self._thread.is_alive()):
             return
         hook = self._hook()
         if hook is not None and hook != self._registered_with:
-            # In a thread: the home may hang.
-            self._not_before = time.monotonic() + RETRY_S
+            # In a thread, because the home may hang.
+            self._not_before = self._clock() + RETRY_S
             self._thread = threading.Thread(target=self._register, args=(hook,), name="register", daemon=True)
             self._thread.start()
 
@@ -46,10 +52,10 @@ class Registration:
             self._manager.register_all()
             self._registered_with = hook
         except (StoreError, RegistrarError) as error:
-            log.warning("the tokens could not be registered: %s", error)
+            log.warning("failed to register the tokens: %s", error)
 
     def _hook(self) -> object:
-        """Return what tells one start of the hook from another; None while there is none."""
+        """Return an identity of the hook's current start, or None before its first start."""
         try:
             status = self._hook_key.stat()
         except OSError:

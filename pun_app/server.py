@@ -1,7 +1,7 @@
-"""waitress on the inherited socket; leaves when idle. Runs as the user from its first line.
+"""The main module of a PUN: waitress on the inherited socket, until the PUN is idle. All of it runs as the user.
 
-The listener belongs to the spawner. When this process leaves, it stops accepting, finishes what it has
-accepted, and ends; connections that come meanwhile wait in the kernel for the next one.
+The listener belongs to the spawner. When this process leaves, it stops accepting, finishes the requests that it has
+accepted, and ends. Later connections wait in the kernel for the next PUN.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ from tokens.manage import TokenManager
 from tokens.registrar_client import RegistrarClient
 from tokens.store import TokenStore
 
-GROUPS_CHECKED_EVERY = 60.0
+GROUPS_CHECK_INTERVAL_S = 60.0
 SLOW_S = 2.0
-"""Seconds in a thread after which a request counts as slow: another thread takes the place of this one."""
-MAX_SLOW = 16
-"""Threads more than usual while requests are slow. What hangs, a home or a cluster, is slow; what computes is not."""
-LEAVE_TIME = 130
-"""Seconds for what is in flight when this process leaves: longer than nginx waits for an answer."""
+"""Time in a thread after which a request counts as slow, and the server starts another thread."""
+MAX_EXTRA_THREADS = 16
+"""Maximum number of extra threads while requests are slow. A request is slow because a home or a cluster hangs."""
+MAX_LEAVE_S = 130
+"""Time for the requests in flight when this process leaves: longer than nginx waits for an answer."""
 
 log = logging.getLogger("punway.pun")
 
-# The one call at import: setproctitle finds a title's place by the first environment, and a PUN that is
-# forked has replaced that one before it names itself.
+# The only call at import. setproctitle finds the place of the title by the first environment, and a forked PUN has
+# replaced that one before it sets its title.
 getproctitle()
 
 
-def serve(listener: int, settings_text: str, serving: Callable[[], None]) -> None:
-    """Serve on a listening descriptor until it is time to leave. ``serving`` is called once it is served."""
-    # Before any thread starts: a peer that hangs up must not end this process. subprocess sets it back in its children.
+def serve(listener: int, settings_text: str, on_ready: Callable[[], None]) -> None:
+    """Serve on a listening descriptor until it is time to leave. ``on_ready`` is called once the server is ready."""
+    # Before any thread starts. A peer that hangs up must not end this process. subprocess restores the signal in its
+    # children.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     settings = settings_from(settings_text)
     user = pwd.getpwuid(os.geteuid()).pw_name
@@ -74,30 +75,31 @@ def serve(listener: int, settings_text: str, serving: Callable[[], None]) -> Non
     registration = Registration(manager, Path(settings.run_dir) / "assertion.pub")
     registration.consider()
     server = Server(app, listener, settings, registration.consider)
-    serving()
+    on_ready()
     server.run()
 
 
-class Bounded(logging.Filter):
-    """Lets so many records a minute through: no user's PUN fills the portal's log."""
+class RateLimit(logging.Filter):
+    """A filter that drops log records above a rate, so that no user's PUN fills the portal's log."""
 
-    A_MINUTE = 200
+    MAX_RECORDS_PER_MINUTE = 200
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        self._clock = clock
         self._minute, self._count = 0.0, 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # Not by the record's own time: a clock that is set back would silence the log until it is there again.
-        if (now := time.monotonic()) > self._minute + 60:
+        # Not by the record's own time: if the wall clock were set back, the log would be silent until it caught up.
+        if (now := self._clock()) > self._minute + 60:
             self._minute, self._count = now, 0
         self._count += 1
-        return self._count <= self.A_MINUTE
+        return self._count <= self.MAX_RECORDS_PER_MINUTE
 
 
 def _log_to_stderr(user: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(Bounded())
+    handler.addFilter(RateLimit())
     logging.basicConfig(
         handlers=[handler], level=logging.INFO, format=f"punway pun {user}: %(levelname)s %(message)s", force=True
     )
@@ -105,9 +107,9 @@ def _log_to_stderr(user: str) -> None:
 
 
 def leave_on_failure(failure: threading.ExceptHookArgs) -> None:
-    """Log what ended a thread, and have this process leave. The next request starts another one, which is whole.
+    """Log the error that ended a thread, and make this process leave. The next request starts a new PUN.
 
-    A PUN without one of its threads would go on for hours, and nobody would know what it no longer does.
+    A PUN without one of its threads would run for hours, and nobody would notice what it no longer does.
     """
     if failure.exc_type is SystemExit or failure.exc_value is None:
         return
@@ -117,16 +119,25 @@ def leave_on_failure(failure: threading.ExceptHookArgs) -> None:
 
 
 class Server:
-    """One waitress server and the question when it should leave. ``each_turn`` is called about once a second."""
+    """One waitress server, which leaves when it is idle or old.
+
+    ``each_turn`` is called about once a second. ``clock`` returns seconds of the monotonic clock.
+    """
 
     def __init__(
-        self, app: App, listener: int, settings: Settings, each_turn: Callable[[], None] = lambda: None
+        self,
+        app: App,
+        listener: int,
+        settings: Settings,
+        each_turn: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._settings = settings
         self._each_turn = each_turn
         self._map: Any = {}  # descriptor → waitress's dispatcher
         self._leaving = False
-        self._born = self._busy = time.monotonic()
+        self._born = self._busy = clock()
         self._groups_checked = self._born
         self._groups: threading.Thread | None = None
         server = create_server(
@@ -136,14 +147,14 @@ class Server:
             threads=settings.threads,
             ident="",
             channel_timeout=120,
-            # nginx takes 64 kB from a client, and adds the assertion.
+            # nginx accepts 64 kB from a client and adds the assertion.
             max_request_header_size=80 * 1024,
-            # A larger body is kept in a temporary file while it is read.
+            # A larger body goes to a temporary file while it is read.
             inbuf_overflow=256 * 1024,
-            # A list of 10,000 jobs is 4 MB: not by way of a file.
+            # A list of 10,000 jobs has 4 MB and must not go through a file.
             outbuf_overflow=32 * 1024 * 1024,
             connection_limit=MAX_WAITING + 200,
-            # So that it is seen when the client of a request that waits hangs up.
+            # With lookahead, the server notices that the client of a waiting request has hung up.
             channel_request_lookahead=1,
             asyncore_use_poll=True,
         )
@@ -151,18 +162,18 @@ class Server:
         self._server = server
         self._long_poll = app.long_poll
         self._threads, self._next_look = settings.threads, 0.0
-        equip(server, app.body_limit, app.arrived)
+        equip(server, app.body_limit, app.verify_assertion)
 
     def run(self) -> None:
-        """Serve; returns when nothing is in flight and it is time to leave."""
+        """Serve until it is time to leave and no request is in flight."""
         signal.signal(signal.SIGTERM, self._leave)
-        # The spawner tells when to leave, a terminal does not. Not SIG_IGN, which commands and jobs would inherit.
+        # The spawner decides when to leave, not a terminal. SIG_IGN would be inherited by commands and jobs.
         signal.signal(signal.SIGINT, lambda *_: None)
         while not (self._leaving and not self._server.active_channels):
             self.turn()
 
     def turn(self) -> None:
-        """Serve what there is to read and write, and wait for it for a second at most."""
+        """Wait for connections for a second at most, and serve those that are ready to be read or written."""
         wasyncore.loop(timeout=self._long_poll.expire(), map=self._map, use_poll=True, count=1)
         self._consider()
         self._each_turn()
@@ -173,31 +184,32 @@ class Server:
             self._look_at_requests()
 
     def _look_at_requests(self) -> None:
-        """Answer those whose time is up, and have threads enough for those that do not hang."""
+        """Answer the requests whose time is up, and adjust the number of threads to the slow requests."""
         now = time.monotonic()
         server: Any = self._server
         for channel in list(server.active_channels.values()):
             channel.expire(now)
         began = list(server.in_threads.values())
-        threads = self._settings.threads + min(MAX_SLOW, sum(now - moment > SLOW_S for moment in began))
+        threads = self._settings.threads + min(MAX_EXTRA_THREADS, sum(now - moment > SLOW_S for moment in began))
         if threads != self._threads:
             self._threads = threads
             self._server.task_dispatcher.set_thread_count(threads)
 
     def _leave(self, *_: object) -> None:
         if not self._leaving:
-            # By its default this signal ends the process, whatever its threads are stuck in.
-            signal.alarm(LEAVE_TIME)
+            # The default action of SIGALRM ends the process, whatever its threads are stuck in.
+            signal.alarm(MAX_LEAVE_S)
         self._leaving = True
         self._server.accepting = False
         self._server.pull_trigger()
 
     def _consider(self) -> None:
-        now = time.monotonic()
+        """Leave if the PUN is idle or old, and check the user's account now and then."""
+        now = self._clock()
         if self._server.active_channels:
             self._busy = now
-            is_due = now > self._groups_checked + GROUPS_CHECKED_EVERY
-            # One that is still waiting for the directory is enough.
+            is_due = now > self._groups_checked + GROUPS_CHECK_INTERVAL_S
+            # One thread that waits for the directory service is enough.
             if is_due and not self._leaving and not (self._groups and self._groups.is_alive()):
                 self._groups_checked = now
                 self._groups = threading.Thread(target=self._check_account, name="groups", daemon=True)
@@ -206,19 +218,19 @@ class Server:
             self._leave()
 
     def _check_account(self) -> None:
-        """Leave when the directory no longer has this user as this process has it; the next start decides.
+        """Leave if the user's account or groups have changed since the start. The next PUN has the new ones.
 
-        In a thread, as a directory server may take its time.
+        This runs in a thread, because the directory service may be slow.
         """
         try:
             entry = pwd.getpwuid(os.geteuid())
             current = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
         except KeyError:
-            log.info("the user has no account any more; leaving")
+            log.info("the user no longer has an account; leaving")
             self._leave()
             return
         if current != {os.getegid(), *os.getgroups()} or entry.pw_name != os.environ["USER"]:
-            log.info("the user's account or groups have changed (now %s); leaving", _names(current))
+            log.info("the user's account or groups have changed (now: %s); leaving", _names(current))
             self._leave()
 
 

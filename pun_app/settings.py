@@ -1,4 +1,4 @@
-"""What a PUN is told at its start, as one JSON text that the spawner passes on unread. No secret is in it."""
+"""The settings of a PUN: one JSON text, which the spawner passes on without reading it. It has no secrets."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import msgspec
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Paths are absolute, times are in seconds, ``max_body`` in bytes.
+    """The settings. Paths are absolute, times are in seconds, ``max_body`` is in bytes.
 
-    ``origin`` is the portal's, as browsers send it; ``metadata_url`` is empty where no identity provider's tokens
-    are taken; ``token_longest`` is null where a token may live for ever so long; ``token_scopes`` are those that
-    the site allows; ``site_url`` is the site's own portal, which the pages link to where there is one.
+    ``site_docs`` is the folder with the site's documents for agents. ``origin`` is the portal's, as browsers send it.
+    ``metadata_url`` is empty if the portal accepts no JWTs. ``token_longest`` is the maximum lifetime of a token, or
+    null if there is no maximum; ``token_never`` is true if a token may have no expiry. ``token_scopes`` are the scopes
+    that the site allows. ``site_url`` is the site's own portal, which the pages link to, or empty.
     """
 
     run_dir: str
     clusters: str
-    notes: str
+    site_docs: str
     threads: int
     idle_timeout: int
     max_lifetime: int
@@ -30,5 +31,5 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def settings_from(text: str) -> Settings:
-    """Raises msgspec.ValidationError."""
+    """Return the settings in a JSON text. Raises msgspec.ValidationError."""
     return msgspec.json.decode(text, type=Settings)

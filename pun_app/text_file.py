@@ -1,4 +1,4 @@
-"""Pieces of a file that may grow while it is read, as text that is whole at its edges."""
+"""A reader of text files that may grow while they are read. No piece begins or ends inside a character."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from dataclasses import dataclass, replace
 
 from pun_app.errors import Refused
 
-_BLOCK = 64 * 1024
-_TAIL_WINDOW = 1024 * 1024
-"""Bytes from a file's end in which its last lines are looked for: a progress bar may write far more than it shows."""
-_LONGEST_CHARACTER = 4
-"""Bytes of a character in UTF-8. RFC 3629."""
+_BLOCK_BYTES = 64 * 1024
+_TAIL_WINDOW_BYTES = 1024 * 1024
+"""Bytes at a file's end that are searched for its last lines. A progress bar may write far more than it shows."""
+_MAX_CHARACTER_BYTES = 4
+"""Maximum length of a character in UTF-8 (RFC 3629)."""
 
 
 class NoFile(Exception):
-    """There is no file of that name."""
+    """A file that does not exist."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """``text`` are the bytes from ``offset`` until before ``next_offset``, of a file of ``size`` bytes.
+    """The bytes from ``offset`` up to ``next_offset`` of a file of ``size`` bytes, as ``text``.
 
-    ``truncated`` is true where something in between is left out, or fewer lines are here than were asked for.
+    ``lossy`` is true if the bytes were not all UTF-8. ``truncated`` is true if something in between is omitted, or if
+    there are fewer lines than were requested although the file has more.
     """
 
     text: str
@@ -36,8 +37,8 @@ class Piece:
     truncated: bool = False
 
     def last(self, lines: int) -> Piece:
-        """The last lines of the text; where bytes were no UTF-8, all of it, as their place is not known any more."""
-        place = len(self.text) - 1  # The newline at the very end ends the last line, and begins none.
+        """Return the last lines of the text. Return all of a lossy text, whose places no longer match the bytes."""
+        place = len(self.text) - 1  # A newline at the very end ends the last line and starts no other.
         for _ in range(lines):
             place = self.text.rfind("\n", 0, max(place, 0))
             if place < 0 or self.lossy:
@@ -47,15 +48,16 @@ class Piece:
 
 
 def piece(path: str, offset: int, limit: int, *, may_grow: bool) -> Piece:
-    """``limit`` bytes from ``offset`` on, or a few less or more so that no character is cut.
+    """Return ``limit`` bytes from ``offset`` on, or a few more or less so that no character is cut.
 
-    A file that is shorter than ``offset`` was begun anew: the next piece is its beginning. Raises NoFile and Refused.
+    If the file is shorter than ``offset``, it was started again, and the next piece is its beginning. Raises NoFile,
+    and Refused for a file that the user may not read or that is not a regular file.
     """
     with _opened(path) as (descriptor, size):
         if offset > size:
             return Piece("", offset, 0, size, False)
-        data = os.pread(descriptor, max(limit, _LONGEST_CHARACTER), offset)
-        back = min(offset, _LONGEST_CHARACTER - 1)
+        data = os.pread(descriptor, max(limit, _MAX_CHARACTER_BYTES), offset)
+        back = min(offset, _MAX_CHARACTER_BYTES - 1)
         before = os.pread(descriptor, back, offset - back)
     start = _rest_of_character(before, data) if offset else 0
     end = len(data) if offset + len(data) >= size and not may_grow else _end_of_characters(data)
@@ -63,25 +65,26 @@ def piece(path: str, offset: int, limit: int, *, may_grow: bool) -> Piece:
 
 
 def last_lines(path: str, lines: int, most: int, *, may_grow: bool) -> Piece:
-    """The last ``lines`` lines as a terminal shows them, as far as ``most`` bytes hold them.
+    """Return the last ``lines`` lines as a terminal shows them, in at most ``most`` bytes.
 
-    Of a line that was written over again and again with carriage returns, as progress bars do, the last state is
-    here. Of a line that is longer than ``most`` its end is. Raises NoFile and Refused.
+    A line that carriage returns overwrote, as progress bars do, has only its last state. A line that is longer than
+    ``most`` has only its end. Raises NoFile, and Refused for a file that the user may not read or that is not a
+    regular file.
     """
-    window = max(most, _TAIL_WINDOW)
+    window = max(most, _TAIL_WINDOW_BYTES)
     with _opened(path) as (descriptor, size):
         end = start = size
         data = b""
-        # The newline at the very end ends the last line, and begins none.
+        # A newline at the very end ends the last line and starts no other.
         while start > 0 and data.count(b"\n", 0, -1) < lines and end - start < window:
-            start = max(0, start - _BLOCK, end - window)
+            start = max(0, start - _BLOCK_BYTES, end - window)
             data = os.pread(descriptor, end - start, start)
             if len(data) < end - start:
-                # It has shrunk meanwhile: what is there is read once, as it is.
+                # The file has shrunk since its size was read. Use what is left of it.
                 end = start + len(data)
                 break
     stop = _end_of_characters(data) if may_grow else len(data)
-    # Places in ``data``: where a line's text begins, and where the line ends. The last line is the first one here.
+    # For each line, from the last one back, the places in ``data`` where its text begins and where it ends.
     shown: list[tuple[int, int]] = []
     place, left, truncated = stop, most, False
     while place > 0 and len(shown) < lines and left > 0:
@@ -95,7 +98,7 @@ def last_lines(path: str, lines: int, most: int, *, may_grow: bool) -> Piece:
         left -= place - first
         place = begins
         if first > written:
-            break  # Cut, so that a byte of the line before may be left over; it would be no use.
+            break  # This line is cut. A byte that may be left is of no use for the line before.
     truncated = truncated or (place > 0 and len(shown) < lines)
     text = b"".join(data[first:after] for first, after in reversed(shown))
     offset = start + (shown[-1][0] if shown else stop)
@@ -103,9 +106,9 @@ def last_lines(path: str, lines: int, most: int, *, may_grow: bool) -> Piece:
 
 
 def _last_state(data: bytes, begins: int, ends: int) -> int:
-    """Where the last state begins of a line that was written over: behind its last carriage return.
+    """Return the place behind the last carriage return of a line, where the line's last state begins.
 
-    Those at its very end do not count: behind them nothing was written, or the line ended with them (CR LF).
+    Carriage returns at the very end do not count: nothing was written behind them, or they are part of CR LF.
     """
     text = data[begins:ends].rstrip(b"\r\n")
     return begins + text.rfind(b"\r") + 1
@@ -121,9 +124,9 @@ def _piece(data: bytes, offset: int, size: int) -> Piece:
 
 @contextmanager
 def _opened(path: str) -> Iterator[tuple[int, int]]:
-    """A descriptor and the size, of a regular file."""
+    """Open a regular file; yield its descriptor and its size in bytes."""
     try:
-        # O_NONBLOCK, or a FIFO would hold the caller until somebody writes to it.
+        # Without O_NONBLOCK a FIFO would block the caller until somebody writes to it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoFile(path) from error
@@ -133,7 +136,7 @@ def _opened(path: str) -> Iterator[tuple[int, int]]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Refused(f"{path} is not a regular file, so it is not read")
+            raise Refused(f"{path} is not a regular file and cannot be read")
         yield descriptor, status.st_size
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from error
@@ -142,13 +145,13 @@ def _opened(path: str) -> Iterator[tuple[int, int]]:
 
 
 def _rest_of_character(before: bytes, data: bytes) -> int:
-    """How many bytes at the beginning belong to a character that began before, if they do."""
+    """Return how many bytes at the start of ``data`` belong to a character that began in ``before``."""
     count = 0
-    while count < min(len(data), _LONGEST_CHARACTER - 1) and data[count] & 0xC0 == 0x80:
+    while count < min(len(data), _MAX_CHARACTER_BYTES - 1) and data[count] & 0xC0 == 0x80:
         count += 1
     if not count or not before:
         return count
-    # Only where together they are one: in other files such bytes stand alone.
+    # Only if they form a character together. In a file that is not UTF-8 such bytes occur alone.
     for back in range(1, len(before) + 1):
         if before[-back] & 0xC0 == 0xC0:
             return count if _is_character(before[-back:] + data[:count]) else 0
@@ -156,8 +159,8 @@ def _rest_of_character(before: bytes, data: bytes) -> int:
 
 
 def _end_of_characters(data: bytes) -> int:
-    """Where the last character ends; before it, where only its first bytes are there."""
-    for back in range(1, min(len(data), _LONGEST_CHARACTER - 1) + 1):
+    """Return the place where the last complete character ends."""
+    for back in range(1, min(len(data), _MAX_CHARACTER_BYTES - 1) + 1):
         first = data[-back]
         if first & 0xC0 == 0xC0:
             needed = 4 if first >= 0xF0 else 3 if first >= 0xE0 else 2

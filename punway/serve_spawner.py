@@ -35,7 +35,7 @@ def settings_of(config: Config) -> str:
     app_settings = {
         "run_dir": portal.run_dir,
         "clusters": config.clusters.path,
-        "notes": config.mcp.notes,
+        "site_docs": config.mcp.notes,
         "threads": pun.threads,
         "idle_timeout": pun.idle_timeout,
         "max_lifetime": pun.max_lifetime,

@@ -1,4 +1,4 @@
-"""The Clusters endpoints."""
+"""The handlers of the clusters endpoints."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pun_app.schemas import ClusterAnswer
 
 
 def list_clusters(request: Request) -> Answer[list[ClusterAnswer]]:
-    """Every cluster that takes the caller's jobs, but for those that the site keeps out of menus."""
+    """Return every cluster that accepts the caller's jobs, except those that the site hides."""
     return Answer([_cluster_answer(cluster) for cluster in request.clusters.listed() if not cluster.hidden])
 
 
 def get_cluster(request: Request) -> Answer[ClusterAnswer]:
-    """One cluster, hidden or not."""
+    """Return one cluster, hidden or not. Raises NotFound."""
     return Answer(_cluster_answer(request.clusters.get(request.id)))
 
 

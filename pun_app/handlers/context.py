@@ -1,4 +1,4 @@
-"""GET /api/v1/context: the site's own notes for agents, as Open OnDemand's sites keep them in agents.d."""
+"""The handler of GET /api/v1/context: the site's documents for agents, which Open OnDemand sites keep in agents.d."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pun_app.handlers.request import Answer, Request
 from pun_app.schemas import ContextAnswer, SiteNote
 from pun_app.text_file import NoFile, piece
 
-NOTE_SIZE = 32 * 1024
-"""Bytes of one note; the rest of a longer one is left out."""
-WHOLE_SIZE = 128 * 1024
-"""Bytes of them all: an agent reads every one of them, and has other things to keep in mind."""
+MAX_DOCUMENT_BYTES = 32 * 1024
+"""Maximum size of one document. The rest of a longer one is omitted."""
+MAX_TOTAL_BYTES = 128 * 1024
+"""Maximum size of all documents together: an agent reads them all, and its context is limited."""
 
 log = logging.getLogger("punway.pun")
 
 
 def site_context(request: Request) -> Answer[ContextAnswer]:
-    """What the site tells agents: its notes, in the order of their files' names.
+    """Return the site's documents in the order of their file names.
 
-    One that cannot be read is left out, and named in the log.
+    A document that cannot be read is omitted and named in the log. Raises Unavailable if the folder cannot be read.
     """
     folder = Path(request.site_docs)
     try:
@@ -29,14 +29,14 @@ def site_context(request: Request) -> Answer[ContextAnswer]:
     except (FileNotFoundError, NotADirectoryError):
         paths = []
     except OSError as error:
-        raise Unavailable(f"{folder} cannot be read: {error.strerror}") from error
+        raise Unavailable(f"The site's documents in {folder} cannot be read: {error.strerror}") from error
     notes: list[SiteNote] = []
-    left = WHOLE_SIZE
+    left = MAX_TOTAL_BYTES
     for path in paths:
         try:
-            read = piece(str(path), 0, min(NOTE_SIZE, left), may_grow=False) if left else None
+            read = piece(str(path), 0, min(MAX_DOCUMENT_BYTES, left), may_grow=False) if left else None
         except (NoFile, Refused) as error:
-            log.warning("a note of the site is left out: %s", error)
+            log.warning("skipping a document of the site: %s", error)
             continue
         text = read.text if read else ""
         left = max(0, left - len(text.encode()))

@@ -1,4 +1,4 @@
-"""GET /api/v1/jobs/historic: the caller's jobs that have ended, a page at a time, the latest first."""
+"""The handler of GET /api/v1/jobs/historic: the caller's ended jobs, in pages, the latest first."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from pun_app.handlers.request import Answer, Request
 from pun_app.queries import DEFAULT_PAGE, HistoryQuery
 from pun_app.schemas import PastJobAnswer
 
-USUAL_PERIOD = 7 * 86_400
-"""Seconds before ``to`` from which on jobs are listed where no ``from`` is given."""
+DEFAULT_PERIOD_S = 7 * 86_400
+"""Length of the period if the request has no ``from``."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def list_historic(request: Request) -> Answer[list[PastJobAnswer]]:
-    """The caller's jobs that have ended, the latest first: the page of ``limit`` behind ``cursor`` of those that ended
-    from ``from`` until before ``to``.
+    """Return a page of the caller's jobs that ended in a period, the latest first.
 
-    ``status`` is one or more of OUTCOMES, or completed for all of them. Raises BadRequest, and Conflict for a ``from``
-    that is not before ``to``.
+    Raises BadRequest for a malformed time or an unknown cursor, and Conflict if ``from`` is not before ``to``.
     """
     query: HistoryQuery = request.query
     cluster = request.cluster()
@@ -54,20 +52,21 @@ def list_historic(request: Request) -> Answer[list[PastJobAnswer]]:
 
 
 def _order(past: PastJob) -> tuple[int, str]:
-    """The latest end first. A job that ends meanwhile goes before the first page, and moves no other."""
+    """Return the sort key: the latest end first. A job that ends between two pages does not move the others."""
     return -(past.job.ended_at or 0), past.job.id
 
 
 def _period(query: HistoryQuery) -> Period:
+    """Return the period and the outcomes that a query asks for. Raises BadRequest and Conflict."""
     now = int(time.time()) + 1
     start, to = _time("from", query.from_), _time("to", query.to)
     if start is not None and to is not None and start >= to:
-        # No 400: each of them is well-formed, it is the one that does not go with the other.
-        raise Conflict("from must be before to; a date is its midnight, so one day ends with the next date")
-    # Nothing has ended in the future, and schedulers do not read every year that there is.
+        # Each of the two is well-formed, so this is not a 400.
+        raise Conflict("from must be before to; a date means its midnight, so for one day write the next day as to")
+    # No job has ended in the future, and schedulers do not accept every year.
     end = now if to is None else min(to, now)
     if start is None:
-        start = end - USUAL_PERIOD
+        start = end - DEFAULT_PERIOD_S
     outcomes = OUTCOMES if query.status is None or query.status == "completed" else tuple(query.status.split(","))
     return Period(max(0, start), max(0, end), outcomes)
 
@@ -80,7 +79,7 @@ def _time(name: str, text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        # A plus that was not encoded arrives as a blank. fromisoformat reads the Z only from Python 3.11 on.
+        # A plus that the client did not encode arrives as a blank. fromisoformat accepts Z from Python 3.11 on.
         when = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text.replace(" ", "+")))
         if when.tzinfo is None and not _DATE.fullmatch(text):
             raise BadRequest(f"{name}: add the time zone, such as {text}Z")

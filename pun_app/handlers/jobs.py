@@ -1,4 +1,4 @@
-"""The Jobs endpoints: list, get, submit, cancel, hold, release."""
+"""The handlers of the jobs endpoints: list, get, submit, cancel, hold and release."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pun_app.deadline import until
 from pun_app.errors import BadRequest, Refused
 from pun_app.handlers.paging import cursor_after, entry_before, unknown_cursor
 from pun_app.handlers.request import Answer, Request
-from pun_app.long_poll import MIN_LOOK_S, Parked
+from pun_app.long_poll import MIN_FIRST_LOOK_S, Parked
 from pun_app.queries import DEFAULT_PAGE, JobQuery, JobsQuery, SubmitQuery
 from pun_app.schemas import (
     JobAction,
@@ -36,10 +36,10 @@ DEFAULT_WAIT_S = 60
 
 
 def list_jobs(request: Request) -> Answer[list[JobAnswer]]:
-    """The caller's jobs on one cluster, those that ended lately among them.
+    """Return the caller's jobs on one cluster, including recently finished ones.
 
-    All of them; or with ``limit`` or ``cursor`` a page, the latest ids first: a job that is submitted meanwhile
-    moves no other.
+    Without ``limit`` and ``cursor``, these are all of them. Otherwise they are a page, the latest ids first, so that a
+    job that is submitted between two pages does not move the others. Raises BadRequest for an unknown cursor.
     """
     query: JobsQuery = request.query
     cluster = request.cluster()
@@ -55,18 +55,18 @@ def list_jobs(request: Request) -> Answer[list[JobAnswer]]:
 
 
 def get_job(request: Request) -> Answer[JobAnswer]:
-    """One job of the caller, alive or ended. NotFound also for a job that is another user's.
+    """Return one job of the caller, active or finished.
 
-    With ``wait`` (seconds) it is answered once the job is as far as ``until`` says, the time is up, or it is known that
-    the job can never start.
+    With ``wait``, the answer comes once the job has reached the state in ``until``, the time is up, or it is known that
+    the job can never start. Raises NotFound, also for a job of another user, and Parked to wait.
     """
     cluster = request.cluster()
-    if request.wait is not None:  # The second call, after Parked.
+    if request.wait is not None:  # This is the second call, after the wait.
         job, age = request.wait.job()
     else:
         seconds, goal = _waiting(request.query)
-        # The first look is part of the wait.
-        with until(request.arrived + max(seconds, MIN_LOOK_S) if seconds else math.inf):
+        # The first look counts towards the wait.
+        with until(request.arrived + max(seconds, MIN_FIRST_LOOK_S) if seconds else math.inf):
             job, age = cluster.scheduler.job(request.id, no_cache=request.no_cache)
         if seconds:
             before = _etag(job)
@@ -90,33 +90,35 @@ def _waiting(query: JobQuery) -> tuple[int, str]:
 
 
 def _etag(job: Job) -> str:
-    """Of what changes when something happens to a job: not of its clock."""
-    told = (
+    """Return the ETag of a job. It changes with everything but the job's run time."""
+    state = (
         job.status, job.native_state, job.outcome, job.exit_code, job.queue, job.started_at, job.ended_at,
         job.can_start,
     )  # fmt: skip
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
 def _is_seen(request: Request, etag: str, before: str) -> bool:
-    """Whether an ETag is what ``until=change`` waits past: what If-None-Match names, or what was there ``before``."""
+    """Return True if the client has seen this ETag: If-None-Match has it or, without one, it was there ``before``."""
     names_tags = request.if_none_match and not request.if_none_match.star_tag
     return request.if_none_match.contains_weak(etag) if names_tags else etag == before
 
 
 def submit_job(request: Request) -> Answer[SubmittedJobAnswer] | Answer[ValidAnswer]:
-    """Submit a job; the answer is what is known at that moment. With ``validate`` the scheduler is asked, and nothing
-    submitted.
+    """Submit a job and return what is known of it at that moment.
+
+    With ``validate``, ask the scheduler whether it would accept the job, and submit nothing. With an Idempotency-Key,
+    submit once for each key. Raises BadRequest for a blank cluster or script, Refused, and what idempotency.py raises.
     """
     query: SubmitQuery = request.query
     body: SubmitBody = request.body
     if not body.cluster.strip():
-        raise BadRequest("Missing cluster in request body")
+        raise BadRequest("Missing cluster in request body: add the id of a cluster; GET /api/v1/clusters lists them")
     cluster = request.entered(body.cluster)
     if body.script.content.isspace():
-        raise BadRequest("script.content is blank")
+        raise BadRequest("script.content: the script is blank; write a job script, starting with its #! line")
     if "\0" in body.script.content:
-        raise BadRequest("script.content has a NUL character in it")
+        raise BadRequest("script.content: the script contains a NUL character; remove it")
     if query.validate:
         asked, met = cluster.scheduler.settle_dependencies(_job_request(body))
         trial = cluster.scheduler.validate(asked)
@@ -138,7 +140,7 @@ def submit_job(request: Request) -> Answer[SubmittedJobAnswer] | Answer[ValidAns
 
 
 def _job_request(body: SubmitBody) -> JobRequest:
-    """What the body asks for. Raises Refused for a workdir that is none."""
+    """Return the request of a body in the adapters' form. Raises Refused for a path that cannot be used."""
     options = body.options or Options()
     return JobRequest(
         content=body.script.content,
@@ -168,20 +170,20 @@ def _job_request(body: SubmitBody) -> JobRequest:
 
 
 def cancel_job(request: Request) -> Answer[JobAction]:
-    """End a job that waits or runs, for good."""
+    """Cancel a queued or running job."""
     cluster = request.cluster()
     cluster.scheduler.cancel(request.id)
     return Answer(JobAction(request.id, "cancelled"))
 
 
 def hold_job(request: Request) -> Answer[JobAction]:
-    """Keep a job that waits from starting."""
+    """Hold a queued job, so that it does not start."""
     cluster = request.cluster()
     return Answer(JobAction(request.id, cluster.scheduler.hold(request.id)))
 
 
 def release_job(request: Request) -> Answer[JobAction]:
-    """Let a job that is held start when its turn comes."""
+    """Release a held job, so that it can start."""
     cluster = request.cluster()
     return Answer(JobAction(request.id, cluster.scheduler.release(request.id)))
 
@@ -191,36 +193,38 @@ def _ids(given: list[str | int] | None) -> tuple[str, ...]:
 
 
 def _mebibytes(size: str | None) -> int | None:
-    """MiB in ``500M``, ``4G`` or ``1T``, which the schema has found to be of that form."""
+    """Return the MiB in ``500M``, ``4G`` or ``1T``. The schema has checked the form."""
     return None if size is None else int(size[:-1]) * {"M": 1, "G": 1024, "T": 1024**2}[size[-1]]
 
 
 def _path(option: str, given: str | None) -> str | None:
-    """The path of a stream, with the caller's home for ``~/``, since each scheduler makes something else of it.
+    """Return the path of an output file, with the caller's home in place of ``~``.
 
-    Raises Refused for ``~name``.
+    Schedulers treat ``~`` in different ways, so it does not reach them. Raises Refused for ``~name``.
     """
     if given is None or not given.startswith("~"):
         return given
     if not given.startswith("~/"):
-        raise Refused(f"options.{option}: only ~/ is filled in, with your home; write {given} as an absolute path")
+        raise Refused(f"options.{option}: only ~/ is supported, for your home; write {given} as an absolute path")
     return os.path.join(os.environ["HOME"], given[2:].lstrip("/"))
 
 
 def _workdir(given: str | None) -> str:
-    """The job's directory: the caller's home unless given. Raises Refused before anything is submitted."""
+    """Return the job's working directory, by default the caller's home. Raises Refused if it cannot be used."""
     workdir = Path(given or os.environ["HOME"])
     if not workdir.is_absolute():
-        raise Refused(f"script.workdir must be an absolute path, not {given}")
+        raise Refused(f"script.workdir: write an absolute path, not {given}")
     try:
         if not workdir.exists():
-            raise Refused(f"script.workdir does not exist: {workdir}")
+            raise Refused(f"script.workdir does not exist: {workdir}; create it or write another one")
         if not workdir.is_dir():
-            raise Refused(f"script.workdir is not a directory: {workdir}")
+            raise Refused(f"script.workdir is not a directory: {workdir}; write one that is")
     except OSError as error:
         raise Refused(f"script.workdir cannot be used: {workdir}: {error.strerror}") from error
     if not os.access(workdir, os.X_OK):
-        raise Refused(f"script.workdir cannot be entered: {workdir}: permission denied")
+        raise Refused(
+            f"script.workdir cannot be entered: {workdir}: permission denied; you need its execute permission"
+        )
     return str(workdir)
 
 
@@ -229,7 +233,7 @@ def _submitted_answer(cluster: Cluster, job: Job, met: Met) -> SubmittedJobAnswe
 
 
 def job_answer(cluster: Cluster, job: Job) -> JobAnswer:
-    """A job as the API tells it."""
+    """Return a job in the API's form."""
     return JobAnswer(
         job_id=job.id,
         cluster=cluster.id,
@@ -252,9 +256,9 @@ def job_answer(cluster: Cluster, job: Job) -> JobAnswer:
     )
 
 
-@lru_cache(4096)  # A poll asks for the same times again and again, and writing them out is most of an answer's cost.
+@lru_cache(4096)  # Polls repeat the same times, and formatting them is most of the cost of an answer.
 def _time(seconds: int | None) -> str | None:
-    """RFC 3339 in UTC."""
+    """Return a time in Unix seconds as RFC 3339 in UTC."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""GET /api/v1/jobs/:id/output: what a job has written, its last lines or a piece of it."""
+"""The handler of GET /api/v1/jobs/:id/output: the last lines or another piece of a job's output."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pun_app.text_file import NoFile, last_lines, piece
 
 
 def job_output(request: Request) -> Answer[OutputAnswer]:
-    """What a job has written: the last lines (``tail``), or ``limit`` bytes from ``offset`` on; with both, the last
-    lines of that piece. NotFound, with the path, while there is none.
+    """Return a part of a job's output: its last lines (``tail``), or ``limit`` bytes from ``offset`` on, or with both
+    the last lines of that piece.
 
-    The last lines are as a terminal shows them, in ``limit`` bytes at most. Pieces are the file's exact bytes, so that
-    they can be put together.
-
-    Where the file is, the scheduler says; it is read as the user, who may read it or not.
+    The last lines are as a terminal shows them, in at most ``limit`` bytes. Pieces are the file's exact bytes, so that
+    a client can join them. The scheduler gives the path of the file, and this process reads it with the user's own
+    permissions. Raises NotFound, with the path, while there is no file, NotSupported if the scheduler gives no path,
+    and Refused if the user may not read the file.
     """
     query: OutputQuery = request.query
     stream, tail, offset, limit = query.stream, query.tail, query.offset, query.limit
     cluster = request.cluster()
-    # Before its file is read: what a job wrote that has ended by now is whole.
+    # Ask for the job before the file is read: if the job has ended by now, the file is complete.
     job, _ = cluster.scheduler.job(request.id)
     files = cluster.scheduler.output(request.id)
     path = files.stdout if stream == "stdout" else files.stderr
     if path is None:
-        raise NotSupported(f"The scheduler does not tell where the {stream} of job {job.id} is")
+        raise NotSupported(f"The scheduler does not give the path of the {stream} of job {job.id}")
     if job.status in (QUEUED, QUEUED_HELD) and job.started_at is None:
         raise NotFound(f"Job {job.id} has not started; its {stream} will be in {path}")
     may_grow = job.status != COMPLETED
@@ -57,6 +57,6 @@ def job_output(request: Request) -> Answer[OutputAnswer]:
 
 def _missing(job: Job, stream: str, path: str, *, at_end: bool) -> str:
     if job.status == COMPLETED:
-        return f"Job {job.id} has ended, and there is no file {path} (its {stream})"
-    later = "the scheduler puts it there when the job has ended" if at_end else "the job has not written any"
-    return f"There is no {stream} of job {job.id} yet in {path}: {later}"
+        return f"Job {job.id} has ended, and the file of its {stream} does not exist: {path}"
+    reason = "the scheduler copies it when the job has ended" if at_end else "the job has not written anything"
+    return f"The {stream} of job {job.id} is not yet in {path}: {reason}; try again later"

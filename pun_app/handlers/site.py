@@ -1,4 +1,4 @@
-"""What a cluster has: its queues, the caller's accounts, how much of it is in use."""
+"""The handlers of the endpoints about a cluster: its queues, the caller's accounts, and its use."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pun_app.schemas import AccountAnswer
 
 
 def list_queues(request: Request) -> Answer[list[Queue]]:
-    """The queues that the caller may see, as they may be named in options.queue_name."""
+    """Return the queues that the caller may see, by the names that options.queue_name accepts."""
     queues, age = request.cluster().scheduler.queues(no_cache=request.no_cache)
     return Answer(queues, age=age)
 
 
 def list_accounts(request: Request) -> Answer[list[AccountAnswer]]:
-    """The accounts that the caller may charge, as they may be named in options.accounting_id."""
+    """Return the accounts that the caller may charge, by the names that options.accounting_id accepts."""
     cluster = request.cluster()
     accounts, age = cluster.scheduler.accounts(no_cache=request.no_cache)
     data = [
@@ -34,6 +34,6 @@ def list_accounts(request: Request) -> Answer[list[AccountAnswer]]:
 
 
 def cluster_info(request: Request) -> Answer[ClusterInfo]:
-    """Nodes, processors and GPUs: how many are in use, and how many there are."""
+    """Return how many nodes, processors and GPUs a cluster has, and how many of them are in use."""
     info, age = request.cluster().scheduler.info(no_cache=request.no_cache)
     return Answer(info, age=age)

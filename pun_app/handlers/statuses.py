@@ -1,4 +1,4 @@
-"""POST /api/v1/jobs/status: how many jobs are, of several clusters, which are asked side by side."""
+"""The handler of POST /api/v1/jobs/status: the status of several jobs, from clusters that are asked in parallel."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from pun_app.scheduler_errors import api_error
 from pun_app.schemas import JobNamed, StatusAnswer, StatusBody
 
 STATUSES = "POST /jobs/status"
-"""The gate of requests that may name several clusters; no cluster's id has a blank."""
+"""The gate of requests that may name several clusters. A cluster's id has no blank, so no cluster has this gate."""
 
 
 def job_statuses(request: Request) -> Answer[list[StatusAnswer]]:
-    """How many jobs are, of several clusters, in the order asked for; one that is not there among them."""
+    """Return the status of several jobs in the order of the request. An unknown job has an error instead."""
     body: StatusBody = request.body
     asked: dict[str, list[str]] = {}
     for one in body.jobs:
         asked.setdefault(one.cluster, []).append(one.id)
     request.place.take(STATUSES)
-    found = _side_by_side(request, asked)
+    found = _ask_in_parallel(request, asked)
     age = max(age for _, age in found.values())
     return Answer([_status(one, found[one.cluster][0]) for one in body.jobs], age=age)
 
 
-def _side_by_side(request: Request, asked: dict[str, list[str]]) -> dict[str, tuple[dict[str, Job] | ApiError, float]]:
-    """Return the jobs of each cluster, or why they are not known, and how old that is.
+def _ask_in_parallel(
+    request: Request, asked: dict[str, list[str]]
+) -> dict[str, tuple[dict[str, Job] | ApiError, float]]:
+    """Return the jobs of each cluster, or the error of the cluster, and the age of the answer in seconds.
 
-    All clusters are asked at once, so one that does not answer leaves the others theirs.
+    All clusters are asked in parallel, so a cluster that does not answer does not delay the others.
     """
     deadline = request.arrived + BATCH_S
 
@@ -46,7 +48,7 @@ def _side_by_side(request: Request, asked: dict[str, list[str]]) -> dict[str, tu
         except SchedulerError as error:
             return api_error(error), 0.0
 
-    # A thread for each cluster that there is, whatever else is named.
+    # Existing clusters get a thread each. Names of others get an error without one.
     others = [cluster.id for cluster in request.clusters.listed() if cluster.id in asked][1:]
     begun = {cluster_id: begin(partial(ask, cluster_id), "statuses") for cluster_id in others}
     rest = {cluster_id: ask(cluster_id) for cluster_id in asked if cluster_id not in begun}

@@ -1,4 +1,4 @@
-"""Who the caller is, for programs that want to know what their credential is good for."""
+"""The handler of GET /api/v1/whoami: the caller and the scopes of the credential."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from tokens.token import to_text
 
 
 def who_am_i(request: Request) -> Answer[WhoAmI]:
-    """Who the caller is: the user, how the credential was proved, and what it allows.
-
-    A read that a write holds is among it.
-    """
+    """Return the user, the kind of the credential, and its scopes. A write scope includes the read scope."""
     caller = request.caller
     return Answer(
         WhoAmI(

@@ -1,4 +1,4 @@
-"""The API Tokens page: list, make, revoke. The file is written by this process, as its user."""
+"""The API Tokens page, which lists, makes and revokes tokens. This process writes the token file, as the user."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Form:
-    """What the form for a new token holds when the page is shown.
+    """The values of the form for a new token.
 
-    ``wrong`` is the field that will not do, and ``reason`` says why.
+    ``wrong`` is the name of the field with an error, and ``reason`` is the error's message.
     """
 
     name: str = ""
@@ -39,19 +39,19 @@ class Form:
 
 
 def show(request: PageRequest) -> Page:
-    """The list and the form, with what the form that led here did.
+    """Show the list and the form, and the result of the form that redirected here.
 
-    Tokens that another program has put into the file are told to the front.
-    The query may fill the form in, and does nothing else: so what was typed outlives a session that has expired.
+    Tokens that another program has put into the file are registered. The query string may fill the form in and does
+    nothing else, so that the typed values outlive an expired session.
     """
     try:
         request.manager.register_all()
     except (StoreError, RegistrarError) as error:
-        log.warning("the tokens could not be registered: %s", error)
+        log.warning("failed to register the tokens: %s", error)
     key = request.asked("new") or request.asked("done")
     notice = None if request.head_only else request.flashes.take(request.visitor.sid, key)
     if notice is None:
-        # Of a reload, say. That a token was made is not claimed: anybody can write this address.
+        # After a reload, for example. The text does not claim that a token was made: anybody can write this address.
         text = "A new token is shown once. If you did not copy yours, revoke it and make another."
         notice = Notice(text if request.asked("new") else "")
     form = None
@@ -75,7 +75,7 @@ def _form(fields: dict[str, list[str]]) -> Form:
 
 
 def make(request: PageRequest) -> Page:
-    """Make a token, and lead to the page that shows it, once."""
+    """Make a token, and redirect to the page that shows it once."""
     form = _form(request.form)
     try:
         asked = ",".join(form.scopes) if form.preset == "some" else form.preset
@@ -89,26 +89,26 @@ def make(request: PageRequest) -> Page:
         expires = form.date if form.expires == "date" else form.expires
         request.manager.policy.expiry(expires)
     except TokenError as error:
-        return _wrong(request, form, "expires", f"That expiry will not do: {error}.")
+        return _wrong(request, form, "expires", f"This expiry is not possible: {error}.")
     try:
         token, secret = request.manager.make(form.name, held, expires, request.origin)
     except TokenError:
         return _wrong(request, form, "name", f"Give the token a name: one line of 1 to {MAX_NAME_LENGTH} characters.")
     except (StoreError, RegistrarError) as error:
         return _failed(request, form, f"The token was not made: {error}.", error)
-    return _redirect(request, "new", Notice("The token is made.", new=token, secret=secret))
+    return _redirect(request, "new", Notice("The token was made.", new=token, secret=secret))
 
 
 def revoke(request: PageRequest) -> Page:
-    """End a token. One that is gone already, by another tab say, is as good."""
+    """Revoke a token. A token that is already gone, for example revoked in another tab, is a success too."""
     try:
         token, warning = request.manager.revoke(request.given("id"), request.origin)
     except NoSuchToken:
-        return _redirect(request, "done", Notice("This token was gone already; nothing can use it."))
+        return _redirect(request, "done", Notice("This token had already been revoked. It no longer works."))
     except (StoreError, RegistrarError) as error:
         return _failed(request, None, f"The token was not revoked: {error}.", error)
-    # An entry of the file that is no token has no name.
-    text = f"{'' if token else 'The entry '}is revoked; {warning or 'nothing can use it any more'}."
+    # An entry of the file that is not a token has no name.
+    text = f"{'has' if token else 'The entry has'} been revoked; {warning or 'it no longer works'}."
     return _redirect(request, "done", Notice(text, revoked=token))
 
 
@@ -123,7 +123,7 @@ def _wrong(request: PageRequest, form: Form, field: str, reason: str) -> Page:
 
 
 def _failed(request: PageRequest, form: Form | None, text: str, error: Exception) -> Page:
-    """503 for what may pass, 422 for what the user is to put right."""
+    """Return the page with an error: 503 if a retry may succeed, 422 if the user has to correct something."""
     passing = isinstance(error, (StoreUnavailable, RegistrarError))
     return _page(request, 503 if passing else 422, Notice(text, is_error=True), form)
 
@@ -162,7 +162,7 @@ def _page(request: PageRequest, status: int, notice: Notice, form: Form | None =
 
 
 def _allowed_presets(allowed: tuple[str, ...]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return the presets with the scopes that the site allows; one that adds nothing to those before is left out."""
+    """Return the presets with the scopes that the site allows, without those that equal an earlier one."""
     presets: dict[str, tuple[str, tuple[str, ...]]] = {}
     for name, (title, held) in scopes.PRESETS.items():
         common = scopes.common(held, allowed)
@@ -180,7 +180,7 @@ def _is_allowed(request: PageRequest, lifetime: str) -> bool:
 
 
 def _example(request: PageRequest, new: Token | None, secret: str) -> str:
-    """A command that the new token may do."""
+    """Return a command that works with the new token."""
     if new is None:
         return ""
     return f"curl -H 'Authorization: Bearer {secret}' '{request.settings.public_url}{scopes.first_request(new.scopes)}'"

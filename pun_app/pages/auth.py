@@ -1,6 +1,6 @@
-"""The pages' one call: match, authorise, check the form, handle; errors become a page, once, here.
+"""The app of the HTML pages: it authorises, matches and handles a request, and turns every error into a page once.
 
-A browser's session opens these addresses and no other; no token opens them.
+These addresses need a browser's session, and accept no token. A session is accepted nowhere else.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pun_app.settings import Settings
 from tokens.csrf import csrf_token, is_csrf_token, is_own_page
 from tokens.manage import TokenManager
 
-FORM_SIZE = 64 * 1024
-"""Greatest size of a form, in bytes."""
+MAX_FORM_BYTES = 64 * 1024
+"""Maximum size of a form."""
 
 log = logging.getLogger("punway.pun")
 
 
 @dataclass(frozen=True)
 class PageRoute:
-    """One row of the pages' table."""
+    """A row of the table of pages."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class PageRoute:
 
 
 class Pages:
-    """Answers whatever is asked below /settings/."""
+    """The app for every address below /settings/."""
 
     def __init__(self, rows: Sequence[PageRoute], access: Access, manager: TokenManager, settings: Settings) -> None:
         self._table = Table(rows, "There is no such page")
@@ -84,19 +84,19 @@ class Pages:
         return request
 
     def _form(self, http: HttpRequest, visitor: Visitor) -> dict[str, list[str]]:
-        """The form, when it was sent by one of our own pages to this very session."""
+        """Return the form. Raises Forbidden unless one of our own pages sent it, in this session."""
         ours = self._settings.origin
         if not is_own_page(http.headers.get("Origin"), http.headers.get("Sec-Fetch-Site"), ours):
-            raise Forbidden(f"This form was not sent from a page of {ours}; open the page there and try again")
+            raise Forbidden(f"This form did not come from a page of {ours}; open the page there and try again")
         if http.mimetype != "application/x-www-form-urlencoded":
-            raise UnsupportedMedia("This address takes forms as a browser sends them")
+            raise UnsupportedMedia("This address accepts only forms, in the format that browsers send")
         try:
-            http.max_content_length = http.max_form_memory_size = FORM_SIZE
+            http.max_content_length = http.max_form_memory_size = MAX_FORM_BYTES
             form = http.form.to_dict(flat=False)
         except RequestEntityTooLarge as error:
-            raise TooLarge("This form is larger than the portal takes") from error
+            raise TooLarge("This form is too large; shorten its fields and try again") from error
         if not is_csrf_token("".join(form.get("csrf_token", [])), visitor.sid):
-            raise Forbidden("This form is not of your session, or that is over; reload the page and try again")
+            raise Forbidden("Your session has expired. Reload the page and try again")
         return form
 
 

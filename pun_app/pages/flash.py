@@ -1,7 +1,7 @@
-"""What a page says once, after a form was done: kept here from the form's answer to the page that it leads to.
+"""Flash messages: the result of a form, which the next page shows once.
 
-A form is answered by a redirect, so that a reload sends nothing again. What happened, and a new token's secret, must
-not stand in an address, so the address has a random key for it.
+The response to a form is a redirect, so that a reload does not send the form again. The result, which may be a new
+token's secret, must not be in an address. So it is kept here, and the address has a random key.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Generic, TypeVar
 
 FLASH_TTL_S = 60.0
 MAX_FLASHES = 50
-"""A user's own browser asks for each at once; beyond this the oldest goes."""
+"""Maximum number of messages. A browser fetches each at once; above the maximum, the oldest is dropped."""
 
 T = TypeVar("T")
 
 
 class Flashes(Generic[T]):
-    """Values that one session may take once, and soon. In memory alone: they may hold a secret."""
+    """Values that one session may take once, within ``ttl_s`` seconds. They stay in memory: they may hold a secret."""
 
     def __init__(self, ttl_s: float = FLASH_TTL_S) -> None:
         self._ttl_s = ttl_s
@@ -26,9 +26,9 @@ class Flashes(Generic[T]):
         self._kept: dict[tuple[str, str], tuple[T, threading.Timer]] = {}
 
     def keep(self, sid: str, value: T) -> str:
-        """Keep a value for a session; return its key."""
+        """Keep a value for a session. Return its key."""
         key = secrets.token_urlsafe(16)
-        # A timer, as nobody may ask for it: a secret is not kept longer than it is good for.
+        # A timer removes the value even if nobody takes it, so that no secret is kept longer than necessary.
         timer = threading.Timer(self._ttl_s, self.take, (sid, key))
         timer.daemon = True
         with self._lock:
@@ -40,7 +40,7 @@ class Flashes(Generic[T]):
         return key
 
     def take(self, sid: str, key: str) -> T | None:
-        """Return the value, once; None for another session, a second time, or too late."""
+        """Return the value and remove it. Return None for another session, a second call or an expired value."""
         with self._lock:
             kept = self._kept.pop((sid, key), None)
         if kept is None:

@@ -1,4 +1,4 @@
-"""What a page's handler is given, and what it returns: no WSGI object."""
+"""The input and the output of a page's handler. Neither has a WSGI object in it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tokens.token import Token
 
 @dataclass(frozen=True)
 class Notice:
-    """What a page says first.
+    """A message at the top of a page.
 
-    ``new`` and ``secret`` are set when a token was made: the one time it is shown. ``text`` is about ``revoked``.
+    ``new`` and ``secret`` are a token that was just made; this is the only time that the secret is shown. If a token
+    was revoked, ``revoked`` is the token and ``text`` the rest of a sentence about it.
     """
 
     text: str = ""
@@ -27,10 +28,10 @@ class Notice:
 
 @dataclass
 class PageRequest:
-    """One request of a signed-in visitor; a form was found to be of our own page, and of this session.
+    """One request of a signed-in visitor. Its form comes from one of our own pages and from this session.
 
-    ``origin`` says where it came from, for the audit log. ``flashes`` keeps what the next page says; a page that is
-    only asked for its headers takes nothing of it.
+    ``origin`` has the client's address and the request's id, for the audit log. ``flashes`` keeps the messages for the
+    next page. A request with ``head_only`` takes no message.
     """
 
     visitor: Visitor
@@ -43,17 +44,17 @@ class PageRequest:
     origin: dict[str, str] = field(default_factory=dict)
 
     def given(self, name: str) -> str:
-        """A field's one value; empty where there is none, or more than one."""
+        """Return the value of a form field, or "" unless the field has exactly one value."""
         return _one(self.form, name)
 
     def asked(self, name: str) -> str:
-        """The same of the query."""
+        """Return the value of a query parameter, or "" unless it has exactly one value."""
         return _one(self.query, name)
 
 
 @dataclass
 class Page:
-    """A rendered page, or with ``location`` the way to another."""
+    """A rendered page, or a redirect to ``location``."""
 
     status: int
     body: str = ""

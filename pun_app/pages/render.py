@@ -1,4 +1,4 @@
-"""Pages from templates. Jinja2 is imported with the first page: a PUN that serves the API alone does without it."""
+"""The rendering of pages. Jinja2 is imported with the first page, so a PUN that serves only the API does without it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokens.token import utc_now
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# Each unit, its length in seconds, and from how many seconds on it is used: 90 days are not 2 months.
+# Each unit with its length in seconds and the least number of seconds that it is used for: 90 days are not 2 months.
 _UNITS = (
     ("year", 31_536_000, 31_104_000),
     ("month", 2_628_000, 10_368_000),
@@ -22,12 +22,12 @@ _UNITS = (
 
 
 def render(name: str, **values: object) -> str:
-    """A template of pun_app/pages/templates/; every value is escaped."""
+    """Return a template of pun_app/pages/templates/ with its values, all of which are escaped."""
     return _environment().get_template(name).render(**values)
 
 
 def error_page(message: str, *, csrf_token: str = "", user: str = "") -> str:
-    """Return the page that says what is wrong; with a session's token for forms it has the button to sign out."""
+    """Return a page with an error message. With a session's CSRF token it has a button to sign out."""
     return render("error.html", message=message, csrf_token=csrf_token, user=user, site_url="")
 
 
@@ -47,7 +47,7 @@ def _environment() -> Environment:
 
 
 def ago(when: datetime, now: datetime | None = None) -> str:
-    """``3 minutes ago``, ``in 90 days``, ``just now``; what is to come is rounded, what is over rounded down."""
+    """Return ``3 minutes ago``, ``in 90 days`` or ``just now``. Past times are rounded down, future times rounded."""
     seconds = int(((now or utc_now()) - when).total_seconds())
     for unit, length, least in _UNITS:
         if abs(seconds) >= least:
@@ -58,5 +58,5 @@ def ago(when: datetime, now: datetime | None = None) -> str:
 
 
 def exact(when: datetime) -> str:
-    """``2026-11-22 18:00:00 UTC``."""
+    """Return a time as ``2026-11-22 18:00:00 UTC``."""
     return when.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")

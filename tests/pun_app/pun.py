@@ -32,7 +32,7 @@ def settings(folder: Path, **more: Any) -> Settings:
     usual = {
         "run_dir": str(folder), "clusters": str(folder / "clusters.d"), "threads": 2, "idle_timeout": 300,
         "max_lifetime": 1000, "max_body": 10_000, "public_url": ORIGIN, "origin": ORIGIN, "metadata_url": "",
-        "notes": str(folder / "agents.d"),
+        "site_docs": str(folder / "agents.d"),
         "token_longest": None, "token_never": True, "token_scopes": scopes.ALL,
     }  # fmt: skip
     return Settings(**{**usual, **more})

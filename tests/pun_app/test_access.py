@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pun_app import access as module
-from pun_app.access import Access, UseNotes
+from pun_app.access import Access, LastUsedWriter
 from pun_app.errors import Unauthorized, Unavailable
 from tokens import scopes
 from tokens.assertion import Signer, Verifier
@@ -108,11 +108,11 @@ def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeyp
         done.set()
 
     monkeypatch.setattr(TokenStore, "record_last_used", record_last_used)
-    notes, now = UseNotes(store), utc_now()
+    writer, now = LastUsedWriter(store), utc_now()
     for _ in range(5):
-        notes.note("a", None, now)
-    notes.note("b", now - timedelta(seconds=30), now)
-    notes.note("c", now - timedelta(seconds=90), now)
+        writer.update("a", None, now)
+    writer.update("b", now - timedelta(seconds=30), now)
+    writer.update("c", now - timedelta(seconds=90), now)
     assert done.wait(10)
     assert written == ["a", "c"]
 
@@ -122,7 +122,7 @@ def test_a_use_is_noted_after_the_clock_was_set_back(store: TokenStore, monkeypa
     written = threading.Event()
     monkeypatch.setattr(TokenStore, "record_last_used", lambda *_: written.set())
     now = utc_now()
-    UseNotes(store).note("x", now + timedelta(days=1), now)
+    LastUsedWriter(store).update("x", now + timedelta(days=1), now)
     assert written.wait(60)
 
 
@@ -134,7 +134,7 @@ def test_a_use_is_written_for_real(access: Access, store: TokenStore, signer: Si
             break
         threading.Event().wait(0.01)
     assert store.tokens()[0].last_used_at
-    assert module.USE_NOTED_EVERY == 60
+    assert module.LAST_USED_INTERVAL_S == 60
 
 
 def test_a_note_that_expires_while_the_request_waits(
@@ -143,10 +143,10 @@ def test_a_note_that_expires_while_the_request_waits(
     """It counts when the request arrives. Its token counts when the request is served."""
     token = add(store)
     note = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
-    arrived = access.arrived(note)
+    arrived = access.verify_assertion(note)
     monkeypatch.setattr("tokens.assertion.LIFETIME_S", -1)
     expired = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
-    assert access.arrived(expired) is None
+    assert access.verify_assertion(expired) is None
     with pytest.raises(Unauthorized):
         access.caller(expired)
     assert access.caller(expired, arrived).token_id == token.id

@@ -54,7 +54,7 @@ class App:
         self.lock = threading.Lock()
         self.calls: list[str] = []
 
-    def arrived(self, _note: str | None) -> None:
+    def verify_assertion(self, _header: str | None) -> None:
         return None
 
     def body_limit(self, _method: str, path: str) -> int:
@@ -219,15 +219,15 @@ def test_so_many_large_bodies_at_once(running: Running) -> None:
     running.app.go.clear()
     with ThreadPoolExecutor(6) as pool:
         others = [pool.submit(running.ask, "POST /large", body) for _ in range(6)]
-        wait_for("one to be served", lambda: running.app.busy == module.LARGE_BODIES - 1)
+        wait_for("one to be served", lambda: running.app.busy == module.MAX_LARGE_BODIES - 1)
         small = running.connect("POST /small", b"x")
-        wait_for("the small one to be served", lambda: running.app.busy == module.LARGE_BODIES)
+        wait_for("the small one to be served", lambda: running.app.busy == module.MAX_LARGE_BODIES)
         slow.close()
-        wait_for("another to be served", lambda: running.app.busy == module.LARGE_BODIES + 1)
+        wait_for("another to be served", lambda: running.app.busy == module.MAX_LARGE_BODIES + 1)
         running.app.go.set()
         assert {other.result(60)[::2] for other in others} == {(200, str(len(body)).encode())}
         assert answer_of(small)[2] == b"1"
-    assert running.app.most == module.LARGE_BODIES + 1
+    assert running.app.most == module.MAX_LARGE_BODIES + 1
 
 
 def test_a_body_that_cannot_be_kept(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ def test_a_body_that_cannot_be_kept(running: Running, monkeypatch: pytest.Monkey
     assert status == 503 and "Retry-After: 10" in head
     assert "No space left" in json.loads(body)["message"]
     monkeypatch.setattr(buffers.TempfileBasedBuffer, "newfile", whole)
-    for _ in range(module.LARGE_BODIES + 1):
+    for _ in range(module.MAX_LARGE_BODIES + 1):
         assert running.ask("POST /large", b"x" * 2_000_000)[0] == 200
 
 
@@ -267,7 +267,7 @@ def late(monkeypatch: pytest.MonkeyPatch, seconds: float, threads: int = 0) -> N
     monkeypatch.setattr(module, "time_limit", lambda _method, _path: seconds)
     monkeypatch.setattr(module, "GRACE_S", 0.0)
     monkeypatch.setattr(server_module, "SLOW_S", 0.0)
-    monkeypatch.setattr(server_module, "MAX_SLOW", threads)
+    monkeypatch.setattr(server_module, "MAX_EXTRA_THREADS", threads)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -337,7 +337,7 @@ def test_a_late_answer_that_nobody_waits_for(running: Running, monkeypatch: pyte
 def test_the_note_is_looked_at_when_the_head_has_been_read(running: Running) -> None:
     """And not when a thread is free: it may have expired by then."""
     seen: list[str | None] = []
-    running.server._server.check_assertion = seen.append
+    running.server._server.verify_assertion = seen.append
     connection = running.connect("POST /small HTTP/1.1\r\nX-Pun-Assertion: note\r\nContent-Length: 5\r\nX: x")
     wait_for("the head to be read", lambda: seen == ["note"], CLIENT_TIMEOUT_S)
     assert running.app.calls == []

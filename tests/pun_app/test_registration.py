@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from pun_app import registration as module
 from pun_app.registration import Registration
 from tokens.lifetime import Policy
@@ -29,15 +27,14 @@ class Front:
         return []
 
 
-def test_each_start_of_the_hook_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_start_of_the_hook_is_told(tmp_path: Path) -> None:
     """Whose route table may be an empty one; and what could not be told is told later."""
     tmp_path.chmod(0o700)
     key, front, clock = tmp_path / "assertion.pub", Front(), [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     token, _ = issue("x")
     manager = TokenManager(TokenStore(tmp_path), front, Policy())  # type: ignore[arg-type]
     manager.store.add(token)
-    registration = Registration(manager, key)
+    registration = Registration(manager, key, lambda: clock[0])
 
     def consider() -> int:
         clock[0] += module.RETRY_S + 1

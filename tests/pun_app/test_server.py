@@ -1,4 +1,4 @@
-"""pun_app/server.py: when a PUN leaves."""
+"""Tests of pun_app/server.py: when a PUN leaves, and what it logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 
 from pun_app import server as module
 from pun_app.long_poll import LongPoll
-from pun_app.server import Bounded, Server
+from pun_app.server import RateLimit, Server
 from tests.pun_app.pun import settings
 
 ROOT = Path(__file__).parents[2]
@@ -27,12 +26,12 @@ SETTINGS = settings(Path("/run/x"), idle_timeout=1000, max_lifetime=10_000)
 
 
 class Ok:
-    """An app that has an answer."""
+    """An app that answers every request."""
 
     def __init__(self) -> None:
         self.long_poll = LongPoll(1000)
 
-    def arrived(self, _note: str | None) -> None:
+    def verify_assertion(self, _header: str | None) -> None:
         return None
 
     def body_limit(self, _method: str, _path: str) -> int:
@@ -44,13 +43,19 @@ class Ok:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def clock() -> list[float]:
+    """The server's clock, in seconds; a test sets its only element."""
+    return [1_000_000.0]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> Iterator[Server]:
     monkeypatch.setattr(module.signal, "alarm", lambda _: 0)
     monkeypatch.setenv("USER", module.pwd.getpwuid(os.geteuid()).pw_name)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "s"))
     listener.listen()
-    server = Server(Ok(), listener.detach(), SETTINGS)  # type: ignore[arg-type]
+    server = Server(Ok(), listener.detach(), SETTINGS, clock=lambda: clock[0])  # type: ignore[arg-type]
     yield server
     server._server.task_dispatcher.shutdown()
     server._server.close()
@@ -61,13 +66,19 @@ def test_it_stays_while_it_is_young_and_not_idle(server: Server) -> None:
     assert not server._leaving
 
 
-@pytest.mark.parametrize("what", ["_busy", "_born"])
-def test_it_leaves_when_idle_or_old(server: Server, what: str) -> None:
-    """idle_timeout after the last request, max_lifetime after its birth."""
-    setattr(server, what, getattr(server, what) - 20_000)
+@pytest.mark.parametrize(("is_busy", "seconds"), [(False, 1001), (True, 10_001)], ids=["idle", "old"])
+def test_it_leaves_when_idle_or_old(server: Server, clock: list[float], is_busy: bool, seconds: int) -> None:
+    """It leaves idle_timeout after the last request, and max_lifetime after its start even if it is busy."""
+    if is_busy:
+        server._server.active_channels[0] = object()
+    clock[0] += seconds - 2
     server._consider()
+    assert not server._leaving
+    clock[0] += 2
+    server._consider()
+    server._server.active_channels.clear()
     assert server._leaving
-    assert not server._server.readable()  # it accepts nothing more; the kernel keeps what comes
+    assert not server._server.readable()  # It accepts no more connections. The kernel keeps them for the next PUN.
 
 
 def test_it_leaves_when_the_directory_gives_its_user_other_groups(
@@ -94,12 +105,14 @@ def test_it_leaves_when_its_user_is_gone_or_renamed(server: Server, monkeypatch:
     assert server._leaving
 
 
-def test_it_checks_the_groups_of_a_busy_pun_once_a_minute(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_checks_the_groups_of_a_busy_pun_once_a_minute(
+    server: Server, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     checked: list[bool] = []
     monkeypatch.setattr(server, "_check_account", lambda: checked.append(True))
     server._server.active_channels[0] = object()
     for elapsed in (0, 61, 0, 61):
-        server._groups_checked -= elapsed
+        clock[0] += elapsed
         server._consider()
         for thread in module.threading.enumerate():
             if thread.name == "groups":
@@ -108,8 +121,10 @@ def test_it_checks_the_groups_of_a_busy_pun_once_a_minute(server: Server, monkey
     assert checked == [True, True]
 
 
-def test_a_directory_that_hangs_holds_one_thread(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not one more for each minute."""
+def test_a_directory_service_that_hangs_holds_one_thread(
+    server: Server, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not hold another thread for each minute."""
     begun: list[bool] = []
     go = threading.Event()
 
@@ -120,7 +135,7 @@ def test_a_directory_that_hangs_holds_one_thread(server: Server, monkeypatch: py
     monkeypatch.setattr(server, "_check_account", hang)
     server._server.active_channels[0] = object()
     for _ in range(3):
-        server._groups_checked -= 61
+        clock[0] += 61
         server._consider()
     server._server.active_channels.clear()
     go.set()
@@ -129,19 +144,19 @@ def test_a_directory_that_hangs_holds_one_thread(server: Server, monkeypatch: py
     assert begun == [True]
 
 
-def test_the_log_takes_so_much_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A minute that passes, whatever the wall clock says: it may be set back by a day."""
-    now = time.monotonic()
-    bounded = Bounded()
+def test_the_log_has_a_limit_for_each_minute() -> None:
+    """The minute passes even if the wall clock is set back by a day."""
+    now = [1000.0]
+    limit = RateLimit(lambda: now[0])
     record = logging.makeLogRecord({"created": 1e6})
-    assert sum(bounded.filter(record) for _ in range(1000)) == Bounded.A_MINUTE
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + 65)
-    assert bounded.filter(logging.makeLogRecord({"created": 1e6 - 86_400}))
+    assert sum(limit.filter(record) for _ in range(1000)) == RateLimit.MAX_RECORDS_PER_MINUTE
+    now[0] += 65
+    assert limit.filter(logging.makeLogRecord({"created": 1e6 - 86_400}))
 
 
 @pytest.mark.parametrize("thread", ["register", "long-poll"])
 def test_a_thread_that_fails_ends_the_process(tmp_path: Path, thread: str) -> None:
-    """With its traceback in the log: whatever the thread, none ends silently."""
+    """Its traceback is in the log. No thread ends silently."""
     broken = {
         "register": "Registration._register = lambda *_: 1 / 0",
         "long-poll": "Registration._register = lambda *_: threading.Thread(target=lambda: 1 / 0, name='long-poll').start()",

@@ -26,7 +26,7 @@ from spawner import wire
 APP_SETTINGS = json.dumps(
     {
         "run_dir": "/nonexistent",
-        "notes": "/nonexistent",
+        "site_docs": "/nonexistent",
         "clusters": "/nonexistent",
         "threads": 1,
         "idle_timeout": 1,

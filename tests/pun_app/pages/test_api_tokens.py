@@ -63,7 +63,7 @@ def test_a_reload_makes_no_second_token_and_claims_nothing(pun: Pun) -> None:
         "/settings/api_tokens?new=a&new=b",
     ):
         page = pun.page(path=path).html
-        assert page.find(id="token") is None and "revoked" not in page.main.text and "is made" not in page.main.text
+        assert page.find(id="token") is None and "revoked" not in page.main.text and "was made" not in page.main.text
     assert len(pun.store.tokens()) == 1
 
 
@@ -180,7 +180,7 @@ def test_the_list(pun: Pun) -> None:
     assert "in 2 days" in rows["used"].text and "Jobs" in rows["used"].text
     assert "expired 3 hours ago" in " ".join(rows["over"].text.split())
     assert "never" in rows["over"].text and "jobs:read" in rows["over"].text
-    assert "stored in clear" in rows["plugin"].text
+    assert "stored in plain text" in rows["plugin"].text
     assert "c" * 64 not in page.text
     assert "Last use of any of them: 3 minutes ago" in page.html.text
 
@@ -190,7 +190,7 @@ def test_revoking(pun: Pun, registrar: RouteTable) -> None:
     pun.made(FORM)
     pun.made({**FORM, "name": "stays"})
     stays, gone = sorted(pun.store.tokens(), key=lambda token: token.name == "CI pipeline")
-    for said in (f"The token CI pipeline (ID {gone.id}) is revoked", "This token was gone already"):
+    for said in (f"The token CI pipeline (ID {gone.id}) has been revoked", "This token had already been revoked"):
         location = pun.post({"id": gone.id}, 303, "/revoke").headers["Location"]
         assert said in pun.page(path=location).html.find(role="status").text
         assert pun.page(path=location).html.find(role="status", class_="notice") is None
@@ -198,7 +198,7 @@ def test_revoking(pun: Pun, registrar: RouteTable) -> None:
     assert registrar.find(gone.sha256) is None
     assert registrar.find(stays.sha256)
     for claim in ("revoked=1", "done=1", "new=1"):
-        assert "is revoked" not in pun.page(path=f"/settings/api_tokens?{claim}").html.text
+        assert "has been revoked" not in pun.page(path=f"/settings/api_tokens?{claim}").html.text
 
 
 @pytest.mark.parametrize("path", ["", "/revoke"], ids=["make", "revoke"])
@@ -210,7 +210,7 @@ def test_a_form_that_is_not_of_this_session(pun: Pun, form: Any, path: str) -> N
     token, _ = issue("x")
     pun.store.add(token)
     answer = pun.post({**FORM, "id": token.id, "csrf_token": form}, 403, path)
-    assert "reload the page" in answer.text
+    assert "Your session has expired. Reload the page and try again." in answer.text
     assert [kept.id for kept in pun.store.tokens()] == [token.id]
 
 
