@@ -144,7 +144,7 @@ class Refusal(ErrorTask):
 
 
 class Channel(HTTPChannel):
-    """One connection. ``server`` has the state that all connections share (see equip)."""
+    """A connection. ``server`` has the state that all connections share (see equip)."""
 
     server: Any
     request: Any

@@ -38,14 +38,15 @@ def phase_of(uid: int) -> float:
 
 
 class Wait:
-    """One request's wait for a job. ``result`` is set when the wait is over: the job, or an error, and its time.
+    """The wait of one request for a job.
 
-    The result is None where time was up, or the process leaves; then ``known`` is what the last look that was answered
-    told, and when it was asked for.
+    ``result`` is set when the wait is over: the job or an error, and the time at which the scheduler was asked. It
+    stays None if the time is up or the process leaves. Then ``known`` has the job from the last successful look, and
+    the time of that look.
     """
 
     keeps_deadline = False
-    """The time that it waits is not the request's own."""
+    """The wait does not count towards the request's own time limit."""
 
     def __init__(
         self,

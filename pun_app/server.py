@@ -119,7 +119,7 @@ def leave_on_failure(failure: threading.ExceptHookArgs) -> None:
 
 
 class Server:
-    """One waitress server, which leaves when it is idle or old.
+    """A waitress server, which leaves when it is idle or old.
 
     ``each_turn`` is called about once a second. ``clock`` returns seconds of the monotonic clock.
     """

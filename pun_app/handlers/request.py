@@ -40,13 +40,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Request:
-    """One authorised request.
+    """An authorised request.
 
-    ``id`` is the id in the address. ``query`` is a Struct of queries.py, ``body`` one of schemas.py: those
-    that the route names. ``no_cache`` is true if the client asked for
-    an answer that no cache has (``Cache-Control: no-cache``). ``site_docs`` is the path of the folder with the site's
-    documents for agents. ``wait`` is set when the handler is called again because its wait for a job is over.
-    ``arrived`` is the time at which the request had been read, in seconds of the monotonic clock.
+    ``id`` is the id in the address. ``query`` is the route's Struct of queries.py, and ``body`` its Struct of
+    schemas.py. ``no_cache`` is true if the client sent ``Cache-Control: no-cache``. ``site_docs`` is the path of the
+    folder with the site's documents for agents. ``wait`` is set when the handler is called again because its wait for
+    a job is over. ``arrived`` is the time at which the request had been read, in seconds of the monotonic clock.
     """
 
     caller: Caller

@@ -28,7 +28,7 @@ class Notice:
 
 @dataclass
 class PageRequest:
-    """One request of a signed-in visitor. Its form comes from one of our own pages and from this session.
+    """A request of a signed-in visitor. Its form comes from one of our own pages and from this session.
 
     ``origin`` has the client's address and the request's id, for the audit log. ``flashes`` keeps the messages for the
     next page. A request with ``head_only`` takes no message.

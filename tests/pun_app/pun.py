@@ -1,4 +1,4 @@
-"""One user's app in this process, with a signer in the hook's place and a real registrar."""
+"""The app of one user in the test's process, with a signer in place of the hook and a real registrar."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def settings(folder: Path, **more: Any) -> Settings:
 
 
 class Pun:
-    """The app, and what a test needs of it. ``policy`` is the site's on tokens."""
+    """The app and its surroundings. ``policy`` is the site's policy on tokens."""
 
     def __init__(self, folder: Path, policy: Policy | None = None, **more: Any) -> None:
         folder.chmod(0o700)
@@ -67,7 +67,7 @@ class Pun:
         return self.app.request(path, method=method, headers=headers, status=status, **more)
 
     def session(self, sid: str = "s1") -> dict[str, str]:
-        """The headers of a browser that is signed in."""
+        """Return the headers of a signed-in browser."""
         return {"X-Pun-Assertion": self.signer.sign(1001, "alice", "session", None, (), sid)}
 
     def page(self, status: int = 200, path: str = "/settings/api_tokens", sid: str = "s1") -> Any:
@@ -76,18 +76,18 @@ class Pun:
     def post(
         self, form: dict[str, Any], status: int, path: str = "", sid: str = "s1", headers: dict[str, str] | None = None
     ) -> Any:
-        """Send a form, with the token that its page had unless it says another."""
+        """Send a form, with its page's CSRF token unless the form has another."""
         form = {"csrf_token": form_field(self.page(sid=sid).text), **form}
         given = {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin", **self.session(sid), **(headers or {})}
         return self.app.post(f"/settings/api_tokens{path}", form, headers=given, status=status)
 
     def made(self, form: dict[str, Any], sid: str = "s1") -> Any:
-        """The page that the form for a new token leads to."""
+        """Return the page to which the form for a new token redirects."""
         return self.page(path=self.post(form, 303, sid=sid).headers["Location"], sid=sid)
 
 
 def served(app: App) -> Callable[..., Any]:
-    """The app behind what the server does for requests that wait, without putting them aside."""
+    """Return the app with a server that blocks while a request waits."""
 
     def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         try:
@@ -103,6 +103,6 @@ def served(app: App) -> Callable[..., Any]:
 
 
 def form_field(page: str) -> str:
-    """The token that every form of a page carries."""
+    """Return the CSRF token that is in every form of a page."""
     (value,) = set(re.findall(r'name="csrf_token" value="([0-9a-f]+)"', page))
     return str(value)

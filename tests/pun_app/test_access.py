@@ -1,4 +1,4 @@
-"""pun_app/access.py: the PUN's last word on a token, and the note of its use."""
+"""Tests of pun_app/access.py: the PUN's check of a token, and the update of its last use."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_token_may_what_the_file_and_the_site_both_allow(
 
 
 def test_revoked_expired_deleted(access: Access, store: TokenStore, signer: Signer) -> None:
-    """With the same note, which the hook may go on using for a while."""
+    """The same assertion, which the hook may use for a while, stops working with its token."""
     token, other = add(store), add(store)
     note = signer.sign(1001, "alice", "token", token.sha256, ())
     assert access.caller(note)
@@ -95,7 +95,7 @@ def test_no_note(access: Access, note: str | None) -> None:
 
 
 def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure to write it is logged, and the next one is tried."""
+    """A failed write is logged, and the next use is written."""
     written: list[str] = []
     done = threading.Event()
 
@@ -118,7 +118,7 @@ def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeyp
 
 
 def test_a_use_is_noted_after_the_clock_was_set_back(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last one that the file has is of the future then, for a day maybe."""
+    """The file's last use may be in the future then, for example by a day."""
     written = threading.Event()
     monkeypatch.setattr(TokenStore, "record_last_used", lambda *_: written.set())
     now = utc_now()
@@ -140,7 +140,7 @@ def test_a_use_is_written_for_real(access: Access, store: TokenStore, signer: Si
 def test_a_note_that_expires_while_the_request_waits(
     access: Access, store: TokenStore, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It counts when the request arrives. Its token counts when the request is served."""
+    """The assertion is checked when the request arrives, its token when the request is served."""
     token = add(store)
     note = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
     arrived = access.verify_assertion(note)

@@ -1,4 +1,4 @@
-"""pun_app/app.py with WebTest: matching, authorising, decoding, and errors in one form."""
+"""Tests of pun_app/app.py with WebTest: matching, authorising, decoding, and errors in one form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCOPED = [route for route in ROUTES if route.scope]
 
 @pytest.mark.parametrize("route", SCOPED, ids=lambda r: f"{r.method} {r.path}")
 def test_every_route_needs_a_token_with_its_scope(pun: Pun, route: Any) -> None:
-    """Without the hook's note 401; with every scope but the needed one 403, which names it."""
+    """Without an assertion it is 401. With every scope but the needed one it is 403, which names the scope."""
     path = route.path.replace("<id>", "box") + "?cluster=box"
     answer = pun.app.request(path, method=route.method, status=401)
     assert answer.json["error"] == "unauthorized"
@@ -37,7 +37,7 @@ def test_every_route_needs_a_token_with_its_scope(pun: Pun, route: Any) -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
 def test_a_session_never_opens_the_api(pun: Pun, route: Any) -> None:
-    """Nor does a token that is not in the user's own file, whatever else the note says."""
+    """A token that is not in the user's own file does not open it either, whatever else the assertion says."""
     token, _ = issue("x")
     pun.store.add(token)
     for via, digest in (
@@ -50,7 +50,7 @@ def test_a_session_never_opens_the_api(pun: Pun, route: Any) -> None:
 
 
 def test_who_am_i(pun: Pun) -> None:
-    """For any credential, one without a scope too: what it is good for, and for how long."""
+    """Every credential, even one without scopes, is told its scopes and its expiry."""
     token, _ = issue("ci", ("jobs:write",), utc_now() + timedelta(days=1))
     pun.store.add(token)
     note = pun.signer.sign(1001, "alice", "token", token.sha256, scopes.ALL)
@@ -79,7 +79,7 @@ def test_a_jwt_has_the_scopes_of_its_note(pun: Pun, route: Any) -> None:
 
 @pytest.mark.parametrize("route", PAGES, ids=lambda r: f"{r.method} {r.path}")
 def test_no_token_opens_a_page(pun: Pun, route: Any) -> None:
-    """Not one of ours, nor the identity provider's: nobody who holds one can make another with it."""
+    """Neither our tokens nor JWTs open it, so nobody can make a token with a token."""
     token, _ = issue("x")
     pun.store.add(token)
     for via, digest, sid in (("token", token.sha256, "s1"), ("jwt", None, "s1"), ("session", None, None)):
@@ -90,7 +90,7 @@ def test_no_token_opens_a_page(pun: Pun, route: Any) -> None:
 
 
 def test_the_front_is_told_which_token_it_was(pun: Pun) -> None:
-    """In one line of bytes, whatever the file has for a name; also when it is refused."""
+    """The headers name the token in one line of bytes, whatever its name, and also for a rejected token."""
     name = "Ünï \u202e \U0001f680"
     token, _ = issue(name, ("clusters:read",))
     late, _ = issue("late", expires_at=utc_now())
@@ -119,7 +119,7 @@ def test_another_uids_note_is_401(pun: Pun) -> None:
      "/api/v1/jobs/1%5C2", "/api/v1/jobs/1%00", "/api/v1/clusters;x", "/api/v1/clusters/.."],
 )  # fmt: skip
 def test_an_ambiguous_address_is_400(pun: Pun, path: str) -> None:
-    """By the raw address: what nginx matched had it resolved."""
+    """The raw address is checked, because nginx matches the resolved one."""
     request = TestRequest.blank("/?cluster=box", headers=pun.headers())
     request.environ.update({"REQUEST_URI": f"{path}?cluster=box", "PATH_INFO": unquote(path)})
     answer = pun.app.do_request(request, status=400, expect_errors=True)
@@ -141,7 +141,7 @@ def test_405_names_the_methods(pun: Pun) -> None:
     ("GET", "/api/v1/jobs/status", "POST"), ("DELETE", "/api/v1/jobs/statuses", None),
 ])  # fmt: skip
 def test_an_address_of_its_own_is_no_id(pun: Pun, method: str, path: str, allowed: str | None) -> None:
-    """Whatever the method: to delete jobs/historic cancels nothing."""
+    """This holds for every method: DELETE jobs/historic cancels nothing."""
     answer = pun(method, f"{path}?cluster=box", 405 if allowed else 404)
     assert answer.headers.get("Allow") == allowed
 
@@ -150,7 +150,7 @@ def test_an_address_of_its_own_is_no_id(pun: Pun, method: str, path: str, allowe
                                                    ("1e300", 400), ("true", 400), ("0.0", 400),
                                                    ('60.0, "nodes": "8"', 400), ('60.0, "hold": "true"', 400)])  # fmt: skip
 def test_a_whole_number_however_it_is_written(pun: Pun, wall_time: str, status: int) -> None:
-    """As JSON Schema has it."""
+    """60.0 is an integer, as in JSON Schema."""
     body = f'{{"cluster": "box", "script": {{"content": "#!/bin/sh"}}, "options": {{"hold": true, "wall_time": {wall_time}}}}}'
     answer = pun("POST", "/api/v1/jobs", status, body=body.encode(), headers={"Content-Type": "application/json"})
     assert status == 201 or re.search(
@@ -181,7 +181,7 @@ def test_answers_are_not_to_be_kept(pun: Pun) -> None:
     ],
 )
 def test_an_adapter_that_is_not_there_is_501_everywhere(pun: Pun, tmp_path: Path, adapter: str) -> None:
-    """Its cluster is listed; everything else says which adapter it is. A module of ours is no adapter by its name."""
+    """Its cluster is listed, and every other response names the adapter. The name of one of our modules is not an adapter."""
     (tmp_path / "clusters.d" / "other.yml").write_text(f"v2:\n  job: {{adapter: {adapter}}}\n")
     assert "other" in [cluster["id"] for cluster in pun("GET", "/api/v1/clusters", 200).json["data"]]
     for path in ("jobs", "jobs/1", "jobs/historic", "queues", "accounts", "cluster_info"):
@@ -219,13 +219,13 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture
 def roomy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registrar: object) -> Pun:
-    """A PUN whose site allows bodies of 20 MB."""
+    """Return a PUN whose site allows bodies of 20 MB."""
     monkeypatch.setenv("HOME", str(tmp_path))
     return Pun(tmp_path, max_body=20 * MEGABYTE)
 
 
 def test_a_body_is_as_large_as_its_route_says(roomy: Pun) -> None:
-    """1 MB, but for a submit."""
+    """The limit is 1 MB, except for a submit."""
     submit = b'{"cluster": "box", "script": {"content": "#!/bin/sh\\n#%s"}, "options": {"hold": true}}' % (
         b"x" * 3 * MEGABYTE
     )
@@ -251,7 +251,7 @@ ARRAYS = b"[" + b"[]," * 5_000_000 + b"[]]"
     ids=["arrays", "texts", "number", "fraction", "environment", "unknown"],
 )
 def test_only_a_script_may_make_a_body_large(roomy: Pun, options: bytes) -> None:
-    """Anything else is 413 before it is made into objects, whatever it is and wherever."""
+    """Any other large body is a 413 before it is decoded into objects."""
     body = b'{"cluster": "box", "script": {"content": "#!/bin/sh"}, "options": {%s}}' % options
     tracemalloc.start()
     try:
@@ -264,8 +264,8 @@ def test_only_a_script_may_make_a_body_large(roomy: Pun, options: bytes) -> None
 
 @pytest.mark.parametrize("content", [ARRAYS, b"{" + b'"a": [],' * 2_000_000 + b'"b": 1}'], ids=["array", "object"])
 def test_a_script_is_text_whatever_its_size(roomy: Pun, content: bytes) -> None:
-    """At the first thing that is none the body is refused, and nothing is made of the rest; also when it is read again
-    for a 60.0."""
+    """The body is rejected at the first value that is not text, and the rest is not decoded, not even in the second
+    pass for 60.0."""
     for script in (content, b'{"content": %s}' % content):
         body = b'{"cluster": "box", "options": {"wall_time": 60.0}, "script": %s}' % script
         tracemalloc.start()
@@ -292,7 +292,7 @@ def test_an_error_repeats_little_of_what_was_sent(pun: Pun, body: bytes, status:
 
 
 def test_a_failure_of_ours_is_500_and_says_nothing(pun: Pun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the contract's form, without the traceback's words."""
+    """The response has the contract's form and nothing of the traceback."""
 
     def broken(_self: object) -> None:
         raise RuntimeError("secret detail")
@@ -304,7 +304,7 @@ def test_a_failure_of_ours_is_500_and_says_nothing(pun: Pun, monkeypatch: pytest
 
 
 def test_a_job_from_submit_to_its_end(pun: Pun) -> None:
-    """The local scheduler through the app: 201, then the same job by id and in the list."""
+    """The local scheduler through the app: a submit is a 201, then the same job is found by id and in the list."""
     headers = {"Content-Type": "application/json"}
     body = b'{"cluster": "box", "script": {"content": "#!/bin/sh\\nexit 3\\n"}, "options": {"job_name": "j"}}'
     job = pun("POST", "/api/v1/jobs", 201, body=body, headers=headers).json["data"]

@@ -1,4 +1,4 @@
-"""pun_app/channel.py in a real waitress on a socket of its own: waits, bodies, and refusals before the app."""
+"""Tests of pun_app/channel.py in a real waitress on its own socket: waits, bodies, and errors before the app."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLIENT_TIMEOUT_S = 20.0
 
 
 class Scheduler:
-    """Tells of every job what ``job`` is."""
+    """A scheduler where every job is ``now``."""
 
     def __init__(self) -> None:
         self.now = Job("1", status=QUEUED)
@@ -43,7 +43,7 @@ class Scheduler:
 
 
 class App:
-    """Waits at /wait; elsewhere says how long the body is, once it may."""
+    """An app that waits at /wait, and elsewhere returns the length of the body once ``go`` is set."""
 
     def __init__(self) -> None:
         self.long_poll = LongPoll(1000)
@@ -85,7 +85,7 @@ class App:
 
 
 class Running:
-    """A server in a thread of this process, and how to ask it."""
+    """A server in a thread of this process, with methods to send requests to it."""
 
     def __init__(self, folder: Path) -> None:
         self.app = App()
@@ -124,7 +124,7 @@ class Running:
 
 
 def send(connection: socket.socket, data: bytes) -> None:
-    """All of it, or what is taken before it is refused."""
+    """Send the data, or the part that the server accepts before it rejects the request."""
     try:
         connection.sendall(data)
     except (BrokenPipeError, ConnectionResetError):
@@ -132,7 +132,7 @@ def send(connection: socket.socket, data: bytes) -> None:
 
 
 def answer_of(connection: socket.socket) -> tuple[int, str, bytes]:
-    """Status, head and body."""
+    """Return the status, the head and the body."""
     answer = b""
     try:
         while part := connection.recv(65_536):
@@ -158,7 +158,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
 
 
 def test_requests_that_wait_have_no_thread(running: Running) -> None:
-    """More of them than threads wait, and others are answered; each that waited is answered once, by a second call."""
+    """More requests than threads wait, others are answered, and each waiting request gets one answer from a second call."""
     connections = [running.connect("GET /wait") for _ in range(50)]
     wait_for("all to wait", lambda: len(running.app.long_poll._waits) == 50)
     assert len(running.server._server.task_dispatcher.threads) == 4
@@ -174,7 +174,7 @@ def test_a_wait_whose_time_is_up_is_answered(running: Running) -> None:
 
 
 def test_a_client_that_hangs_up_waits_no_longer(running: Running) -> None:
-    """Its place is free at once, and the app is not called for it again."""
+    """Its place is free at once, and the app is not called again."""
     connection = running.connect("GET /wait")
     wait_for("it to wait", lambda: running.app.long_poll._waits)
     connection.close()
@@ -192,7 +192,7 @@ def test_a_pun_that_leaves_answers_those_who_wait(running: Running) -> None:
 
 @pytest.mark.parametrize("way", ["length", "chunked"])
 def test_a_body_has_its_addresss_size(running: Running, way: str) -> None:
-    """413 in the API's form, and the app is not called, whether the length is said before or not."""
+    """A larger body is a 413 in the API's form, with or without Content-Length, and the app is not called."""
 
     def post(path: str, size: int) -> tuple[int, str, bytes]:
         if way == "length":
@@ -212,7 +212,7 @@ def test_a_body_has_its_addresss_size(running: Running, way: str) -> None:
 
 
 def test_so_many_large_bodies_at_once(running: Running) -> None:
-    """The others are not read until one of them has been answered, or its client has gone; small ones pass."""
+    """Further large bodies are read after one was answered or its client hung up. Small ones are read at once."""
     body = b"x" * (routes.BODY_LIMIT + 1)
     slow = running.connect("POST /large HTTP/1.1\r\nContent-Length: 2000000\r\nX: x", b"")
     slow.sendall(b"x")
@@ -231,7 +231,7 @@ def test_so_many_large_bodies_at_once(running: Running) -> None:
 
 
 def test_a_body_that_cannot_be_kept(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk of temporary files is full: 503 that says so, and the next one is served."""
+    """A full disk of temporary files is a 503 that says so, and the next request is served."""
 
     def full() -> None:
         raise OSError(28, os.strerror(28))
@@ -256,14 +256,14 @@ def test_a_body_that_cannot_be_kept(running: Running, monkeypatch: pytest.Monkey
     ids=["large", "broken", "encoding"],
 )
 def test_what_never_reaches_the_app(running: Running, request_line: str, status: int, error: str) -> None:
-    """Is refused in the API's form, too."""
+    """Its error has the API's form, too."""
     answered, _, body = running.ask(request_line)
     assert (answered, json.loads(body)["error"], set(json.loads(body))) == (status, error, {"error", "message"})
     assert running.app.calls == []
 
 
 def late(monkeypatch: pytest.MonkeyPatch, seconds: float, threads: int = 0) -> None:
-    """Have requests late after some seconds, and slow at once, with so many threads more."""
+    """Make requests late after some seconds and slow at once, with a number of extra threads."""
     monkeypatch.setattr(module, "time_limit", lambda _method, _path: seconds)
     monkeypatch.setattr(module, "GRACE_S", 0.0)
     monkeypatch.setattr(server_module, "SLOW_S", 0.0)
@@ -274,7 +274,7 @@ def late(monkeypatch: pytest.MonkeyPatch, seconds: float, threads: int = 0) -> N
 def test_a_request_that_is_stuck_is_answered_in_time(
     running: Running, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """Once, whatever its thread says later; a change says that its outcome is not known."""
+    """It gets one answer, whatever its thread returns later. The answer to a change says that the outcome is not known."""
     late(monkeypatch, 0.5)
     running.app.go.clear()
     status, head, body = running.ask(f"{method} /stuck")
@@ -295,7 +295,7 @@ def test_a_page_that_is_late_is_a_page(running: Running, monkeypatch: pytest.Mon
 
 
 def test_what_waits_too_long_for_a_thread_is_not_begun(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its client is told so; nothing is done for it after that."""
+    """The client gets an error that says so, and the request is not executed later."""
     late(monkeypatch, 1.0)
     running.app.go.clear()
     stuck = [running.connect("POST /stuck") for _ in range(4)]
@@ -309,7 +309,7 @@ def test_what_waits_too_long_for_a_thread_is_not_begun(running: Running, monkeyp
 
 
 def test_requests_that_are_slow_leave_threads_to_others(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are answered meanwhile; afterwards there are as many threads as before."""
+    """Other requests are answered in the meantime, and afterwards the number of threads is the same as before."""
     late(monkeypatch, 100.0, threads=8)
     running.app.go.clear()
     stuck = [running.connect("POST /stuck") for _ in range(6)]
@@ -322,7 +322,7 @@ def test_requests_that_are_slow_leave_threads_to_others(running: Running, monkey
 
 
 def test_a_late_answer_that_nobody_waits_for(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its client has hung up: the loop goes on."""
+    """The loop goes on after the client has hung up."""
     late(monkeypatch, 0.5)
     running.app.go.clear()
     connection = running.connect("POST /stuck")
@@ -335,7 +335,7 @@ def test_a_late_answer_that_nobody_waits_for(running: Running, monkeypatch: pyte
 
 
 def test_the_note_is_looked_at_when_the_head_has_been_read(running: Running) -> None:
-    """And not when a thread is free: it may have expired by then."""
+    """The assertion may have expired by the time a thread is free."""
     seen: list[str | None] = []
     running.server._server.verify_assertion = seen.append
     connection = running.connect("POST /small HTTP/1.1\r\nX-Pun-Assertion: note\r\nContent-Length: 5\r\nX: x")

@@ -1,4 +1,4 @@
-"""ETags of the API: what was seen is not sent again, in whatever form a client or a proxy says so."""
+"""Tests of the API's ETags: a result that the client has is not sent again, whatever form If-None-Match has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.pun_app.pun import Pun
 
 @pytest.mark.parametrize("form", ["W/{tag}", "{tag}", '"else", W/{tag}', '{tag}, "else"', " {tag} ,", "*"])
 def test_any_form_of_what_was_seen(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    """As clients and proxies write it. A wait for a change is a wait: it is not answered until its time is up."""
+    """Clients and proxies write If-None-Match in these forms. A wait for a change is answered when its time is up."""
     tag = get(pun, "").headers["ETag"].removeprefix("W/")
     seen = {"If-None-Match": form.format(tag=tag)}
     assert get(pun, "", 304, **seen).headers["ETag"] == f"W/{tag}"
@@ -36,7 +36,7 @@ def test_any_form_of_what_was_seen(pun: Pun, listed: list[str], monkeypatch: pyt
      "whoami", "context"],
 )  # fmt: skip
 def test_every_answer_has_an_etag(pun: Pun, listed: list[str], path: str) -> None:
-    """With which it is asked for again; a page is told apart from another by its jobs and its cursor."""
+    """A request with the ETag is a 304. The jobs and the cursor of a page are part of its ETag."""
     headers = pun.headers()
     first = pun.app.get(f"/api/v1/{path}", headers=headers)
     again = pun.app.get(f"/api/v1/{path}", headers={**headers, "If-None-Match": first.headers["ETag"]}, status=304)
@@ -47,7 +47,7 @@ def test_every_answer_has_an_etag(pun: Pun, listed: list[str], path: str) -> Non
 
 
 def test_what_changes_a_lists_etag(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the seconds that a job has run, whatever a job is called; but anything that happens to one."""
+    """The run time of a job does not change it, whatever the job's name. Every other change of a job does."""
     job = Job("1", 'x","wallclock_time":5', "alice", RUNNING, "running", wallclock_time=5)
     shown = [job]
     monkeypatch.setattr(LocalAdapter, "jobs", lambda _: shown)

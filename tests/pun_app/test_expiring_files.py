@@ -1,4 +1,4 @@
-"""What a PUN remembers beyond its own life."""
+"""Tests of pun_app/expiring_files.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pun_app.expiring_files import ExpiringFiles
 
 
 def test_it_is_there_for_its_time(tmp_path: Path) -> None:
-    """To another process too; and then it is no more, neither to be read nor on the disk."""
+    """Another process can read an entry, too. An expired entry is neither returned nor kept on disk."""
     kept = ExpiringFiles(tmp_path / "a" / "b", 100)
     assert kept.get("x") is None
     kept.put("x", b"1")
@@ -31,7 +31,7 @@ def test_it_is_there_for_its_time(tmp_path: Path) -> None:
 
 
 def test_it_is_the_users_alone(tmp_path: Path) -> None:
-    """Whatever the name is; and no name of it can be read off the folder."""
+    """An entry may have any name, and the folder does not show the names."""
     kept = ExpiringFiles(tmp_path / "k", 100)
     kept.put("../../secret key\0", b"1")
     (path,) = (tmp_path / "k").iterdir()
@@ -40,7 +40,7 @@ def test_it_is_the_users_alone(tmp_path: Path) -> None:
 
 
 def test_only_one_at_a_time(tmp_path: Path) -> None:
-    """By name, between processes: here two objects, as flock has it for two descriptors."""
+    """The lock holds between processes. Here two objects stand for them, since flock locks descriptors."""
     order: list[str] = []
 
     def second() -> None:

@@ -1,4 +1,4 @@
-"""pun_app/gate.py: places, and who gets them."""
+"""Tests of pun_app/gate.py: the places and the order in which requests get them."""
 
 from __future__ import annotations
 

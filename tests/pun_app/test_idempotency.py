@@ -1,4 +1,4 @@
-"""Idempotency keys: which there are, and what becomes of a submit at each place where it can be cut off."""
+"""Tests of idempotency keys: their form, and the outcome of a submit wherever it is interrupted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def job(number: int) -> SubmittedJobAnswer:
 
 
 class World:
-    """A scheduler that counts, and can be told to fail or to lose its answer."""
+    """A scheduler that counts its jobs, and that fails or loses its answer on request."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,7 +74,7 @@ def test_a_retry_is_answered_as_the_first(world: World) -> None:
 
 
 def test_a_retry_is_answered_whatever_became_of_the_folder(world: World) -> None:
-    """What would be refused by now was submitted then; and what was refused before any submit is tried anew."""
+    """A submit that would be refused now gets its first answer. A refusal before any submit is not kept."""
     world.once()
     world.unmakeable = True
     assert world.once() == ("1", True)
@@ -115,7 +115,7 @@ def test_a_submit_that_reached_no_scheduler_can_be_repeated(world: World, error:
 
 @pytest.mark.parametrize("error", [SchedulerUnavailable("lost"), RuntimeError("a mistake of ours"), SystemExit()])
 def test_a_lost_answer_is_looked_up_by_the_submit_tag(world: World, error: Exception) -> None:
-    """The process may have ended in between: what is kept is all that the next one has."""
+    """The process may have ended in between, so the next one has only the record."""
     world.fails, world.loses = error, True
     with pytest.raises(type(error)):
         world.once()
@@ -147,7 +147,7 @@ def test_an_unknown_outcome_is_a_conflict(world: World) -> None:
 
 
 def test_two_at_once_are_one(world: World) -> None:
-    """The second waits for the first, also where it is another process's."""
+    """The second submit waits for the first, even in another process."""
     inside, go = threading.Event(), threading.Event()
     answers: list[tuple[str, bool]] = []
     real: Callable[[JobRequest], SubmittedJobAnswer] = world.submit

@@ -1,4 +1,4 @@
-"""pun_app/long_poll.py: requests that wait, and what ends it."""
+"""Tests of pun_app/long_poll.py: what ends a wait."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Told(Adapter):
-    """Tells of each job what it is told to, one after another; the last stays."""
+    """A scheduler that returns the given states of each job one after another, and then the last."""
 
     def __init__(self, **found: list[Job | Exception]) -> None:
         super().__init__("c", {"adapter": "told"})
@@ -54,7 +54,7 @@ Q, R, C = job(QUEUED), job(RUNNING), job(COMPLETED)
 
 
 class Waiting:
-    """The waits of a test, each with an event that is set when its request is to be answered."""
+    """The waits of a test, each with an event that is set when its request is resumed."""
 
     def __init__(self) -> None:
         self.long_poll = LongPoll(1000)
@@ -89,7 +89,7 @@ def test_a_wait_ends_when_the_job_gets_there(waiting: Waiting) -> None:
 
 
 def test_a_wait_ends_when_its_time_is_up(waiting: Waiting) -> None:
-    """With the job as it is then; and the server's loop is told when to look again."""
+    """The answer has the job as it is then, and the server's loop learns when to look again."""
     adapter = Told(a=[Q])
     wait = waiting.wait(CachedScheduler(adapter))
     assert waiting.long_poll.expire() == 1.0
@@ -102,7 +102,7 @@ def test_a_wait_ends_when_its_time_is_up(waiting: Waiting) -> None:
 
 
 def test_a_wait_ends_when_the_process_leaves(waiting: Waiting) -> None:
-    """One that comes later is answered at once."""
+    """A later wait ends at once."""
     before = waiting.wait(CachedScheduler(Told(a=[Q])))
     waiting.long_poll.leave()
     assert waiting.answer(before) == Q
@@ -110,7 +110,7 @@ def test_a_wait_ends_when_the_process_leaves(waiting: Waiting) -> None:
 
 
 def test_a_wait_ends_once(waiting: Waiting) -> None:
-    """Whatever ends it, and however often: its request is answered once."""
+    """Its request is answered once, whatever ends the wait and however often."""
     resumed: list[int] = []
     wait = waiting.long_poll.wait_for(CachedScheduler(Told(a=[Q])), "a", is_completed, time.monotonic() + 300)
     waiting.long_poll.end(wait, C)
@@ -127,7 +127,7 @@ def test_a_job_that_is_gone_is_not_waited_for(waiting: Waiting) -> None:
 
 
 def test_a_scheduler_that_is_away_for_a_moment_is_asked_again(waiting: Waiting) -> None:
-    """But not for ever: the last look says that it is away."""
+    """At the end of the wait the error is returned."""
     away = SchedulerUnavailable("away")
     assert waiting.answer(waiting.wait(CachedScheduler(Told(a=[Q, away, away, C])))) == C
     wait = waiting.wait(CachedScheduler(Told(a=[away])))
@@ -139,7 +139,7 @@ def test_a_scheduler_that_is_away_for_a_moment_is_asked_again(waiting: Waiting) 
 
 
 def test_many_waits_are_one_thread_and_one_question(waiting: Waiting) -> None:
-    """For each cluster; and the thread ends with the last wait."""
+    """There is one thread for each cluster, which ends with the last wait."""
     asked: list[str] = []
 
     class Counted(Told):
@@ -169,7 +169,7 @@ def test_many_waits_are_one_thread_and_one_question(waiting: Waiting) -> None:
 
 
 def test_more_than_a_bounded_number_do_not_wait(waiting: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes then is told so; who waits goes on; and places are free again afterwards."""
+    """One request too many is a 503, the others go on, and afterwards there are free places again."""
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     adapter = Told(a=[Q])
     scheduler = CachedScheduler(adapter)
@@ -183,7 +183,7 @@ def test_more_than_a_bounded_number_do_not_wait(waiting: Waiting, monkeypatch: p
 
 @pytest.mark.parametrize("first", [1000, 60_000, 2**31])
 def test_users_look_at_different_moments(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
-    """Spread over the interval: of ten users with neighbouring uids no two are closer than half of an even share."""
+    """Their moments spread over the interval: among ten neighbouring uids no two are closer than half an even share."""
     monkeypatch.setattr(module, "POLL_INTERVAL_S", 2.0)
     moments = sorted(phase_of(uid) for uid in range(first, first + 10))
     gaps = [later - earlier for earlier, later in zip(moments, [*moments[1:], moments[0] + 2.0], strict=True)]

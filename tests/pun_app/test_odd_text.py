@@ -1,4 +1,4 @@
-"""Text that UTF-8 cannot say, from where it can come: a user's token file, and the names of the site's files."""
+"""Tests of text that is not valid UTF-8, from a user's token file and from names of the site's files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ODD = "half \ud800 of a pair"
 
 
 def test_a_token_whose_name_is_no_text(pun: Pun) -> None:
-    """The API takes it, the page shows it, and it is revoked by what is shown; the file's other tokens work."""
+    """The API accepts the token, the page shows it and can revoke it, and the file's other tokens work."""
     token, _ = issue("x")
     pun.store.add(token)
     entries = json.loads(pun.store.path.read_text())
@@ -34,7 +34,7 @@ def test_a_token_whose_name_is_no_text(pun: Pun) -> None:
 
 @pytest.mark.parametrize("odd", [["x"], {}, 5, None])
 def test_an_id_that_is_no_text(pun: Pun, odd: object) -> None:
-    """The last use is noted where an entry has an id; no other ends the thread that notes it."""
+    """The last use of entries with an id is written, and an entry without one does not end the thread."""
     token, _ = issue("x", scopes.ALL, utc_now() + timedelta(days=1))
     pun.store.add(token)
     entries = json.loads(pun.store.path.read_text())
@@ -44,7 +44,7 @@ def test_an_id_that_is_no_text(pun: Pun, odd: object) -> None:
 
 
 def test_files_of_the_site_whose_names_are_no_text(pun: Pun, tmp_path: Path) -> None:
-    """They are listed with a question mark, and take no list down."""
+    """They are listed with a question mark, and no list fails."""
     (tmp_path / "clusters.d" / os.fsdecode(b"odd\xff.yml")).write_text("v2:\n  job: {adapter: local}\n")
     os.mkdir(tmp_path / "agents.d")
     (tmp_path / "agents.d" / os.fsdecode(b"\xff.md")).write_text("Hello.")
@@ -55,7 +55,7 @@ def test_files_of_the_site_whose_names_are_no_text(pun: Pun, tmp_path: Path) -> 
 
 
 def test_a_form_that_is_no_text(pun: Pun) -> None:
-    """A form's bytes that are no UTF-8 make no token, or one with a name that is text."""
+    """Bytes in a form that are not UTF-8 make no token, or one whose name is valid text."""
     headers = {**pun.session(), "Origin": ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
     for odd in ("%ED%A0%80", "%FF", "%00", "%E2%80%A8"):
         page = pun.page().text

@@ -1,4 +1,4 @@
-"""pun_app/registration.py: when a PUN tells the front of its user's tokens."""
+"""Tests of pun_app/registration.py: when a PUN registers its user's tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tokens.token import issue
 
 
 class Front:
-    """A registrar that may be away."""
+    """A registrar that may be unavailable."""
 
     def __init__(self) -> None:
         self.told: list[list[str]] = []
@@ -28,7 +28,7 @@ class Front:
 
 
 def test_each_start_of_the_hook_is_told(tmp_path: Path) -> None:
-    """Whose route table may be an empty one; and what could not be told is told later."""
+    """The hook's route table may be empty after a start. A failed registration is retried."""
     tmp_path.chmod(0o700)
     key, front, clock = tmp_path / "assertion.pub", Front(), [100.0]
     token, _ = issue("x")

@@ -1,4 +1,4 @@
-"""Pieces of files: whole characters, all of the file, and no wait for what is no file."""
+"""Tests of pieces of files: whole characters, the complete file, and no hang on a FIFO."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(text=TEXT, limit=st.integers(1, 9))
 def test_pieces_put_together_are_the_file(folder: Path, text: str, limit: int) -> None:
-    """However small they are, whether it may grow or not."""
+    """This holds for every size of the pieces, whether the file may grow or not."""
     for may_grow in (False, True):
         path, read, offset = write(folder, text.encode()), "", 0
         while offset < len(text.encode()):
@@ -42,7 +42,7 @@ def test_pieces_put_together_are_the_file(folder: Path, text: str, limit: int) -
 
 @given(content=st.binary(max_size=80), limit=st.integers(1, 9))
 def test_bytes_that_are_no_text_are_gone_through(folder: Path, content: bytes, limit: int) -> None:
-    """Each piece is further on, to the end; nothing is left out."""
+    """Each piece starts where the last one ended, up to the end of the file."""
     path, offset, seen = write(folder, content), 0, 0
     while offset < len(content):
         part = piece(path, offset, limit, may_grow=False)
@@ -54,7 +54,7 @@ def test_bytes_that_are_no_text_are_gone_through(folder: Path, content: bytes, l
 
 @given(text=TEXT, lines=st.integers(1, 5), offset=st.integers(0, 40))
 def test_the_last_lines_of_a_piece(folder: Path, text: str, lines: int, offset: int) -> None:
-    """Where they begin is said right, and behind them the file goes on."""
+    """Their offset is right, and the next piece follows them."""
     path = write(folder, text.encode())
     part = piece(path, offset, 20, may_grow=False)
     last = part.last(lines)
@@ -76,7 +76,7 @@ def _lines(text: str) -> list[str]:
 
 
 def test_last_lines_of_a_large_file(tmp_path: Path) -> None:
-    """Read from its end; lines that are longer than what is read at most begin in their middle, with a whole character."""
+    """The file is read from its end. A line longer than the limit begins in its middle, with a whole character."""
     rows = [f"{n} {'ö' * random.Random(n).randrange(900)}" for n in range(3000)]
     path = write(tmp_path, "\n".join(rows).encode() + b"\n")
     assert last_lines(path, 1500, 2**30, may_grow=True).text == "\n".join(rows[-1500:]) + "\n"
@@ -114,7 +114,7 @@ def test_the_last_lines_as_a_terminal_shows_them(
 
 
 def test_a_progress_bar_of_a_megabyte_is_one_line(tmp_path: Path) -> None:
-    """What was written before it is there, too; pieces are exact."""
+    """The lines before it are there, too, and pieces are exact."""
     bar = b"".join(b"\r%7.3f %% %s" % (n / 100, b"#" * (n // 200)) for n in range(10_001))
     content = b"started\n" + bar + b"\ndone\n"
     path = write(tmp_path, content)
@@ -126,7 +126,7 @@ def test_a_progress_bar_of_a_megabyte_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_line_beyond_the_bound_is_there_with_its_end(tmp_path: Path) -> None:
-    """As many lines as there are bytes for, be the file as large as it will."""
+    """There are as many lines as fit into the limit, whatever the size of the file."""
     path = write(tmp_path, b"x" * 3_000_000 + "€".encode() * 1000 + b"\nend\n")
     part = last_lines(path, 100, 64, may_grow=False)
     assert (part.text, part.truncated) == ("€" * 19 + "\nend\n", True)
@@ -134,7 +134,7 @@ def test_a_line_beyond_the_bound_is_there_with_its_end(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_character_waits_for_its_end(tmp_path: Path) -> None:
-    """While the job may still write it."""
+    """This holds while the job may still write the rest."""
     path = write(tmp_path, b"ab\xe2\x82")
     assert (piece(path, 0, 10, may_grow=True).text, piece(path, 0, 10, may_grow=True).next_offset) == ("ab", 2)
     assert last_lines(path, 5, 100, may_grow=True).next_offset == 2
@@ -153,7 +153,7 @@ def test_a_file_that_was_begun_anew(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    """A FIFO, a folder, a device: said so, at once."""
+    """A FIFO, a folder and a device are rejected at once."""
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
         with pytest.raises(Refused, match="not a regular file|cannot be read"):

@@ -1,4 +1,4 @@
-"""What a client may send and should not: a clear 4xx in the contract's form, and nothing submitted."""
+"""Tests of invalid requests: each is a clear 4xx in the contract's form, and nothing is submitted."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_that_is_not_right(as_alice: Client, alice: User, slurm: SlurmCluster, name: str) -> None:
-    """400 that names the field, and no job."""
+    """The 400 names the field, and there is no job."""
     body, expected, said = BODIES[name]
     before = slurm.run("squeue", "-h", "--states=all", "-u", alice.name, "-o", "%i")
     answer = as_alice("POST", "/api/v1/jobs", data=body, headers={"Content-Type": "application/json"})
@@ -98,7 +98,7 @@ def test_a_body_of_another_type(as_alice: Client, kind: str | None) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_a_body_that_is_too_large(as_alice: Client, chunked: bool) -> None:
-    """51 MB is 413, whether its length is said before or not; 49 MB is read (and is no JSON)."""
+    """51 MB is a 413, with and without Content-Length. 49 MB is read, and is then a 400 because it is not JSON."""
     large = b"x" * (51 * 2**20)
     data = iter([large[: 2**20]] * 51) if chunked else large
     answer = as_alice("POST", "/api/v1/jobs", data=data, headers={"Content-Type": "application/json"})
@@ -114,7 +114,7 @@ JOB_IDS = ["a b", "-1", "--help", "--user=root", "1/2", "1%2F2", "..%2F1", "../1
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
 @pytest.mark.parametrize("job_id", JOB_IDS, ids=[str(i) for i in range(len(JOB_IDS))])
 def test_a_job_id_that_is_none(portal: Portal, as_alice: Client, job_id: str, method: str) -> None:
-    """400 or 404, before anything gets near a command."""
+    """The request is a 400 or 404, and no command is run with the id."""
     path = f"/api/v1/jobs/{job_id}" + ("/hold" if method == "POST" else "")
     if any(character in job_id for character in " ;*[") or ".." in job_id:
         # As a client without manners sends it; requests would encode it first.
@@ -131,7 +131,7 @@ def test_a_job_id_that_is_none(portal: Portal, as_alice: Client, job_id: str, me
     "cluster", ["", "%20", "a b", "--help", "../etc", "..%2Fetc", "x%0Ay", "x" * 10_240, "%00", "%FF"]
 )
 def test_a_cluster_that_is_none(as_alice: Client, cluster: str) -> None:
-    """400 where none is given, else 404."""
+    """A missing cluster is a 400, an unknown one a 404."""
     status, error, _ = as_alice.error("GET", f"/api/v1/jobs?cluster={cluster}")
     assert (status, error) in ((400, "bad_request"), (404, "not_found"))
 
@@ -162,7 +162,7 @@ QUERIES = {
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_query_string_that_is_not_right(as_alice: Client, name: str) -> None:
-    """400 that names the parameter and says what to write, from nginx to the PUN."""
+    """The 400 names the parameter and says what to write."""
     path, text = QUERIES[name]
     status, error, message = as_alice.error("GET", f"/api/v1/{path}")
     assert (status, error) == (400, "bad_request")
@@ -188,7 +188,7 @@ TOKENS = {
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_a_credential_that_is_none(portal: Portal, name: str) -> None:
-    """401 (two in one header: 400), and what was sent is not in the log."""
+    """The request is a 401, or a 400 for two credentials in one header. The log does not have the credential."""
     value = TOKENS[name]
     headers = {} if value is None else {"Authorization": value}
     answer = requests.get(f"{portal.url}/api/v1/clusters", headers=headers, timeout=30)
@@ -198,7 +198,7 @@ def test_a_credential_that_is_none(portal: Portal, name: str) -> None:
 
 
 def test_two_authorization_headers(portal: Portal, as_alice: Client) -> None:
-    """Two credentials are an answer too: 400, even where both are good."""
+    """Two Authorization headers are a 400, even if both are valid."""
     line = f"Authorization: Bearer {as_alice.token}\r\n"
     said = raw(
         portal.port, f"GET /api/v1/clusters HTTP/1.1\r\nHost: x\r\n{line}{line}Connection: close\r\n\r\n".encode()
@@ -216,7 +216,7 @@ def test_a_scheme_in_another_spelling(portal: Portal, as_alice: Client, scheme: 
 
 @pytest.mark.parametrize("name", ["access_token", "token", "x"])
 def test_a_token_in_the_address(portal: Portal, as_alice: Client, name: str) -> None:
-    """400, with a good header too; and no log has it."""
+    """The request is a 400, even with a valid header, and no log has the token."""
     for headers in ({}, {"Authorization": f"Bearer {as_alice.token}"}):
         url = f"{portal.url}/api/v1/clusters?{name}={as_alice.token}"
         assert refusal(requests.get(url, headers=headers, timeout=30))[:2] == (400, "bad_request")
@@ -235,7 +235,7 @@ def test_a_token_in_the_address(portal: Portal, as_alice: Client, name: str) -> 
 
 
 def test_an_expired_token(portal: Portal, alice: User) -> None:
-    """At its second a token is over."""
+    """A token stops working in the second of its expiry."""
     client = portal.client(alice)
     entries = json.loads(alice.token_file.read_text())
     entries[-1]["expires_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 1))
@@ -246,7 +246,7 @@ def test_an_expired_token(portal: Portal, alice: User) -> None:
 
 
 def test_a_revoked_token_is_refused_at_once(portal: Portal, alice: User) -> None:
-    """The very next request after punway token revoke, and one after the entry is taken out by hand."""
+    """The next request fails after ``punway token revoke``, and after the entry was removed by hand."""
     client, other = portal.client(alice), portal.client(alice)
     assert client("GET", "/api/v1/clusters").status_code == 200
     assert other("GET", "/api/v1/clusters").status_code == 200
@@ -308,7 +308,7 @@ def spoil_fifo(user: User, bob: User) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip
 def test_a_token_file_that_will_not_do(portal: Portal, alice: User, bob: User, spoil: object, said: str) -> None:
-    """401 that says what to do, to the token that was good until then; and the file stays as it is."""
+    """A token that was valid until then gets a 401 that says what to do, and the file does not change."""
     client = portal.client(alice)
     assert client("GET", "/api/v1/clusters").status_code == 200
     wait_for("the note of the last use", lambda: json.loads(alice.token_file.read_text())[0]["last_used_at"])
@@ -324,7 +324,7 @@ def test_a_token_file_that_will_not_do(portal: Portal, alice: User, bob: User, s
 
 
 def test_no_secret_is_in_a_log_a_title_or_a_file(portal: Portal, alice: User) -> None:
-    """The token is with the client alone: not on disk, not in a log, an argv or an environment."""
+    """Only the client has the token: no disk, log, command line or environment has it."""
     client = portal.client(alice)
     client("GET", "/api/v1/clusters")
     client("GET", f"/api/v1/jobs/{secrets.token_hex(4)}?cluster=owens")

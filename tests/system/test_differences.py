@@ -1,4 +1,4 @@
-"""docs/users/differences.md: where answers differ on purpose from the original API's, on a real Slurm."""
+"""Tests of the deliberate differences from the original API (docs/users/differences.md), on a real Slurm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def submit_body(cluster: Any = "owens", workdir: str | None = None, **options: A
 
 @pytest.mark.parametrize("job_id", ["abc", "--help", "--user=root", "3,7", "3+", "0", "3\n7"])
 def test_an_id_that_no_scheduler_gives(as_alice: Client, job_id: str) -> None:
-    """404, and no option of a scheduler's command."""
+    """The id is a 404 and does not become an option of a command."""
     for method in ("GET", "DELETE"):
         assert as_alice.error(method, f"/api/v1/jobs/{quote(job_id, safe='')}?cluster=owens")[:2] == (404, "not_found")
 
@@ -54,7 +54,7 @@ def test_a_submit_that_is_refused(as_alice: Client, case: str) -> None:
 
 
 def test_a_submit_that_is_taken(as_alice: Client, alice: User) -> None:
-    """60.0 is 60, null is absent, and the job begins in the home."""
+    """60.0 means 60, null means omitted, and the job starts in the home."""
     body = submit_body(wall_time=60.0, job_name=None)
     body["script"]["content"] = "#!/bin/sh\npwd > there\n"
     job = as_alice.data("POST", "/api/v1/jobs", body, 201)
@@ -63,7 +63,7 @@ def test_a_submit_that_is_taken(as_alice: Client, alice: User) -> None:
 
 
 def test_changes_of_a_job(as_alice: Client) -> None:
-    """A held job reads as held; one that runs is not held, and one that has ended is not cancelled again."""
+    """A held job is shown as held. A running job cannot be held, and a finished one cannot be cancelled."""
     job = as_alice.submit(SLEEP, hold=True)["job_id"]
     path = f"/api/v1/jobs/{job}"
     assert as_alice.job(job)["status"] == "queued_held"

@@ -1,4 +1,4 @@
-"""Jobs of two real users on a real Slurm, through nginx, hook and PUN."""
+"""Tests of jobs of two real users on a real Slurm, through nginx, hook and PUN."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLEEP = "#!/bin/bash\nsleep 300\n"
 
 
 def test_a_job_runs_as_the_tokens_owner(as_alice: Client, alice: User) -> None:
-    """id -un in the job is the token's owner, who owns the output file, in the home unless said otherwise."""
+    """``id -un`` in the job prints the token's owner, who also owns the output file, by default in the home."""
     job = as_alice.submit("#!/bin/bash\nid -un\npwd\n", job_name="whoami", wall_time=300)
     assert set(job) >= JOB_FIELDS
     assert (job["status"], job["job_name"], job["job_owner"], job["wallclock_limit"]) == (
@@ -50,7 +50,7 @@ def test_a_job_has_the_login_environment_and_can_run_srun(as_alice: Client, alic
 
 
 def test_options_reach_slurm(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
-    """Each field of the contract's table is what Slurm then has."""
+    """Slurm shows each field of the contract's table."""
     (alice.home / "work").mkdir(exist_ok=True)
     (alice.home / "work").chmod(0o755)
     job = as_alice.submit(
@@ -74,7 +74,7 @@ def test_options_reach_slurm(as_alice: Client, alice: User, slurm: SlurmCluster)
     ids=["native", "native-two-words", "directive"],
 )  # fmt: skip
 def test_a_users_own_comment_stays(as_alice: Client, slurm: SlurmCluster, content: str, native: list[str]) -> None:
-    """The mark that Punway gives a job stands beside the user's comment, not in its place."""
+    """The submit tag is added to the user's comment and does not replace it."""
     job = as_alice.submit(content, native=native)
     assert "Comment=mine punway:" in slurm.run("scontrol", "show", "job", job["job_id"])
     as_alice.data("DELETE", f"/api/v1/jobs/{job['job_id']}?cluster=owens")
@@ -103,7 +103,7 @@ def test_hold_release_and_cancel(as_alice: Client) -> None:
 
 
 def test_a_failed_job_tells_its_exit_code(as_alice: Client) -> None:
-    """exit 3 is completed, failed, 3: in the list, and alone."""
+    """``exit 3`` is completed, failed and 3, both in the list and for the job itself."""
     job = as_alice.submit("#!/bin/bash\nexit 3\n")["job_id"]
     done = as_alice.wait(job, lambda j: j["status"] == "completed")
     assert (done["outcome"], done["exit_code"], done["native_state"]) == ("failed", 3, "FAILED")
@@ -112,7 +112,7 @@ def test_a_failed_job_tells_its_exit_code(as_alice: Client) -> None:
 
 
 def test_a_running_job_has_times(as_alice: Client) -> None:
-    """started_at is null while it waits and an RFC 3339 time in UTC while it runs."""
+    """``started_at`` is null while the job is queued and an RFC 3339 time in UTC while it runs."""
     job = as_alice.submit(SLEEP, wall_time=3600)["job_id"]
     running = as_alice.wait(job, lambda j: j["status"] == "running")
     assert running["started_at"].endswith("Z") and running["submitted_at"].endswith("Z")
@@ -122,7 +122,7 @@ def test_a_running_job_has_times(as_alice: Client) -> None:
 
 
 def test_an_array_and_its_tasks(as_alice: Client) -> None:
-    """Each task is listed; the array by its id is all of them in one."""
+    """Each task is listed. The array's own id gives all tasks merged."""
     array = as_alice.submit("#!/bin/bash\nexit $SLURM_ARRAY_TASK_ID\n", native=["--array=0-2"])["job_id"]
     whole = as_alice.wait(array, lambda j: j["status"] == "completed")
     assert (whole["job_id"], whole["outcome"], whole["exit_code"]) == (array, "failed", 2)
@@ -134,7 +134,7 @@ def test_an_array_and_its_tasks(as_alice: Client) -> None:
 
 
 def test_a_dependency_by_native(as_alice: Client) -> None:
-    """afterok waits for the first job, and runs after it."""
+    """The job with afterok starts after the first job."""
     first = as_alice.submit("#!/bin/bash\nsleep 2\n")["job_id"]
     second = as_alice.submit("#!/bin/bash\ntrue\n", native=[f"--dependency=afterok:{first}"])["job_id"]
     waiting = as_alice.job(second)
@@ -143,14 +143,14 @@ def test_a_dependency_by_native(as_alice: Client) -> None:
 
 
 def test_a_job_past_its_limit(as_alice: Client) -> None:
-    """A job that runs into its wall time is completed, timed_out."""
+    """A job that reaches its time limit is completed and timed_out."""
     job = as_alice.submit(SLEEP, wall_time=1)["job_id"]
     done = as_alice.wait(job, lambda j: j["status"] == "completed", seconds=240)
     assert (done["outcome"], done["native_state"], done["exit_code"]) == ("timed_out", "TIMEOUT", None)
 
 
 def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: SlurmCluster) -> None:
-    """After MinJobAge squeue forgets a job; it still answers, from sacct."""
+    """squeue forgets a job after MinJobAge, and then sacct has it."""
     script = "#!/bin/bash\n#SBATCH -o 'left %x.txt'\necho here; exit 4\n"
     job = as_alice.submit(script, job_name="a|b\\c")["job_id"]
     as_alice.wait(job, lambda j: j["status"] == "completed")
@@ -177,7 +177,7 @@ def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: Slu
 
 @pytest.mark.parametrize("call", ["GET ", "DELETE ", "POST /hold", "POST /release"])
 def test_another_users_job_is_not_there(as_alice: Client, as_bob: Client, call: str) -> None:
-    """Bob's job is 404 for alice in every way, stays out of her list, and stays as it was."""
+    """Bob's job is a 404 for alice in every request, is not in her list, and does not change."""
     job = as_bob.submit(SLEEP, native=["--hold"])["job_id"]
     method, _, path = call.partition(" ")
     # Asked anew: Slurm may have given bob an id that was alice's own job a moment ago.
@@ -193,7 +193,7 @@ def test_another_users_job_is_not_there(as_alice: Client, as_bob: Client, call: 
 def test_another_users_job_is_not_looked_up_in_accounting(
     counted: tuple[Portal, Path], alice: User, as_bob: Client
 ) -> None:
-    """Where ids begin again, it may hold an older job of the caller's with the same id."""
+    """If ids start again, accounting may have an older job of the caller with the same id."""
     portal, folder = counted
     job = as_bob.submit(SLEEP, native=["--hold"])["job_id"]
     client, calls = portal.client(alice), folder / "sacct-calls"
@@ -220,7 +220,7 @@ def test_names_that_would_break_a_parser(as_alice: Client, alice: User, slurm: S
 
 
 def test_a_hundred_readers_are_one_command_a_second(as_alice: Client) -> None:
-    """An answer within the second is used again and says its age; no-cache asks anew."""
+    """An answer is reused for a second, with its age. With no-cache the scheduler is asked again."""
     path = "/api/v1/jobs?cluster=owens"
     as_alice("GET", path)
     assert "Age" in as_alice("GET", path).headers
@@ -229,7 +229,7 @@ def test_a_hundred_readers_are_one_command_a_second(as_alice: Client) -> None:
 
 
 def test_a_submitted_job_is_in_the_list_at_once(as_alice: Client) -> None:
-    """A submit drops what was remembered before it."""
+    """A submit drops the cached answers."""
     as_alice.data("GET", "/api/v1/jobs?cluster=owens")
     job = as_alice.submit(SLEEP, native=["--hold"])["job_id"]
     assert job in [j["job_id"] for j in as_alice.data("GET", "/api/v1/jobs?cluster=owens")]
@@ -239,7 +239,7 @@ def test_a_submitted_job_is_in_the_list_at_once(as_alice: Client) -> None:
 def test_a_submit_whose_answer_was_lost_is_found_by_its_submit_tag(
     portal: Portal, as_alice: Client, slurm: SlurmCluster
 ) -> None:
-    """sbatch hangs after Slurm took the job: it is killed in time, and the job is answered as what it is."""
+    """sbatch hangs after Slurm has accepted the job. It is killed in time, and the answer has the job."""
     sbatch = portal.folder / "hanging-sbatch"
     sbatch.write_text('#!/bin/sh\n/usr/bin/sbatch "$@" >/dev/null\nsleep 1000\n')
     sbatch.chmod(0o755)
@@ -259,7 +259,7 @@ def test_a_submit_whose_answer_was_lost_is_found_by_its_submit_tag(
 def test_a_submit_to_a_hung_controller_says_that_it_is_not_known(
     as_alice: Client, alice: User, slurm: SlurmCluster
 ) -> None:
-    """503 that names the mark; when the controller goes on it may have taken the job, and then the mark finds it."""
+    """The 503 names the submit tag, which finds the job if the controller accepts it later."""
     controller = slurm.processes["slurmctld"].pid
     os.kill(controller, signal.SIGSTOP)
     try:

@@ -1,4 +1,4 @@
-"""A submit's options, as a real Slurm made something of them."""
+"""Tests of a submit's options on a real Slurm."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.system.slurm import SlurmCluster
 
 
 def shown(slurm: SlurmCluster, job_id: str) -> str:
-    """What scontrol says of a job."""
+    """Return scontrol's output for a job."""
     return slurm.run("scontrol", "show", "job", job_id)
 
 
 def test_what_a_job_is_to_have(as_alice: Client, slurm: SlurmCluster) -> None:
-    """Held, so that it stays as it was asked for; the answer says so at once."""
+    """A held job keeps its requests as they are, and the answer to the submit says that it is held."""
     job = as_alice.submit(
         "#!/bin/sh\ntrue\n", hold=True, nodes=1, cores=3, memory="300M", qos="normal", email="alice@example.org"
     )
@@ -45,7 +45,7 @@ def test_an_array(as_alice: Client, alice: User) -> None:
 
 
 def test_a_job_that_waits_for_others(as_alice: Client) -> None:
-    """afterok runs after success, afternotok after failure alone; the other one waits on."""
+    """A job with afterok starts after a success, one with afternotok only after a failure, and the other stays queued."""
     good = as_alice.submit("#!/bin/sh\nsleep 1\n")["job_id"]
     bad = as_alice.submit("#!/bin/sh\nsleep 1; exit 1\n")["job_id"]
     both = as_alice.submit("#!/bin/sh\ntrue\n", afterok=[good], afternotok=[bad], afterany=[good, bad])["job_id"]
@@ -58,7 +58,7 @@ def test_a_job_that_waits_for_others(as_alice: Client) -> None:
 
 
 def test_the_environment_is_the_jobs_and_nobody_elses_to_see(as_alice: Client, alice: User) -> None:
-    """Before the login's own variables, with any value; and in no list of processes."""
+    """Its variables take any value and precede the login's own. No list of processes shows them."""
     alice.run("sh", "-c", f"echo 'export COLOUR=of-the-login OTHER=of-the-login' >> {alice.home}/.bash_profile")
     out = alice.home / "environment"
     secret = unique("secret")

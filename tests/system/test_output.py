@@ -1,4 +1,4 @@
-"""Output that is not what one expects: each a clear answer, and the user's own rights decide what is read."""
+"""Tests of unusual output: each has a clear answer, and the user's own permissions apply."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUERIES = {
 
 @pytest.fixture
 def ended(as_alice: Client, alice: User) -> Any:
-    """A job that has ended, and where its output would be."""
+    """Return a finished job and the path of its output."""
     path = alice.home / "strange.out"
     job = as_alice.submit("#!/bin/sh\ntrue\n", output_path=str(path))["job_id"]
     as_alice.wait(job, lambda j: j["status"] == "completed")
@@ -40,7 +40,7 @@ def ended(as_alice: Client, alice: User) -> Any:
 
 
 def test_what_stands_in_the_place_of_output(as_alice: Client, alice: User, bob: User, ended: Any) -> None:
-    """A FIFO, a link to what another user keeps to himself, bytes that are no text, a file that goes on shrinking."""
+    """It may be a FIFO, a link to another user's private file, binary data, or a file that keeps shrinking."""
     url, path = ended
     status, error, message = as_alice.error("GET", url)
     assert (status, error, str(path) in message) == (404, "not_found", True)
@@ -71,7 +71,7 @@ def test_a_query_that_is_none(as_alice: Client, ended: Any, query: str) -> None:
 
 
 def test_a_job_that_writes_is_followed(as_alice: Client) -> None:
-    """From one offset to the next, while it may grow, until it has ended and all of it was read."""
+    """A client reads from one offset to the next until the job has ended and all output is read."""
     job = as_alice.submit("#!/bin/sh\nfor n in 1 2 3 4; do echo line $n; sleep 1; done\n")["job_id"]
     url = f"/api/v1/jobs/{job}/output?cluster=owens"
     wait_for("the output", lambda: as_alice("GET", url).status_code == 200)
@@ -91,7 +91,7 @@ def test_another_scope_reads_no_output(portal: Any, alice: User, ended: Any) -> 
 
 
 def test_the_last_lines_of_a_piece(as_alice: Client, ended: tuple[str, Path]) -> None:
-    """Where both are asked for; and as many bytes of the end as ``limit`` says."""
+    """A request may have both tail and offset. ``limit`` bounds the bytes."""
     url, path = ended
     path.write_text("one\ntwo\nthree\nfour\n")
     said = as_alice.data("GET", f"{url}&offset=4&limit=10&tail=1")
@@ -103,7 +103,7 @@ def test_the_last_lines_of_a_piece(as_alice: Client, ended: tuple[str, Path]) ->
 def test_a_progress_bar_of_a_megabyte_costs_little(
     portal: Portal, as_alice: Client, alice: User, ended: tuple[str, Path]
 ) -> None:
-    """Its last state is read, over REST and by agents; long lines are bounded by bytes; pieces are exact."""
+    """REST clients and agents get its last state, long lines are limited in bytes, and pieces are exact."""
     url, path = ended
     job_id = url.split("/")[-2]
     bar = "".join(f"\r{n / 100:7.3f} %" for n in range(100_001))

@@ -1,4 +1,4 @@
-"""The API Tokens page and signing in: real nginx, a certified OpenID provider, and Debian's Chromium."""
+"""Tests of the API Tokens page and of signing in, with real nginx, a certified OpenID provider and Chromium."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AXE = Path(__file__).parent / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 
 @pytest.fixture
 def browse(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens windows of browsers of their own; whatever a page complains about fails the test."""
+    """Return a function that opens separate browser windows. A warning or an error of a page fails the test."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
@@ -55,7 +55,7 @@ def tomorrow() -> str:
 
 
 def shots(page: Page, name: str) -> None:
-    """The page in light and dark, and on a narrow screen; the whole of it fits into each."""
+    """Take screenshots in light and dark and on a narrow screen, and check that the page fits."""
     SCREENSHOTS.mkdir(exist_ok=True)
     for scheme, width in (("light", 1280), ("dark", 1280), ("light", 375), ("dark", 375)):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def shots(page: Page, name: str) -> None:
 
 
 def axe(page: Page) -> list[str]:
-    """What axe finds wrong with a page, as far as it is sure: the rule, what it wants, and where."""
+    """Return the certain violations that axe finds on a page: the rule, its help text and the elements."""
     # Not as a script of the page, which its policy would not let in.
     page.evaluate(f"() => {{ if (!window.axe) {{ {AXE.read_text()} }} }}")
     found = page.evaluate("async () => (await axe.run()).violations")
@@ -76,7 +76,7 @@ def axe(page: Page) -> list[str]:
 
 
 def make_use_and_revoke(page: Page, portal: Portal, user: User, name: str) -> None:
-    """As a newcomer would, who has signed in and reads nothing but the page."""
+    """Make, use and revoke a token as a signed-in newcomer who reads only the page."""
     expect(page).to_have_title("API Tokens · Punway")
     expect(page.get_by_text(f"Signed in as {user.name}")).to_be_visible()
     page.get_by_label("Name", exact=True).fill(name)
@@ -120,7 +120,7 @@ def make_use_and_revoke(page: Page, portal: Portal, user: User, name: str) -> No
 
 
 def test_a_newcomer_signs_in_with_the_provider(gate: Portal, alice: User, browse: Callable[..., Page]) -> None:
-    """From the portal's bare address to a read-only token that expires tomorrow, used and revoked; and out."""
+    """A newcomer goes from the portal's bare address to a read-only token for a day, uses and revokes it, and signs out."""
     page = browse()
     page.goto(gate.url)
     shots(page, "sign-in")
@@ -147,7 +147,7 @@ def test_the_same_by_punway_login(gate: Portal, bob: User, browse: Callable[...,
 
 
 def test_the_page_as_it_looks(gate: Portal, alice: User, browse: Callable[..., Page]) -> None:
-    """With tokens of every kind on it, and with names that try to be more than text; for eyes to look at."""
+    """The page has tokens of every kind, and names with markup. The screenshots are for people to look at."""
     names = ["CI pipeline", "<script>alert(1)</script><b>bold</b>", "\u202eesrever\u202c ‮", "x" * 100]
     for name in names:
         gate.punway("token", "create", name, "--scopes", "jobs:read,files:write", user=alice)
@@ -178,7 +178,7 @@ def test_the_page_as_it_looks(gate: Portal, alice: User, browse: Callable[..., P
 def test_the_page_without_javascript_and_by_keyboard_alone(
     gate: Portal, alice: User, browse: Callable[..., Page]
 ) -> None:
-    """A token is made with Tab, Space and Enter; what needs JavaScript, Copy, is not there."""
+    """A token is made with Tab, Space and Enter. The Copy button, which needs JavaScript, is absent."""
     page = browse(java_script_enabled=False)
     page.goto(gate.link(alice))
     page.get_by_role("button", name="Sign in as").focus()
@@ -204,7 +204,7 @@ def test_the_page_without_javascript_and_by_keyboard_alone(
 def test_the_errand_with_an_expired_session_by_keyboard_at_375_pixels(
     gate: Portal, bob: User, browse: Callable[..., Page]
 ) -> None:
-    """A token is made, copied, told apart from one of the same name, and revoked; what was typed outlives the session."""
+    """A token is made, copied, distinguished from one of the same name, and revoked. Typed values outlive the session."""
     gate.punway("token", "create", "Twin", user=bob)
     page = browse(viewport={"width": 375, "height": 667})
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -254,7 +254,7 @@ def test_the_errand_with_an_expired_session_by_keyboard_at_375_pixels(
 
 
 def test_what_is_no_page_help_and_the_api_on_a_page(gate: Portal, browse: Callable[..., Page]) -> None:
-    """A browser gets pages, which lead on; programs get the contract's form."""
+    """Browsers get pages with links. Programs get the contract's form."""
     page = browse()
     page.goto(f"{gate.url}/no/such/page")
     expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
@@ -279,7 +279,7 @@ def test_what_is_no_page_help_and_the_api_on_a_page(gate: Portal, browse: Callab
 
 
 def test_a_cross_origin_page_in_a_real_browser(gate: Portal, alice: User, chromium: Browser) -> None:
-    """A page of another origin that posts a form to the portal, in the browser that is signed in there."""
+    """A page of another origin cannot post a form to the portal from a signed-in browser."""
     context = chromium.new_context(ignore_https_errors=True)
     context.set_default_timeout(120_000)
     page = context.new_page()

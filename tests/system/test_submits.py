@@ -1,4 +1,4 @@
-"""Submitting once, and asking before it, on the real Slurm: keys that outlive processes, and jobs that are only tried."""
+"""Tests of idempotent and trial submits on a real Slurm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _no_jobs_left(slurm: SlurmCluster, alice: User, bob: User) -> Iterator[None]
 
 
 def test_a_retried_submit_is_one_job(portal: Portal, as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
-    """The first answer, word for word, also by another process of the user; another user's key is another key."""
+    """The retry gets exactly the first answer, even from another process. The same key of another user is independent."""
     key = str(uuid.uuid4())
     first = submit(as_alice, key)
     assert first.status_code == 201 and "Idempotency-Replayed" not in first.headers
@@ -97,7 +97,7 @@ def test_many_at_once_are_one_job(as_alice: Client, alice: User, slurm: SlurmClu
 
 
 def test_a_full_home(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
-    """What could not be repeated safely is not submitted at all; without a key it is."""
+    """A submit whose key cannot be recorded is not made. A submit without a key is made."""
     folder = alice.home / ".local" / "share" / "punway" / "submits"
     alice.run("mkdir", "-p", str(folder))
     options = f"size=16k,mode=700,uid={alice.uid},gid={alice.gid}"
@@ -114,7 +114,7 @@ def test_a_full_home(as_alice: Client, alice: User, slurm: SlurmCluster) -> None
 
 @pytest.fixture
 def slow(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[tuple[Portal, Path]]:
-    """A portal whose sbatch submits, and then does not come back while a file is there."""
+    """Yield a portal whose sbatch submits, and then hangs while a file exists."""
     wait, program = folder / "sbatch-waits", folder / "sbatch-slow"
     program.write_text(
         f'#!/bin/sh\n/usr/bin/sbatch "$@" > {folder}/said.$$\ntouch {folder}/submitted\n'
@@ -133,7 +133,7 @@ def slow(folder: Path, slurm: SlurmCluster, hook_user: str) -> Iterator[tuple[Po
 
 
 def test_a_process_that_dies_in_a_submit(slow: tuple[Portal, Path], alice: User, slurm: SlurmCluster) -> None:
-    """The retry finds the job that the first one made."""
+    """The retry finds the job of the first submit."""
     portal, wait = slow
     client, key = portal.client(alice), str(uuid.uuid4())
     wait.touch()
@@ -154,7 +154,7 @@ def test_a_process_that_dies_in_a_submit(slow: tuple[Portal, Path], alice: User,
 
 
 def test_would_it_be_taken(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
-    """The scheduler's own answer, and when it might start; nothing is submitted."""
+    """The answer has the scheduler's message and the estimated start, and nothing is submitted."""
     answer = submit(as_alice, "ignored", query="?validate=true", wall_time=60)
     assert answer.status_code == 200, answer.text
     said = answer.json()["data"]

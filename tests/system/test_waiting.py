@@ -1,4 +1,4 @@
-"""Waiting for jobs, on a real Slurm: what is answered when, and what many who wait cost."""
+"""Tests of waiting for jobs on a real Slurm: the time of the answers, and the cost of many waits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def path(job: str, query: str) -> str:
 
 
 def test_a_job_is_answered_when_it_gets_there(as_alice: Client) -> None:
-    """Running, then completed; a wait that is too short for it says how it is."""
+    """The waits end when the job runs and when it has ended. A wait that is too short returns the current state."""
     job = as_alice.submit("#!/bin/sh\nsleep 4; exit 3\n", hold=True)["job_id"]
     assert as_alice.data("GET", path(job, "wait=1"))["status"] == "queued_held"
     with ThreadPoolExecutor(3) as pool:
@@ -56,7 +56,7 @@ def test_what_was_seen_is_waited_past(as_alice: Client) -> None:
 
 
 def test_no_way_of_asking_goes_back(as_alice: Client) -> None:
-    """Who has seen a job end by one way is not told by another that it runs, whatever is remembered for a second."""
+    """After one request has shown that a job ended, no other shows it running, despite the cache."""
     order = ("queued", "running", "completed")
     asleep = as_alice.submit(SLEEP)["job_id"]
     for seed in range(6):
@@ -81,7 +81,7 @@ def test_no_way_of_asking_goes_back(as_alice: Client) -> None:
 
 
 def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], alice: User) -> None:
-    """In commands of the scheduler; and the others are answered meanwhile."""
+    """A hundred waits run as many scheduler commands as one, and other requests are answered at the same time."""
     portal, folder = counted
     calls = folder / "squeue-calls"
     client = portal.client(alice)
@@ -106,7 +106,7 @@ def test_a_hundred_who_wait_cost_what_one_costs(counted: tuple[Portal, Path], al
 
 @pytest.mark.parametrize("what", ["the list", "one job", "ten jobs", "agents"])
 def test_five_hundred_who_poll_cost_one_command_a_second(counted: tuple[Portal, Path], alice: User, what: str) -> None:
-    """However many of a user's clients ask once a second, and whichever of the jobs, and by which way."""
+    """This holds for any number of clients, any jobs and any kind of request."""
     portal, folder = counted
     client = portal.client(alice)
     jobs = [client.submit(SLEEP, hold=True)["job_id"] for _ in range(10)]
@@ -141,7 +141,7 @@ def test_five_hundred_who_poll_cost_one_command_a_second(counted: tuple[Portal, 
 
 
 def wait_on(portal: Portal, client: Client, job: str) -> socket.socket:
-    """The connection of a request that waits for a job."""
+    """Return the connection of a request that waits for a job."""
     connection = socket.create_connection(("127.0.0.1", portal.port), timeout=330)
     connection.sendall(
         f"GET {path(job, 'wait=300')} HTTP/1.1\r\nHost: 127.0.0.1:{portal.port}\r\n"
@@ -151,12 +151,12 @@ def wait_on(portal: Portal, client: Client, job: str) -> socket.socket:
 
 
 def count(pid: int, what: str) -> int:
-    """A process's threads (task) or descriptors (fd)."""
+    """Return the number of a process's threads (task) or descriptors (fd)."""
     return len(os.listdir(f"/proc/{pid}/{what}"))
 
 
 def test_a_client_that_hangs_up_is_not_waited_for(counted: tuple[Portal, Path], alice: User) -> None:
-    """Its connection is free again, long before its time would be up."""
+    """Its connection is closed long before its time is up."""
     portal, _ = counted
     client = portal.client(alice)
     job = client.submit(SLEEP, hold=True)["job_id"]
@@ -171,7 +171,7 @@ def test_a_client_that_hangs_up_is_not_waited_for(counted: tuple[Portal, Path], 
 
 
 def test_a_token_that_is_revoked_during_a_wait(portal: Portal, as_alice: Client, alice: User) -> None:
-    """The request that waits is refused when its wait is over."""
+    """The waiting request is rejected when its wait is over."""
     job = as_alice.submit("#!/bin/sh\nsleep 600\n", "box")
     waiting = portal.client(alice)
     with ThreadPoolExecutor(1) as pool:
@@ -183,13 +183,13 @@ def test_a_token_that_is_revoked_during_a_wait(portal: Portal, as_alice: Client,
 
 
 def _tokens(user: User) -> list[dict[str, Any]]:
-    """The entries of a user's token file, the latest last."""
+    """Return the entries of a user's token file, the latest last."""
     entries: list[dict[str, Any]] = json.loads(user.token_file.read_text())
     return entries
 
 
 def test_two_hundred_who_wait_hold_no_thread(counted: tuple[Portal, Path], alice: User) -> None:
-    """One more thread looks for all of them; one more request is told to come again; and all are answered."""
+    """One thread polls for all of them, one more request is a 503, and all are answered."""
     portal, _ = counted
     client = portal.client(alice)
     job = client.submit(SLEEP, hold=True)["job_id"]
@@ -223,7 +223,7 @@ def test_two_hundred_who_wait_hold_no_thread(counted: tuple[Portal, Path], alice
 
 
 def test_a_pun_that_leaves_answers_those_who_wait(counted: tuple[Portal, Path], alice: User) -> None:
-    """With the job as it is, and no error."""
+    """The answers have the current state of the job, and no error."""
     portal, _ = counted
     client = portal.client(alice)
     job = client.submit(SLEEP, hold=True)["job_id"]

@@ -1,4 +1,4 @@
-"""pun_app/handlers/history.py: pages, periods and what is none. On the embedded scheduler, with jobs on record."""
+"""Tests of pun_app/handlers/history.py: pages and periods, on the embedded scheduler with recorded jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = int(time.time())
 
 @pytest.fixture
 def ended(pun: Pun, tmp_path: Path) -> list[str]:
-    """Seven jobs of the last days, two of which ended in the same second; their ids, the latest end first."""
+    """Record seven jobs, two of which ended in the same second. Return their ids, the latest end first."""
     queue = LocalQueue(tmp_path / ".local" / "share" / "punway" / "local" / "box")
     ends = [NOW - 100, NOW - 50, NOW - 50, NOW - 86_400, NOW - 2 * 86_400, NOW - 6 * 86_400, NOW - 30]
 
@@ -61,7 +61,7 @@ def test_pages_lose_and_repeat_nothing(pun: Pun, ended: list[str], limit: int) -
 
 
 def test_periods(pun: Pun, ended: list[str]) -> None:
-    """A week unless it is said; times in any zone, and dates."""
+    """The default is a week. Times may be in any zone, and dates are accepted."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW - 86_400))
     assert ids(ask(pun, f"&from={stamp}")) == ["7", "2", "3", "1", "4"]
     assert ids(ask(pun, f"&to={stamp}")) == ["5", "6"]
@@ -87,7 +87,7 @@ def test_outcomes(pun: Pun, ended: list[str]) -> None:
      ("&limit=", "limit"), ("&status=", "status"), ("&status=done", "done"), ("&status=,", "status"), ("&status=failed&status=cancelled", "status")],
 )  # fmt: skip
 def test_what_is_no_question(pun: Pun, query: str, said: str) -> None:
-    """400, and the message says which parameter."""
+    """The request is a 400, and the message names the parameter."""
     answer = ask(pun, query, 400)
     assert answer["error"] == "bad_request"
     assert said in answer["message"]
@@ -97,7 +97,7 @@ def test_what_is_no_question(pun: Pun, query: str, said: str) -> None:
     "query", ["&from=2026-01-02&to=2026-01-01", "&from=2026-01-01&to=2026-01-01", "&from=1960-01-01&to=1950-01-01"]
 )
 def test_ends_that_do_not_go_together(pun: Pun, query: str) -> None:
-    """Each of them is a time, so that it is no 400."""
+    """Each of them is a valid time, so this is not a 400."""
     answer = ask(pun, query, 409)
     assert answer["error"] == "conflict" and "from must be before to" in answer["message"]
 

@@ -1,4 +1,4 @@
-"""pun_app/handlers/jobs.py: the list of jobs a page at a time. On the embedded scheduler, with jobs on record."""
+"""Tests of pun_app/handlers/jobs.py: the list in pages, on the embedded scheduler with recorded jobs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_limit_is_a_number_of_jobs(pun: Pun, listed: list[str], limit: str) ->
 
 @pytest.mark.parametrize("cursor", ["x", "!!", "Kg==", "MTI7aWQ=", "LTE=", "%FF", "MTI", "A" * 5000])
 def test_a_cursor_is_one_that_the_list_gave(pun: Pun, listed: list[str], cursor: str) -> None:
-    """Not a pattern, a command or an option; what stands in it is an id, and nothing else gets near an adapter."""
+    """A cursor holds an id. A pattern, a command or an option in it does not reach an adapter."""
     assert "Unknown cursor. Pass `next_cursor`" in ask(pun, f"&limit=2&cursor={cursor}", 400)["message"]
 
 
@@ -58,7 +58,7 @@ def statuses(pun: Pun, body: object, status: int = 200) -> Any:
 
 
 def test_many_jobs_at_once(pun: Pun, listed: list[str]) -> None:
-    """In the order asked for, twice where asked for twice; what is not there among the others, and why."""
+    """The order and the repetitions are those of the request. An unknown job has an error in its place."""
     asked = [("box", "3"), ("box", "99"), ("cloud", "1"), ("box", "3"), ("none", "1"), ("box", "x/y"), ("box", "12")]
     said = statuses(pun, {"jobs": [{"cluster": cluster, "job_id": job_id} for cluster, job_id in asked]})["data"]
     assert [(one["cluster"], one["job_id"]) for one in said] == asked
@@ -74,7 +74,9 @@ def test_many_jobs_at_once(pun: Pun, listed: list[str]) -> None:
     "body",
     [{}, {"jobs": []}, {"jobs": {}}, {"jobs": [1]}, {"jobs": [{"cluster": "box"}]}, {"jobs": [{"cluster": "box", "job_id": True}]}, [], "x",
      {"jobs": [{"cluster": "box", "job_id": "1"}] * 1001}, {"jobs": [{"cluster": "box", "job_id": "1" * 65}]}, {"jobs": None}],
-    ids=range(11),
+    ids=[
+        "no list", "empty", "object", "number", "no id", "boolean id", "array", "text", "too many", "long id", "null",
+    ],
 )  # fmt: skip
 def test_what_is_no_list_of_jobs_is_a_clear_error(pun: Pun, body: object) -> None:
     assert statuses(pun, body, 413 if len(json.dumps(body)) > 10_000 else 400)["error"] in (
@@ -123,7 +125,7 @@ def test_what_is_no_wait_is_400(pun: Pun, listed: list[str], query: str) -> None
 
 
 def test_what_was_seen_is_not_sent_again(pun: Pun, listed: list[str]) -> None:
-    """304 and no body for the ETag of what is so still; a wait for a change ends with the time."""
+    """An unchanged job is a 304 without a body. A wait for a change ends when the time is up."""
     etag = get(pun, "").headers["ETag"]
     answer = get(pun, "", 304, **{"If-None-Match": etag})
     assert (answer.body, answer.headers["ETag"]) == (b"", etag)
@@ -136,7 +138,7 @@ STUCK = {"status": "queued", "can_start": False, "reason": "It asks for more tim
 
 
 def test_a_job_that_can_never_start_ends_a_wait(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, and says why; also one that turns out so while a request waits."""
+    """It ends at once with the reason, also if this becomes known during the wait."""
     queued = Job("3", status="queued")
     stuck = Job("3", **STUCK)  # type: ignore[arg-type]
     told = [stuck]
@@ -170,5 +172,5 @@ def test_an_array_can_start_while_one_of_its_tasks_can() -> None:
 
 
 def test_every_message_is_bounded() -> None:
-    """Also one of a batch of statuses, where a scheduler may have said much."""
+    """This includes the messages in a batch of statuses, which may quote a long text of a scheduler."""
     assert len(Unavailable("x" * 100_000).message) <= 1001

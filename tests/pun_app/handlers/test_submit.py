@@ -1,4 +1,4 @@
-"""pun_app/handlers/jobs.py: what a submit may say, on the embedded scheduler."""
+"""Tests of pun_app/handlers/jobs.py: the body of a submit, on the embedded scheduler."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_null_in_an_option_is_absent(pun: Pun, name: str) -> None:
 
 
 def test_null_in_any_optional_member_is_absent(pun: Pun) -> None:
-    """Of the script, as the options themselves, and as the one boolean."""
+    """This includes the script's members, the options as a whole, and the boolean."""
     given = {**body(), "script": {"content": "#!/bin/sh\n", "workdir": None}}
     assert post(pun, given)["data"]["status"] == "queued_held"
     for options in (None, {"hold": None}):
@@ -42,13 +42,13 @@ def test_null_in_any_optional_member_is_absent(pun: Pun) -> None:
 
 
 def test_absent_and_null_are_one_body(pun: Pun) -> None:
-    """A submit that is repeated with its key may write either."""
+    """A submit that is repeated with its key may use either."""
     first = post(pun, body(), 201, **{"Idempotency-Key": "k"})
     assert post(pun, body(job_name=None, native=None, afterok=None), 201, **{"Idempotency-Key": "k"}) == first
 
 
 def test_a_body_is_fingerprinted_as_ever() -> None:
-    """Keys that were used before an upgrade find their records after it."""
+    """A key that was used before an upgrade finds its record after it."""
     given = b'{"cluster": "box", "script": {"content": "x"}, "options": {"job_name": "n", "afterok": ["7"]}}'
     plain = b'{"cluster":"box","script":{"content":"x"},"options":{"job_name":"n","afterok":["7"]}}'
     assert msgspec.json.encode(decode(given, SubmitBody)) == plain
@@ -60,7 +60,7 @@ def test_a_body_is_fingerprinted_as_ever() -> None:
 
 @pytest.mark.parametrize("name", ["after", "afterok", "afternotok", "afterany"])
 def test_a_number_is_a_job_id(name: str) -> None:
-    """However it is written: the job's id is what a text of its digits would be."""
+    """A number in any notation means the id with the same digits."""
     given = f'{{"cluster": "box", "script": {{"content": "x"}}, "options": {{"{name}": [7, "8_1", 9.0]}}}}'
     decoded = decode(given.encode(), SubmitBody)
     assert isinstance(decoded, SubmitBody)
@@ -86,7 +86,7 @@ def test_what_is_no_job_id_is_400(wrong: object) -> None:
 
 
 def test_a_message_says_what_an_option_should_be(pun: Pun) -> None:
-    """And not that it might be null."""
+    """It does not mention null."""
     assert post(pun, body(wall_time="60"), 400)["message"] == (
         "options.wall_time: write a whole number from 1 to 315360000, not a string"
     )

@@ -1,4 +1,4 @@
-"""pun_app/pages/: the API Tokens page, with a real token file and a real registrar."""
+"""Tests of the API Tokens page (pun_app/pages/), with a real token file and a real registrar."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_token_is_made_and_shown_once(pun: Pun, registrar: RouteTable) -> None
 
 
 def test_a_reload_makes_no_second_token_and_claims_nothing(pun: Pun) -> None:
-    """The form leads to a page that only the session that sent it sees, once; its address has no secret in it."""
+    """The form redirects to a page that only its own session sees, once. The address has no secret in it."""
     location = pun.post(FORM, 303).headers["Location"]
     (token,) = pun.store.tokens()
     assert token.id not in location and token.sha256 not in location
@@ -68,7 +68,7 @@ def test_a_reload_makes_no_second_token_and_claims_nothing(pun: Pun) -> None:
 
 
 def test_a_secret_is_not_kept_beyond_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though nobody asks for it."""
+    """It is dropped even if nobody fetches it."""
     flashes: Flashes[str] = Flashes(ttl_s=0)
     key = flashes.keep("s1", "secret")
     deadline = time.monotonic() + 60
@@ -81,7 +81,7 @@ def test_a_secret_is_not_kept_beyond_its_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_address_fills_the_form_in_and_does_nothing_else(pun: Pun) -> None:
-    """As after an expired session. What the form does not have is not chosen, and what is no text stays text."""
+    """This happens after an expired session. Unknown values are not selected, and markup stays text."""
     query = {
         "name": "<b>CI</b>",
         "preset": "some",
@@ -127,7 +127,7 @@ def test_a_last_day(pun: Pun) -> None:
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
 def test_what_will_not_do_is_said_and_nothing_is_lost(pun: Pun, fields: dict[str, Any], field: str) -> None:
-    """The page comes back with what was filled in, and marks the field."""
+    """The page returns with the entered values and marks the field."""
     answer = pun.post({**FORM, **fields}, 422)
     assert pun.store.tokens() == []
     assert answer.html.title.text.startswith("Error: ")
@@ -152,7 +152,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_is_text_whatever_it_contains(pun: Pun, name: str) -> None:
-    """And it stands in a <bdi>, so that marks of direction end with it."""
+    """It is in a <bdi>, so that its marks of direction do not affect other text."""
     for page in (pun.made({**FORM, "name": name}), pun.page()):
         assert page.html.tbody.th.bdi.text == name
         assert [script["src"] for script in page.html.find_all("script")] == ["/assets/copy.js"]
@@ -161,7 +161,7 @@ def test_a_name_is_text_whatever_it_contains(pun: Pun, name: str) -> None:
 
 
 def test_the_list(pun: Pun) -> None:
-    """Newest first; what is over, unused or in clear says so; times are exact for who wants them."""
+    """The newest token is first. Expired, unused and plain-text tokens are marked. Exact times are in a hint."""
     now = utc_now().replace(microsecond=0)
     used, _ = issue("used", scopes.OFFERED, now + timedelta(days=2, minutes=1))
     over, _ = issue("over", ("jobs:read",), now - timedelta(hours=3))
@@ -186,7 +186,7 @@ def test_the_list(pun: Pun) -> None:
 
 
 def test_revoking(pun: Pun, registrar: RouteTable) -> None:
-    """At once, for good, and of that token alone; a second time is as good, since it is gone."""
+    """One token is revoked at once and for good. Revoking it again succeeds, too."""
     pun.made(FORM)
     pun.made({**FORM, "name": "stays"})
     stays, gone = sorted(pun.store.tokens(), key=lambda token: token.name == "CI pipeline")
@@ -206,7 +206,7 @@ def test_revoking(pun: Pun, registrar: RouteTable) -> None:
     "form", ["", "0" * 64, csrf_token("another session"), "é", ["twice", "twice"], "s1"], ids=lambda value: str(value)[:8]
 )  # fmt: skip
 def test_a_form_that_is_not_of_this_session(pun: Pun, form: Any, path: str) -> None:
-    """None, made up, stale, another session's: 403, and nothing is done."""
+    """A missing, invented, stale or foreign CSRF token is a 403, and nothing is done."""
     token, _ = issue("x")
     pun.store.add(token)
     answer = pun.post({**FORM, "id": token.id, "csrf_token": form}, 403, path)
@@ -230,7 +230,7 @@ def test_a_form_of_another_session_of_the_same_user(pun: Pun) -> None:
     ids=str,
 )  # fmt: skip
 def test_a_form_of_another_origin(pun: Pun, headers: dict[str, str], path: str) -> None:
-    """Even with the session's own token in it."""
+    """It is rejected even with the session's own CSRF token."""
     token, _ = issue("x")
     pun.store.add(token)
     pun.post({**FORM, "id": token.id}, 403, path, headers=headers)
@@ -260,7 +260,7 @@ def test_what_the_site_allows(tmp_path: Path, registrar: RouteTable) -> None:
 
 
 def test_the_site_says_what_a_token_may_do(tmp_path: Path, registrar: RouteTable) -> None:
-    """Other scopes are not offered; one that is asked for all the same is refused by name."""
+    """Other scopes are not offered. A form that asks for one is rejected, and the message names it."""
     pun = Pun(tmp_path, Policy(scopes=("clusters:read", "jobs:read")))
     page = pun.page().html
     assert [field["value"] for field in page.find_all(attrs={"name": "scope"})] == ["clusters:read", "jobs:read"]
@@ -290,9 +290,9 @@ def test_a_file_that_will_not_do_is_said(pun: Pun) -> None:
 
 
 def test_a_full_disk_loses_nothing(pun: Pun, registrar: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page says so, no secret of a token that does not exist is shown, and its route is barred.
+    """The page says so, shows no secret of a token that does not exist, and the token's route is revoked.
 
-    With a file system that is full for real: tests/system/test_pages.py.
+    tests/system/test_pages.py tests this with a file system that is really full.
     """
     pun.made(FORM)
     before = pun.store.path.read_bytes()
@@ -313,7 +313,7 @@ def test_a_full_disk_loses_nothing(pun: Pun, registrar: RouteTable, monkeypatch:
 
 
 def test_many_tabs_at_once(pun: Pun, registrar: RouteTable) -> None:
-    """Making and revoking: every token that was shown is there, and none that was revoked."""
+    """Tabs make and revoke tokens: every shown token exists, and no revoked one does."""
     for number in range(4):
         pun.made({**FORM, "name": f"old {number}"})
     old = pun.store.tokens()
@@ -354,7 +354,7 @@ def test_how_long_ago(seconds: int, said: str) -> None:
 
 
 def test_the_page_makes_tokens_of_another_program_known(pun: Pun, registrar: RouteTable, tmp_path: Path) -> None:
-    """As Open OnDemand's dashboard writes them, in clear: whoever is told that one is not known opens the page."""
+    """Open OnDemand's dashboard writes tokens in plain text. To register one, the user opens the page."""
     pun.page()
     secret = "ab" * 32
     entries = [
@@ -371,7 +371,7 @@ def test_the_page_makes_tokens_of_another_program_known(pun: Pun, registrar: Rou
 
 
 def test_the_page_shows_without_the_front(pun: Pun, tmp_path: Path) -> None:
-    """What cannot be told is told another time."""
+    """Tokens that cannot be registered now are registered later."""
     pun.store.add(issue("kept")[0])
     pun.registrar._path = tmp_path / "nobody"
     assert "kept" in pun.page().text
