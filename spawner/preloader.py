@@ -103,11 +103,11 @@ def end(channel: socket.socket, children: set[int], clock: Callable[[], float] =
     After a reload the spawner has shut down only its half of the channel, and the children have RELOAD_TIMEOUT_S. When
     the spawner ends, the other half closes too, and they have STOP_TIMEOUT_S.
     """
+    start = clock()
     for pid in children:
         os.kill(pid, signal.SIGTERM)
     spawner = select.poll()
     spawner.register(channel, 0)  # POLLHUP is reported without being asked for.
-    start = clock()
     while children and clock() < start + (STOP_TIMEOUT_S if spawner.poll(0) else RELOAD_TIMEOUT_S):
         _wait(children)
     for pid in children:

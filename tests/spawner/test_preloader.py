@@ -14,11 +14,12 @@ import pytest
 from spawner import preloader
 
 BUSY = """
-import os, signal, time
-signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"SIGTERM\\n"))
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # A handler could run just before a sleep, and wait for it.
 os.write(1, b"up\\n")
 while True:
-    time.sleep(600)
+    signal.sigwait({signal.SIGTERM})
+    os.write(1, b"SIGTERM\\n")
 """
 
 
