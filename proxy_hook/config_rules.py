@@ -42,6 +42,7 @@ _ADDRESS_HEADER = re.compile(r"(?i)x-forwarded-for|forwarded|x-real-ip")
 
 def problems_of(config: Config) -> Problems:
     """Yield each key with an invalid value, and what the value must be."""
+    yield from _portal_address(config.portal)
     yield from _portal(config.portal)
     if not Path(config.clusters.path).is_absolute():
         yield "clusters.path", f"must be an absolute path, not {config.clusters.path!r}"
@@ -69,7 +70,7 @@ def problems_of(config: Config) -> Problems:
             yield f"limits.{key}", f"must be from 0 to {most}, not {value}"
 
 
-def _portal(portal: Portal) -> Problems:
+def _portal_address(portal: Portal) -> Problems:
     host = "127.0.0.1"
     try:
         host, _port = listen_address(portal.listen)
@@ -87,6 +88,9 @@ def _portal(portal: Portal) -> Problems:
             "portal.public_url",
             f"must be an address such as https://portal.example.org, without a path, not {portal.public_url!r}",
         )
+
+
+def _portal(portal: Portal) -> Problems:
     for key in ("site_url", "help_url"):
         value = getattr(portal, key)
         if value and not re.fullmatch(r"https?://[A-Za-z0-9.\-:\[\]]+(/[A-Za-z0-9._~/%?&=+#-]*)?", value):

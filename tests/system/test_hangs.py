@@ -15,7 +15,7 @@ import pytest
 from tests.system.conftest import cluster_files
 from tests.system.portal import Client, Portal, User, refusal
 from tests.system.slurm import SlurmCluster, wait_for
-from tests.system.test_process import hung_home
+from tests.system.test_process import HungHome
 
 SCRIPT = "#!/bin/sh\nsleep 60\n"
 HUNG, OTHER = "/api/v1/jobs?cluster=hung", "/api/v1/jobs?cluster=owens"
@@ -138,7 +138,7 @@ def test_a_home_that_hangs_under_a_process_at_work(hanging: Portal, bob: User, n
     client, other = hanging.client(user), hanging.client(bob)
     job = client.submit("#!/bin/sh\necho hello\n", "box")["job_id"]
     client.wait(job, lambda job: job["status"] == "completed", "box")
-    with hung_home(user), ThreadPoolExecutor(40) as pool:
+    with HungHome(user), ThreadPoolExecutor(40) as pool:
         body = {"cluster": "box", "script": {"content": SCRIPT}}
         reads = [pool.submit(client, "GET", "/api/v1/whoami") for _ in range(30)]
         reads += [pool.submit(client, "GET", f"/api/v1/jobs/{job}/output?cluster=box")]

@@ -599,7 +599,7 @@ def test_one_users_hung_home_is_theirs_alone(short: Portal, bob: User, new_user:
     """A home that hangs costs only its user a 503, and bob is served."""
     user = new_user("pwhung")
     client, other = short.client(user), short.client(bob)
-    with hung_home(user), ThreadPoolExecutor(30) as pool:
+    with HungHome(user), ThreadPoolExecutor(30) as pool:
         stuck = [pool.submit(client, "GET", "/api/v1/clusters") for _ in range(20)]
         for _ in range(10):
             assert other("GET", "/api/v1/clusters").status_code == 200
@@ -612,7 +612,7 @@ def test_one_users_hung_home_is_theirs_alone(short: Portal, bob: User, new_user:
         assert short.log().count(f"no PUN for {user.name}: the home") == 1  # The second request did not wait.
 
 
-class hung_home:
+class HungHome:
     """A FUSE file system, mounted over a home, whose server never answers."""
 
     def __init__(self, user: User) -> None:
