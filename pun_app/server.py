@@ -118,10 +118,24 @@ def leave_on_failure(failure: threading.ExceptHookArgs) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class Server:
-    """A waitress server, which leaves when it is idle or old.
+def account_change() -> str | None:
+    """Return how the user's account or groups have changed since this process started, or None."""
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+        current = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    except KeyError:
+        return "the user no longer has an account"
+    if current != {os.getegid(), *os.getgroups()} or entry.pw_name != os.environ["USER"]:
+        return f"the user's account or groups have changed (now: {_names(current)})"
+    return None
 
-    ``each_turn`` is called about once a second. ``clock`` returns seconds of the monotonic clock.
+
+class Server:
+    """A waitress server, which leaves when it is idle or old, or when its user's account has changed.
+
+    ``each_turn`` is called about once a second. ``account_change`` is called in a thread of its own, because the
+    directory service may be slow. ``clock`` returns seconds of the monotonic clock. ``is_leaving`` is true once the
+    server accepts no more connections.
     """
 
     def __init__(
@@ -130,13 +144,15 @@ class Server:
         listener: int,
         settings: Settings,
         each_turn: Callable[[], None] = lambda: None,
+        account_change: Callable[[], str | None] = account_change,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
+        self._account_change = account_change
         self._settings = settings
         self._each_turn = each_turn
         self._map: Any = {}  # descriptor → waitress's dispatcher
-        self._leaving = False
+        self.is_leaving = False
         self._born = self._busy = clock()
         self._groups_checked = self._born
         self._groups: threading.Thread | None = None
@@ -166,10 +182,10 @@ class Server:
 
     def run(self) -> None:
         """Serve until it is time to leave and no request is in flight."""
-        signal.signal(signal.SIGTERM, self._leave)
+        signal.signal(signal.SIGTERM, self.leave)
         # The spawner decides when to leave, not a terminal. SIG_IGN would be inherited by commands and jobs.
         signal.signal(signal.SIGINT, lambda *_: None)
-        while not (self._leaving and not self._server.active_channels):
+        while not (self.is_leaving and not self._server.active_channels):
             self.turn()
 
     def turn(self) -> None:
@@ -177,7 +193,7 @@ class Server:
         wasyncore.loop(timeout=self._long_poll.expire(), map=self._map, use_poll=True, count=1)
         self._consider()
         self._each_turn()
-        if self._leaving:
+        if self.is_leaving:
             self._long_poll.leave()
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + 0.5
@@ -195,43 +211,34 @@ class Server:
             self._threads = threads
             self._server.task_dispatcher.set_thread_count(threads)
 
-    def _leave(self, *_: object) -> None:
-        if not self._leaving:
+    def leave(self, *_: object) -> None:
+        """Accept no more connections. ``run`` returns once the requests in flight are answered. A signal handler."""
+        if not self.is_leaving:
             # The default action of SIGALRM ends the process, whatever its threads are stuck in.
             signal.alarm(MAX_LEAVE_S)
-        self._leaving = True
+        self.is_leaving = True
         self._server.accepting = False
         self._server.pull_trigger()
 
     def _consider(self) -> None:
-        """Leave if the PUN is idle or old, and check the user's account now and then."""
+        """Leave if the PUN is idle or old, and check the account of a busy PUN once a minute."""
         now = self._clock()
         if self._server.active_channels:
             self._busy = now
             is_due = now > self._groups_checked + GROUPS_CHECK_INTERVAL_S
             # One thread that waits for the directory service is enough.
-            if is_due and not self._leaving and not (self._groups and self._groups.is_alive()):
+            if is_due and not self.is_leaving and not (self._groups and self._groups.is_alive()):
                 self._groups_checked = now
                 self._groups = threading.Thread(target=self._check_account, name="groups", daemon=True)
                 self._groups.start()
         if now > self._busy + self._settings.idle_timeout or now > self._born + self._settings.max_lifetime:
-            self._leave()
+            self.leave()
 
     def _check_account(self) -> None:
-        """Leave if the user's account or groups have changed since the start. The next PUN has the new ones.
-
-        This runs in a thread, because the directory service may be slow.
-        """
-        try:
-            entry = pwd.getpwuid(os.geteuid())
-            current = set(os.getgrouplist(entry.pw_name, entry.pw_gid))
-        except KeyError:
-            log.info("the user no longer has an account; leaving")
-            self._leave()
-            return
-        if current != {os.getegid(), *os.getgroups()} or entry.pw_name != os.environ["USER"]:
-            log.info("the user's account or groups have changed (now: %s); leaving", _names(current))
-            self._leave()
+        """Leave if the user's account has changed. The next PUN has the new groups."""
+        if change := self._account_change():
+            log.info("%s; leaving", change)
+            self.leave()
 
 
 def _names(gids: set[int]) -> str:

@@ -19,7 +19,7 @@ from pun_app import long_poll, routes
 from pun_app import server as server_module
 from pun_app.adapters.model import COMPLETED, QUEUED, Job
 from pun_app.app import ARRIVED, PARKED_CALL
-from pun_app.long_poll import LongPoll, Parked
+from pun_app.long_poll import LongPoll, Parked, Wait
 from pun_app.server import Server
 from tests.pun_app.pun import settings
 from tests.system.slurm import wait_for
@@ -53,9 +53,15 @@ class App:
         self.busy = self.most = 0
         self.lock = threading.Lock()
         self.calls: list[str] = []
+        self.waits: list[Wait] = []
+        self.assertions: list[str | None] = []
 
-    def verify_assertion(self, _header: str | None) -> None:
-        return None
+    def waiting(self) -> int:
+        """Return how many requests wait for the job."""
+        return sum(not wait.is_over for wait in self.waits)
+
+    def verify_assertion(self, header: str | None) -> None:
+        self.assertions.append(header)
 
     def body_limit(self, _method: str, path: str) -> int:
         return LARGE if path == "/large" else 1000
@@ -70,6 +76,8 @@ class App:
                     self.long_poll.wait_for(self.scheduler, "1", lambda job: job.status == COMPLETED, until)
                 )
                 parked.call = parked.wait
+                assert isinstance(parked.wait, Wait)
+                self.waits.append(parked.wait)
                 raise parked
             answer = wait.job()[0].status.encode()
         else:
@@ -110,6 +118,14 @@ class Running:
         self._thread.join()
         self.server._server.task_dispatcher.shutdown()
         wasyncore.close_all(self.server._map)
+
+    def threads(self) -> int:
+        """Return how many threads serve requests."""
+        return len(self.server._server.task_dispatcher.threads)
+
+    def begun(self) -> int:
+        """Return how many requests have a thread."""
+        return len(self.server._server.in_threads)
 
     def connect(self, head: str, body: bytes = b"") -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
@@ -160,13 +176,13 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
 def test_requests_that_wait_have_no_thread(running: Running) -> None:
     """More requests than threads wait, others are answered, and each waiting request gets one answer from a second call."""
     connections = [running.connect("GET /wait") for _ in range(50)]
-    wait_for("all to wait", lambda: len(running.app.long_poll._waits) == 50)
-    assert len(running.server._server.task_dispatcher.threads) == 4
+    wait_for("all to wait", lambda: running.app.waiting() == 50)
+    assert running.threads() == 4
     assert running.ask("GET /quick")[2] == b"0"
     running.app.scheduler.now = Job("1", status=COMPLETED)
     assert {answer_of(connection)[::2] for connection in connections} == {(200, b"completed")}
     assert running.app.calls.count("/wait") == 100
-    assert not running.app.long_poll._waits
+    assert running.app.waiting() == 0
 
 
 def test_a_wait_whose_time_is_up_is_answered(running: Running) -> None:
@@ -176,22 +192,22 @@ def test_a_wait_whose_time_is_up_is_answered(running: Running) -> None:
 def test_a_client_that_hangs_up_waits_no_longer(running: Running) -> None:
     """Its place is free at once, and the app is not called again."""
     connection = running.connect("GET /wait")
-    wait_for("it to wait", lambda: running.app.long_poll._waits)
+    wait_for("it to wait", lambda: running.app.waiting() == 1)
     connection.close()
-    wait_for("it to be let go", lambda: not running.app.long_poll._waits)
+    wait_for("its wait to end", lambda: running.app.waiting() == 0)
     assert running.ask("GET /quick")[0] == 200
     assert running.app.calls.count("/wait") == 1
 
 
-def test_a_pun_that_leaves_answers_those_who_wait(running: Running) -> None:
+def test_a_pun_that_leaves_answers_the_waiting_requests(running: Running) -> None:
     connections = [running.connect("GET /wait") for _ in range(5)]
-    wait_for("all to wait", lambda: len(running.app.long_poll._waits) == 5)
-    running.server._leave()
+    wait_for("all to wait", lambda: running.app.waiting() == 5)
+    running.server.leave()
     assert {answer_of(connection)[::2] for connection in connections} == {(200, b"queued")}
 
 
 @pytest.mark.parametrize("way", ["length", "chunked"])
-def test_a_body_has_its_addresss_size(running: Running, way: str) -> None:
+def test_the_limit_of_a_body_depends_on_its_address(running: Running, way: str) -> None:
     """A larger body is a 413 in the API's form, with or without Content-Length, and the app is not called."""
 
     def post(path: str, size: int) -> tuple[int, str, bytes]:
@@ -211,7 +227,7 @@ def test_a_body_has_its_addresss_size(running: Running, way: str) -> None:
     assert len(running.app.calls) == before
 
 
-def test_so_many_large_bodies_at_once(running: Running) -> None:
+def test_at_most_two_large_bodies_are_held_at_once(running: Running) -> None:
     """Further large bodies are read after one was answered or its client hung up. Small ones are read at once."""
     body = b"x" * (routes.BODY_LIMIT + 1)
     slow = running.connect("POST /large HTTP/1.1\r\nContent-Length: 2000000\r\nX: x", b"")
@@ -230,7 +246,7 @@ def test_so_many_large_bodies_at_once(running: Running) -> None:
     assert running.app.most == module.MAX_LARGE_BODIES + 1
 
 
-def test_a_body_that_cannot_be_kept(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_cannot_be_stored_is_503(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk of temporary files is a 503 that says so, and the next request is served."""
 
     def full() -> None:
@@ -255,8 +271,9 @@ def test_a_body_that_cannot_be_kept(running: Running, monkeypatch: pytest.Monkey
     ],
     ids=["large", "broken", "encoding"],
 )
-def test_what_never_reaches_the_app(running: Running, request_line: str, status: int, error: str) -> None:
-    """Its error has the API's form, too."""
+def test_an_error_before_the_app_has_the_apis_form(
+    running: Running, request_line: str, status: int, error: str
+) -> None:
     answered, _, body = running.ask(request_line)
     assert (answered, json.loads(body)["error"], set(json.loads(body))) == (status, error, {"error", "message"})
     assert running.app.calls == []
@@ -282,11 +299,11 @@ def test_a_request_that_is_stuck_is_answered_in_time(
     assert "Retry-After: 10" in head and f"Content-Length: {len(body)}" in head
     assert ("not known whether" in json.loads(body)["message"]) == (method == "POST")
     running.app.go.set()
-    wait_for("the thread to be free", lambda: not running.server._server.in_threads)
+    wait_for("the thread to be free", lambda: running.begun() == 0)
     assert running.ask("GET /quick")[::2] == (200, b"0")
 
 
-def test_a_page_that_is_late_is_a_page(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_page_is_answered_with_a_page(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     late(monkeypatch, 0.5)
     running.app.go.clear()
     status, head, body = running.ask("GET /settings/api_tokens")
@@ -294,7 +311,9 @@ def test_a_page_that_is_late_is_a_page(running: Running, monkeypatch: pytest.Mon
     assert b".." not in body
 
 
-def test_what_waits_too_long_for_a_thread_is_not_begun(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_waits_too_long_for_a_thread_is_not_begun(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The client gets an error that says so, and the request is not executed later."""
     late(monkeypatch, 1.0)
     running.app.go.clear()
@@ -318,10 +337,10 @@ def test_requests_that_are_slow_leave_threads_to_others(running: Running, monkey
     assert running.ask("GET /wait")[::2] == (200, b"completed")
     running.app.go.set()
     assert {answer_of(connection)[0] for connection in stuck} == {200}
-    wait_for("four threads", lambda: len(running.server._server.task_dispatcher.threads) == 4)
+    wait_for("four threads", lambda: running.threads() == 4)
 
 
-def test_a_late_answer_that_nobody_waits_for(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_hangs_up_before_the_late_answer(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop goes on after the client has hung up."""
     late(monkeypatch, 0.5)
     running.app.go.clear()
@@ -329,18 +348,16 @@ def test_a_late_answer_that_nobody_waits_for(running: Running, monkeypatch: pyte
     wait_for("it to be begun", lambda: running.app.busy == 1)
     connection.close()
     running.app.go.set()
-    wait_for("its end", lambda: not running.server._server.in_threads)
+    wait_for("its end", lambda: running.begun() == 0)
     monkeypatch.setattr(module, "time_limit", lambda _method, _path: 100.0)
     assert running.ask("GET /quick")[0] == 200
 
 
-def test_the_note_is_looked_at_when_the_head_has_been_read(running: Running) -> None:
+def test_the_assertion_is_verified_when_the_head_has_been_read(running: Running) -> None:
     """The assertion may have expired by the time a thread is free."""
-    seen: list[str | None] = []
-    running.server._server.verify_assertion = seen.append
-    connection = running.connect("POST /small HTTP/1.1\r\nX-Pun-Assertion: note\r\nContent-Length: 5\r\nX: x")
-    wait_for("the head to be read", lambda: seen == ["note"], CLIENT_TIMEOUT_S)
+    connection = running.connect("POST /small HTTP/1.1\r\nX-Pun-Assertion: signed\r\nContent-Length: 5\r\nX: x")
+    wait_for("the head to be read", lambda: running.app.assertions == ["signed"], CLIENT_TIMEOUT_S)
     assert running.app.calls == []
     connection.sendall(b"12345")
     assert answer_of(connection)[::2] == (200, b"5")
-    assert seen == ["note"]
+    assert running.app.assertions == ["signed"]

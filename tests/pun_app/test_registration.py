@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
-from pun_app import registration as module
-from pun_app.registration import Registration
+from pun_app.registration import RETRY_S, Registration
 from tokens.lifetime import Policy
 from tokens.manage import TokenManager
 from tokens.registrar_client import RegistrarUnavailable
@@ -17,17 +17,17 @@ class Front:
     """A registrar that may be unavailable."""
 
     def __init__(self) -> None:
-        self.told: list[list[str]] = []
+        self.registered: list[list[str]] = []
         self.is_away = False
 
     def add(self, hashes: list[str]) -> list[str]:
         if self.is_away:
             raise RegistrarUnavailable("it does not answer")
-        self.told.append(hashes)
+        self.registered.append(hashes)
         return []
 
 
-def test_each_start_of_the_hook_is_told(tmp_path: Path) -> None:
+def test_the_tokens_are_registered_at_each_start_of_the_hook(tmp_path: Path) -> None:
     """The hook's route table may be empty after a start. A failed registration is retried."""
     tmp_path.chmod(0o700)
     key, front, clock = tmp_path / "assertion.pub", Front(), [100.0]
@@ -37,16 +37,17 @@ def test_each_start_of_the_hook_is_told(tmp_path: Path) -> None:
     registration = Registration(manager, key, lambda: clock[0])
 
     def consider() -> int:
-        clock[0] += module.RETRY_S + 1
+        clock[0] += RETRY_S + 1
         registration.consider()
-        if registration._thread:
-            registration._thread.join(60)
-        return len(front.told)
+        for thread in threading.enumerate():
+            if thread.name == "register":
+                thread.join(60)
+        return len(front.registered)
 
     assert consider() == 0, "there is no hook yet"
     key.write_bytes(b"one")
     assert [consider(), consider()] == [1, 1]
-    assert front.told == [[token.sha256]]
+    assert front.registered == [[token.sha256]]
     key.write_bytes(b"two")
     front.is_away = True
     assert consider() == 1
