@@ -82,13 +82,14 @@ def test_an_unknown_parameter_is_named_with_the_known_ones() -> None:
         ({**BOX, "stream": ["both"]}, OutputQuery, 'stream: write one of stderr, stdout, not "both"'),
         ({**BOX, "until": ["never"]}, JobQuery, 'until: write one of change, completed, running, not "never"'),
         ({**BOX, "status": ["running"]}, HistoryQuery, "status: write completed, or one or more of "),
+        ({**BOX, "status": ["failed,done"]}, HistoryQuery, "status: write completed, or one or more of "),
         ({"validate": ["1"]}, SubmitQuery, 'validate: write true or false, not "1"'),
         ({"validate": ["True"]}, SubmitQuery, 'validate: write true or false, not "True"'),
     ],
     ids=[
         "missing", "blank", "repeated", "control", "delete", "empty", "too small", "exponent", "null", "other digits", "too large",
         "too large for int()", "no lines", "too many lines", "no bytes", "too many bytes",
-        "stream", "until", "status", "one", "upper case",
+        "stream", "until", "status", "second status", "one", "upper case",
     ],
 )  # fmt: skip
 def test_a_value_that_does_not_fit(given: dict[str, list[str]], kind: type[Query], expected: str) -> None:

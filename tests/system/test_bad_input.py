@@ -76,8 +76,8 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_that_is_not_right(as_alice: Client, alice: User, slurm: SlurmCluster, name: str) -> None:
-    """The 400 names the field, and there is no job."""
+def test_an_invalid_body(as_alice: Client, alice: User, slurm: SlurmCluster, name: str) -> None:
+    """The error names the field, and no job is submitted."""
     body, expected, said = BODIES[name]
     before = slurm.run("squeue", "-h", "--states=all", "-u", alice.name, "-o", "%i")
     answer = as_alice("POST", "/api/v1/jobs", data=body, headers={"Content-Type": "application/json"})
@@ -107,17 +107,36 @@ def test_a_body_that_is_too_large(as_alice: Client, chunked: bool) -> None:
     assert refusal(answer)[:2] == (400, "bad_request")
 
 
-JOB_IDS = ["a b", "-1", "--help", "--user=root", "1/2", "1%2F2", "..%2F1", "../1", "1%0A2", "1%00", "x" * 10_240,
-           "0", "01", "1,2", "*", "%FF%FE", "1;2", "69_[1-2]", "%2e%2e"]  # fmt: skip
+JOB_IDS = {
+    "blank": "a b",
+    "negative": "-1",
+    "option": "--help",
+    "option with a value": "--user=root",
+    "slash": "1/2",
+    "encoded slash": "1%2F2",
+    "encoded parent folder": "..%2F1",
+    "parent folder": "../1",
+    "newline": "1%0A2",
+    "NUL": "1%00",
+    "long": "x" * 10_240,
+    "zero": "0",
+    "leading zero": "01",
+    "two ids": "1,2",
+    "wildcard": "*",
+    "not UTF-8": "%FF%FE",
+    "semicolon": "1;2",
+    "tasks": "69_[1-2]",
+    "encoded dots": "%2e%2e",
+}
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
-@pytest.mark.parametrize("job_id", JOB_IDS, ids=[str(i) for i in range(len(JOB_IDS))])
-def test_a_job_id_that_is_none(portal: Portal, as_alice: Client, job_id: str, method: str) -> None:
+@pytest.mark.parametrize("job_id", JOB_IDS.values(), ids=JOB_IDS)
+def test_an_invalid_job_id(portal: Portal, as_alice: Client, job_id: str, method: str) -> None:
     """The request is a 400 or 404, and no command is run with the id."""
     path = f"/api/v1/jobs/{job_id}" + ("/hold" if method == "POST" else "")
     if any(character in job_id for character in " ;*[") or ".." in job_id:
-        # As a client without manners sends it; requests would encode it first.
+        # Written by hand, because requests would encode these characters.
         line = f"{method} {path}?cluster=owens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {as_alice.token}\r\n"
         said = raw(portal.port, f"{line}Connection: close\r\n\r\n".encode())
         status = int(said.split(b" ")[1])
@@ -128,15 +147,20 @@ def test_a_job_id_that_is_none(portal: Portal, as_alice: Client, job_id: str, me
 
 
 @pytest.mark.parametrize(
-    "cluster", ["", "%20", "a b", "--help", "../etc", "..%2Fetc", "x%0Ay", "x" * 10_240, "%00", "%FF"]
-)
-def test_a_cluster_that_is_none(as_alice: Client, cluster: str) -> None:
+    "cluster",
+    ["", "%20", "a b", "--help", "../etc", "..%2Fetc", "x%0Ay", "x" * 10_240, "%00", "%FF"],
+    ids=[
+        "empty", "encoded blank", "blank", "option", "parent folder", "encoded parent folder", "newline", "long", "NUL",
+        "not UTF-8",
+    ],
+)  # fmt: skip
+def test_an_invalid_cluster(as_alice: Client, cluster: str) -> None:
     """A missing cluster is a 400, an unknown one a 404."""
     status, error, _ = as_alice.error("GET", f"/api/v1/jobs?cluster={cluster}")
     assert (status, error) in ((400, "bad_request"), (404, "not_found"))
 
 
-def test_no_cluster_or_two(as_alice: Client) -> None:
+def test_no_cluster_or_two_are_400(as_alice: Client) -> None:
     for query in ("", "?cluster=owens&cluster=box", "?Cluster=owens"):
         status, error, message = as_alice.error("GET", f"/api/v1/jobs{query}")
         assert (status, error) == (400, "bad_request")
@@ -161,7 +185,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_a_query_string_that_is_not_right(as_alice: Client, name: str) -> None:
+def test_an_invalid_query_string(as_alice: Client, name: str) -> None:
     """The 400 names the parameter and says what to write."""
     path, text = QUERIES[name]
     status, error, message = as_alice.error("GET", f"/api/v1/{path}")
@@ -187,7 +211,7 @@ TOKENS = {
 
 
 @pytest.mark.parametrize("name", TOKENS)
-def test_a_credential_that_is_none(portal: Portal, name: str) -> None:
+def test_an_invalid_credential(portal: Portal, name: str) -> None:
     """The request is a 401, or a 400 for two credentials in one header. The log does not have the credential."""
     value = TOKENS[name]
     headers = {} if value is None else {"Authorization": value}
@@ -225,7 +249,7 @@ def test_a_token_in_the_address(portal: Portal, as_alice: Client, name: str) -> 
     for form in forms:
         for path in (f"api/v1/jobs/{form}", form, f"api/v1/clusters?{name}=Bearer%20{form}"):
             for method in (b"GET", b"DELETE"):
-                # No HTTP library: each would write the address in its own way.
+                # Written by hand, because HTTP libraries normalise the address.
                 request = method + f" /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
                 assert raw(portal.port, request).startswith(b"HTTP/1.1 400 ")
     log = portal.log()
@@ -258,7 +282,7 @@ def test_a_revoked_token_is_refused_at_once(portal: Portal, alice: User) -> None
     assert other.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
     alice.token_file.write_text(json.dumps(entries))
     assert other("GET", "/api/v1/clusters").status_code == 200
-    # The front has barred the first for good: an old copy of the file brings it not back.
+    # A revocation is final: an old copy of the file does not restore the first token.
     assert client.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
     alice.token_file.unlink()
     assert other.error("GET", "/api/v1/clusters")[:2] == (401, "unauthorized")
@@ -307,11 +331,11 @@ def spoil_fifo(user: User, bob: User) -> None:
      (spoil_symlink, "symbolic link"), (spoil_fifo, "not a regular file")],
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip
-def test_a_token_file_that_will_not_do(portal: Portal, alice: User, bob: User, spoil: object, said: str) -> None:
+def test_an_invalid_token_file(portal: Portal, alice: User, bob: User, spoil: object, said: str) -> None:
     """A token that was valid until then gets a 401 that says what to do, and the file does not change."""
     client = portal.client(alice)
     assert client("GET", "/api/v1/clusters").status_code == 200
-    wait_for("the note of the last use", lambda: json.loads(alice.token_file.read_text())[0]["last_used_at"])
+    wait_for("its last use to be recorded", lambda: json.loads(alice.token_file.read_text())[0]["last_used_at"])
     spoil(alice, bob)  # type: ignore[operator]
     before = alice.token_file.read_bytes() if alice.token_file.is_file() else b""
     try:

@@ -18,8 +18,8 @@ def submit_body(cluster: Any = "owens", workdir: str | None = None, **options: A
     return {"cluster": cluster, "script": script, "options": options}
 
 
-@pytest.mark.parametrize("job_id", ["abc", "--help", "--user=root", "3,7", "3+", "0", "3\n7"])
-def test_an_id_that_no_scheduler_gives(as_alice: Client, job_id: str) -> None:
+@pytest.mark.parametrize("job_id", ["abc", "--help", "--user=root", "3,7", "3+", "0", "3\n7"], ids=ascii)
+def test_an_impossible_job_id_is_404(as_alice: Client, job_id: str) -> None:
     """The id is a 404 and does not become an option of a command."""
     for method in ("GET", "DELETE"):
         assert as_alice.error(method, f"/api/v1/jobs/{quote(job_id, safe='')}?cluster=owens")[:2] == (404, "not_found")
@@ -48,12 +48,12 @@ REFUSED: dict[str, tuple[dict[str, Any], int]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_submit_that_is_refused(as_alice: Client, case: str) -> None:
+def test_an_invalid_submit_is_rejected(as_alice: Client, case: str) -> None:
     body, status = REFUSED[case]
     assert as_alice.error("POST", "/api/v1/jobs", body)[0] == status
 
 
-def test_a_submit_that_is_taken(as_alice: Client, alice: User) -> None:
+def test_a_submit_with_a_fraction_and_a_null(as_alice: Client, alice: User) -> None:
     """60.0 means 60, null means omitted, and the job starts in the home."""
     body = submit_body(wall_time=60.0, job_name=None)
     body["script"]["content"] = "#!/bin/sh\npwd > there\n"

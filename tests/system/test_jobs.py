@@ -50,7 +50,7 @@ def test_a_job_has_the_login_environment_and_can_run_srun(as_alice: Client, alic
 
 
 def test_options_reach_slurm(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
-    """Slurm shows each field of the contract's table."""
+    """``scontrol show job`` shows each option of the contract's table."""
     (alice.home / "work").mkdir(exist_ok=True)
     (alice.home / "work").chmod(0o755)
     job = as_alice.submit(
@@ -102,8 +102,8 @@ def test_hold_release_and_cancel(as_alice: Client) -> None:
         assert "completed" in message
 
 
-def test_a_failed_job_tells_its_exit_code(as_alice: Client) -> None:
-    """``exit 3`` is completed, failed and 3, both in the list and for the job itself."""
+def test_a_failed_job_has_its_exit_code(as_alice: Client) -> None:
+    """A job with ``exit 3`` is completed with outcome failed and exit code 3, in the list and by its id."""
     job = as_alice.submit("#!/bin/bash\nexit 3\n")["job_id"]
     done = as_alice.wait(job, lambda j: j["status"] == "completed")
     assert (done["outcome"], done["exit_code"], done["native_state"]) == ("failed", 3, "FAILED")
@@ -134,7 +134,7 @@ def test_an_array_and_its_tasks(as_alice: Client) -> None:
 
 
 def test_a_dependency_by_native(as_alice: Client) -> None:
-    """The job with afterok starts after the first job."""
+    """A job with ``--dependency=afterok`` in native starts after the first job."""
     first = as_alice.submit("#!/bin/bash\nsleep 2\n")["job_id"]
     second = as_alice.submit("#!/bin/bash\ntrue\n", native=[f"--dependency=afterok:{first}"])["job_id"]
     waiting = as_alice.job(second)
@@ -142,15 +142,15 @@ def test_a_dependency_by_native(as_alice: Client) -> None:
     assert as_alice.wait(second, lambda j: j["status"] == "completed")["outcome"] == "succeeded"
 
 
-def test_a_job_past_its_limit(as_alice: Client) -> None:
-    """A job that reaches its time limit is completed and timed_out."""
+def test_a_job_that_exceeds_its_time_limit(as_alice: Client) -> None:
+    """Its status is completed and its outcome is timed_out."""
     job = as_alice.submit(SLEEP, wall_time=1)["job_id"]
     done = as_alice.wait(job, lambda j: j["status"] == "completed", seconds=240)
     assert (done["outcome"], done["native_state"], done["exit_code"]) == ("timed_out", "TIMEOUT", None)
 
 
 def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: SlurmCluster) -> None:
-    """squeue forgets a job after MinJobAge, and then sacct has it."""
+    """squeue omits a job after MinJobAge. From then on the API reads it from sacct."""
     script = "#!/bin/bash\n#SBATCH -o 'left %x.txt'\necho here; exit 4\n"
     job = as_alice.submit(script, job_name="a|b\\c")["job_id"]
     as_alice.wait(job, lambda j: j["status"] == "completed")
@@ -164,23 +164,23 @@ def test_a_job_that_left_the_queue_is_in_accounting(as_alice: Client, slurm: Slu
     assert {k: from_accounting[k] for k in same} == {k: in_queue[k] for k in same}
     assert as_alice.error("DELETE", f"/api/v1/jobs/{job}?cluster=owens")[0] == 422
     assert as_alice.data("GET", f"/api/v1/jobs/{job}/output?cluster=owens")["content"] == "here\n"
-    # Slurm itself would take the condition for met.
+    # Slurm itself would treat the dependency as satisfied.
     for query in ("", "?validate=true"):
         body = {"cluster": "owens", "script": {"content": script}, "options": {"afterok": [job]}}
         status, _, message = as_alice.error("POST", f"/api/v1/jobs{query}", body)
         assert (status, "options.afterok" in message, "failed" in message) == (422, True, True)
-    # Last, as slurmctld may give it the id that it has forgotten.
+    # This submit comes last, because slurmctld may reuse the id that it has forgotten.
     waits = as_alice.submit(SLEEP, afternotok=[int(job)], hold=True)
     assert waits["dependencies_met"] == {"afternotok": [job]}
     as_alice("DELETE", f"/api/v1/jobs/{waits['job_id']}?cluster=owens")
 
 
 @pytest.mark.parametrize("call", ["GET ", "DELETE ", "POST /hold", "POST /release"])
-def test_another_users_job_is_not_there(as_alice: Client, as_bob: Client, call: str) -> None:
+def test_another_users_job_is_not_found(as_alice: Client, as_bob: Client, call: str) -> None:
     """Bob's job is a 404 for alice in every request, is not in her list, and does not change."""
     job = as_bob.submit(SLEEP, native=["--hold"])["job_id"]
     method, _, path = call.partition(" ")
-    # Asked anew: Slurm may have given bob an id that was alice's own job a moment ago.
+    # Without the cache: Slurm may have given bob an id that was alice's own job a moment ago.
     status, error, message = as_alice.error(
         method, f"/api/v1/jobs/{job}{path}?cluster=owens", headers={"Cache-Control": "no-cache"}
     )
@@ -219,7 +219,7 @@ def test_names_that_would_break_a_parser(as_alice: Client, alice: User, slurm: S
         as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
 
 
-def test_a_hundred_readers_are_one_command_a_second(as_alice: Client) -> None:
+def test_an_answer_is_reused_for_a_second(as_alice: Client) -> None:
     """An answer is reused for a second, with its age. With no-cache the scheduler is asked again."""
     path = "/api/v1/jobs?cluster=owens"
     as_alice("GET", path)
@@ -270,14 +270,14 @@ def test_a_submit_to_a_hung_controller_says_that_it_is_not_known(
         os.kill(controller, signal.SIGCONT)
     assert (status, error) == (503, "service_unavailable")
     assert "not known whether the job was submitted" in message
-    mark = re.search("punway:[0-9a-f]{16}", message)
-    assert mark
+    submit_tag = re.search("punway:[0-9a-f]{16}", message)
+    assert submit_tag
     wait_for("the controller", lambda: "UP" in slurm.run("scontrol", "ping", check=False))
     as_alice.until_answered()
     taken = [
         line
         for line in slurm.run("squeue", "--array", "-h", "-u", alice.name, "-O", "JobID:|,Comment:|").split()
-        if mark[0] in line
+        if submit_tag[0] in line
     ]
     for line in taken:
         as_alice.data("DELETE", f"/api/v1/jobs/{line.split('|')[0]}?cluster=owens")

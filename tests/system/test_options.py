@@ -14,8 +14,8 @@ def shown(slurm: SlurmCluster, job_id: str) -> str:
     return slurm.run("scontrol", "show", "job", job_id)
 
 
-def test_what_a_job_is_to_have(as_alice: Client, slurm: SlurmCluster) -> None:
-    """A held job keeps its requests as they are, and the answer to the submit says that it is held."""
+def test_resources_reach_slurm(as_alice: Client, slurm: SlurmCluster) -> None:
+    """scontrol shows the requests of a held job, and the answer to the submit says that it is held."""
     job = as_alice.submit(
         "#!/bin/sh\ntrue\n", hold=True, nodes=1, cores=3, memory="300M", qos="normal", email="alice@example.org"
     )
@@ -34,7 +34,7 @@ def test_what_a_job_is_to_have(as_alice: Client, slurm: SlurmCluster) -> None:
     as_alice("DELETE", f"/api/v1/jobs/{job['job_id']}?cluster=owens")
 
 
-def test_an_array(as_alice: Client, alice: User) -> None:
+def test_an_array_runs_its_tasks(as_alice: Client, alice: User) -> None:
     out = alice.home / "array-%a"
     job = as_alice.submit("#!/bin/sh\necho $SLURM_ARRAY_TASK_ID\n", array="1-3:2%1", output_path=str(out))
     as_alice.wait(job["job_id"], lambda now: now["status"] == "completed")
@@ -44,7 +44,7 @@ def test_an_array(as_alice: Client, alice: User) -> None:
     }
 
 
-def test_a_job_that_waits_for_others(as_alice: Client) -> None:
+def test_dependencies_delay_a_job(as_alice: Client) -> None:
     """A job with afterok starts after a success, one with afternotok only after a failure, and the other stays queued."""
     good = as_alice.submit("#!/bin/sh\nsleep 1\n")["job_id"]
     bad = as_alice.submit("#!/bin/sh\nsleep 1; exit 1\n")["job_id"]
@@ -57,8 +57,8 @@ def test_a_job_that_waits_for_others(as_alice: Client) -> None:
     as_alice("DELETE", f"/api/v1/jobs/{never}?cluster=owens")
 
 
-def test_the_environment_is_the_jobs_and_nobody_elses_to_see(as_alice: Client, alice: User) -> None:
-    """Its variables take any value and precede the login's own. No list of processes shows them."""
+def test_the_environment_reaches_the_job_and_no_list_of_processes(as_alice: Client, alice: User) -> None:
+    """Variables may have any value and replace those of the login environment."""
     alice.run("sh", "-c", f"echo 'export COLOUR=of-the-login OTHER=of-the-login' >> {alice.home}/.bash_profile")
     out = alice.home / "environment"
     secret = unique("secret")

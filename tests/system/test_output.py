@@ -39,8 +39,8 @@ def ended(as_alice: Client, alice: User) -> Any:
     path.unlink(missing_ok=True)
 
 
-def test_what_stands_in_the_place_of_output(as_alice: Client, alice: User, bob: User, ended: Any) -> None:
-    """It may be a FIFO, a link to another user's private file, binary data, or a file that keeps shrinking."""
+def test_unusual_files_in_place_of_the_output(as_alice: Client, alice: User, bob: User, ended: Any) -> None:
+    """The path may have no file, a FIFO, a link to another user's private file, binary data, or a shorter file than before."""
     url, path = ended
     status, error, message = as_alice.error("GET", url)
     assert (status, error, str(path) in message) == (404, "not_found", True)
@@ -61,16 +61,16 @@ def test_what_stands_in_the_place_of_output(as_alice: Client, alice: User, bob: 
     read = as_alice.data("GET", f"{url}&tail=3")
     assert (read["lossy"], read["next_offset"], read["content"].count("\n")) == (True, 2560, 2)
     path.write_bytes(b"new\n")
-    anew = as_alice.data("GET", f"{url}&offset=2560")
-    assert (anew["content"], anew["next_offset"]) == ("", 0)
+    shorter = as_alice.data("GET", f"{url}&offset=2560")
+    assert (shorter["content"], shorter["next_offset"]) == ("", 0)
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
-def test_a_query_that_is_none(as_alice: Client, ended: Any, query: str) -> None:
+def test_an_invalid_query_is_400(as_alice: Client, ended: Any, query: str) -> None:
     assert as_alice.error("GET", f"{ended[0]}&{query}")[0] == 400
 
 
-def test_a_job_that_writes_is_followed(as_alice: Client) -> None:
+def test_the_output_of_a_running_job_can_be_followed(as_alice: Client) -> None:
     """A client reads from one offset to the next until the job has ended and all output is read."""
     job = as_alice.submit("#!/bin/sh\nfor n in 1 2 3 4; do echo line $n; sleep 1; done\n")["job_id"]
     url = f"/api/v1/jobs/{job}/output?cluster=owens"
@@ -85,7 +85,7 @@ def test_a_job_that_writes_is_followed(as_alice: Client) -> None:
     assert (read, grew) == ("line 1\nline 2\nline 3\nline 4\n", True)
 
 
-def test_another_scope_reads_no_output(portal: Any, alice: User, ended: Any) -> None:
+def test_the_output_needs_the_scope_jobs_read(portal: Any, alice: User, ended: Any) -> None:
     client = portal.client(alice, "--scopes", "clusters:read")
     assert client.error("GET", ended[0])[:2] == (403, "insufficient_scope")
 

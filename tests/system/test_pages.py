@@ -31,8 +31,8 @@ def browse(chromium: Browser) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
 
     def noted(page: Page, text: str) -> None:
-        # The provider's pages, which are not ours, ask for fonts of another host. And to a form that will not
-        # do the answer is 422, to a page that is none 404, which Chromium notes as an error.
+        # The provider's pages are not ours: they load fonts from another host. Chromium logs an error for each 422,
+        # the answer to a wrong form, and for each 404.
         if page.url.startswith("https://localhost") and not re.search("status of (404|422)", text):
             complaints.append(text)
 
@@ -69,7 +69,7 @@ def shots(page: Page, name: str) -> None:
 
 def axe(page: Page) -> list[str]:
     """Return the certain violations that axe finds on a page: the rule, its help text and the elements."""
-    # Not as a script of the page, which its policy would not let in.
+    # Evaluated rather than added as a script, which the page's Content-Security-Policy would block.
     page.evaluate(f"() => {{ if (!window.axe) {{ {AXE.read_text()} }} }}")
     found = page.evaluate("async () => (await axe.run()).violations")
     return [f"{one['id']}: {one['help']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
@@ -138,7 +138,7 @@ def test_a_newcomer_signs_in_with_the_provider(gate: Portal, alice: User, browse
     expect(page).to_have_title("Sign in · Punway")
 
 
-def test_the_same_by_punway_login(gate: Portal, bob: User, browse: Callable[..., Page]) -> None:
+def test_a_user_signs_in_with_a_link_of_punway_login(gate: Portal, bob: User, browse: Callable[..., Page]) -> None:
     page = browse()
     page.goto(gate.link(bob))
     shots(page, "link")
@@ -146,7 +146,7 @@ def test_the_same_by_punway_login(gate: Portal, bob: User, browse: Callable[...,
     make_use_and_revoke(page, gate, bob, "By a link")
 
 
-def test_the_page_as_it_looks(gate: Portal, alice: User, browse: Callable[..., Page]) -> None:
+def test_how_the_page_looks(gate: Portal, alice: User, browse: Callable[..., Page]) -> None:
     """The page has tokens of every kind, and names with markup. The screenshots are for people to look at."""
     names = ["CI pipeline", "<script>alert(1)</script><b>bold</b>", "\u202eesrever\u202c ‮", "x" * 100]
     for name in names:
@@ -201,7 +201,7 @@ def test_the_page_without_javascript_and_by_keyboard_alone(
     expect(page.get_by_role("status")).to_contain_text("revoked")
 
 
-def test_the_errand_with_an_expired_session_by_keyboard_at_375_pixels(
+def test_a_token_after_an_expired_session_by_keyboard_at_375_pixels(
     gate: Portal, bob: User, browse: Callable[..., Page]
 ) -> None:
     """A token is made, copied, distinguished from one of the same name, and revoked. Typed values outlive the session."""
@@ -218,19 +218,19 @@ def test_the_errand_with_an_expired_session_by_keyboard_at_375_pixels(
     page.get_by_label("Name", exact=True).focus()
     page.keyboard.type("Twin")
     page.get_by_label("Read only").focus()
-    for _ in range(2):  # Jobs, and single scopes.
+    for _ in range(2):  # First to Jobs, then to individual scopes.
         page.keyboard.press("ArrowDown")
     expect(page.get_by_label("Choose individual scopes")).to_be_checked()
     page.get_by_label("jobs:write").focus()
     page.keyboard.press("Space")
     page.get_by_label("In 90 days").focus()
     page.keyboard.press("ArrowUp")
-    # As its end on the server's side would: the cookie is still there, and is good for nothing.
+    # An expired session looks the same to the portal: the browser still sends a cookie, but no session has it.
     (cookie,) = [c for c in page.context.cookies() if c["name"] == "__Host-punway"]
     page.context.add_cookies([{**cookie, "value": "over"}])  # type: ignore[typeddict-item]
     press("button", "Generate Token")
     expect(page.get_by_role("alert")).to_contain_text("Your session has expired")
-    expect(page.get_by_role("alert")).to_contain_text("What you typed is kept")
+    expect(page.get_by_role("alert")).to_contain_text("Your input is saved")
     shots(page, "expired")
     page.set_viewport_size({"width": 375, "height": 667})
     page.goto(gate.link(bob))
@@ -248,12 +248,12 @@ def test_the_errand_with_an_expired_session_by_keyboard_at_375_pixels(
     assert sha256_of(secret) == new["sha256"]
     expect(page.get_by_role("row").filter(has_text="Twin")).to_have_count(2)
     press("button", f"Revoke Twin, ID {new['id']}")
-    expect(page.get_by_role("status")).to_contain_text(f"The token Twin (ID {new['id']}) is revoked")
+    expect(page.get_by_role("status")).to_contain_text(f"The token Twin (ID {new['id']}) has been revoked")
     expect(page.get_by_role("status")).to_be_focused()
     assert [entry["name"] for entry in json.loads(bob.token_file.read_text())] == ["Twin"]
 
 
-def test_what_is_no_page_help_and_the_api_on_a_page(gate: Portal, browse: Callable[..., Page]) -> None:
+def test_the_pages_for_an_unknown_address_for_help_and_for_the_api(gate: Portal, browse: Callable[..., Page]) -> None:
     """Browsers get pages with links. Programs get the contract's form."""
     page = browse()
     page.goto(f"{gate.url}/no/such/page")
@@ -287,11 +287,12 @@ def test_a_cross_origin_page_in_a_real_browser(gate: Portal, alice: User, chromi
     page.get_by_role("button", name="Sign in as").click()
     form = page.locator("input[name=csrf_token]").first.input_value()
     expect(page.get_by_text("You have no tokens yet.")).to_be_visible()
-    evil = f'<form method=post action="{gate.url}{HOME}"><input name=form value={form}><input name=name value=evil><input name=preset value=all><input name=expires value=30d><button>go</button></form>'
+    evil = f'<form method=post action="{gate.url}{HOME}"><input name=csrf_token value={form}><input name=name value=evil><input name=preset value=all><input name=expires value=30d><button>go</button></form>'
     context.route("http://evil.test/", lambda route: route.fulfill(body=evil, content_type="text/html"))
     page.goto("http://evil.test/")
     page.get_by_role("button", name="go").click()
-    # SameSite=Lax sends no cookie with the form, so that it leads where anybody's does: to signing in.
+    # With SameSite=Lax the form is sent without the cookie, so the portal redirects to the sign-in page. That request
+    # has the cookie, and the signed-in browser ends on the API Tokens page.
     expect(page).to_have_title("API Tokens · Punway")
     expect(page.get_by_text("You have no tokens yet.")).to_be_visible()
     assert not alice.token_file.exists() or "evil" not in alice.token_file.read_text()

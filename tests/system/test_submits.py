@@ -55,13 +55,13 @@ def test_a_retried_submit_is_one_job(portal: Portal, as_alice: Client, alice: Us
     assert len(queued(slurm, alice)) == 2
 
 
-def test_a_key_is_its_users(as_alice: Client, as_bob: Client) -> None:
+def test_keys_of_two_users_are_independent(as_alice: Client, as_bob: Client) -> None:
     first, bobs = submit(as_alice, "same"), submit(as_bob, "same")
     assert first.status_code == bobs.status_code == 201
     assert first.json()["data"]["job_id"] != bobs.json()["data"]["job_id"]
 
 
-def test_a_key_with_another_body(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
+def test_a_key_with_another_body_is_422(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
     key = str(uuid.uuid4())
     assert submit(as_alice, key).status_code == 201
     other = submit(as_alice, key, script="#!/bin/bash\ntrue\n")
@@ -69,8 +69,10 @@ def test_a_key_with_another_body(as_alice: Client, alice: User, slurm: SlurmClus
     assert len(queued(slurm, alice)) == 1
 
 
-@pytest.mark.parametrize("key", ["x" * 256, "x" * 10_000, "two words", "ä".encode("latin-1").decode("latin-1")])
-def test_what_is_no_key(as_alice: Client, alice: User, slurm: SlurmCluster, key: str) -> None:
+@pytest.mark.parametrize(
+    "key", ["x" * 256, "x" * 10_000, "two words", "ä"], ids=["too long", "far too long", "two words", "not ASCII"]
+)
+def test_an_invalid_key_is_400(as_alice: Client, alice: User, slurm: SlurmCluster, key: str) -> None:
     answer = submit(as_alice, key)
     assert answer.status_code == 400 and "Idempotency-Key" in answer.json()["message"]
     assert not queued(slurm, alice)
@@ -83,7 +85,7 @@ def test_a_refusal_is_repeated(as_alice: Client) -> None:
     assert "Idempotency-Replayed" not in first.headers and again.headers["Idempotency-Replayed"] == "true"
 
 
-def test_many_at_once_are_one_job(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
+def test_concurrent_submits_with_one_key_are_one_job(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
     key, answers = str(uuid.uuid4()), []
     threads = [threading.Thread(target=lambda: answers.append(submit(as_alice, key))) for _ in range(12)]
     for thread in threads:
@@ -153,7 +155,7 @@ def test_a_process_that_dies_in_a_submit(slow: tuple[Portal, Path], alice: User,
     assert queued(slurm, alice) == [job]
 
 
-def test_would_it_be_taken(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
+def test_a_trial_submit(as_alice: Client, alice: User, slurm: SlurmCluster) -> None:
     """The answer has the scheduler's message and the estimated start, and nothing is submitted."""
     answer = submit(as_alice, "ignored", query="?validate=true", wall_time=60)
     assert answer.status_code == 200, answer.text
@@ -176,7 +178,7 @@ def test_would_it_be_taken(as_alice: Client, alice: User, slurm: SlurmCluster) -
     assert submit(as_alice, "ignored").status_code == 201
 
 
-def test_the_embedded_scheduler_is_asked_too(as_alice: Client) -> None:
+def test_a_trial_submit_to_the_embedded_scheduler(as_alice: Client) -> None:
     jobs = len(as_alice.data("GET", "/api/v1/jobs?cluster=box"))
     body = {"cluster": "box", "script": {"content": "#!/bin/sh\ntrue\n"}}
     assert as_alice.data("POST", "/api/v1/jobs?validate=true", body)["accepted"] is True
