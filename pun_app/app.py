@@ -47,8 +47,8 @@ _LARGE = {(route.method, route.path) for route in ROUTES if route.large}
 PARKED_CALL = "punway.parked_call"
 """The key in the WSGI environment of the Call that the server resumes after a wait."""
 ARRIVED = "punway.arrived"
-"""The key in the WSGI environment of the time at which the request had been read, or at which its wait for a job was
-over, in seconds of the monotonic clock."""
+"""The key in the WSGI environment of the request's arrival: the time at which the request had been read or, after a
+wait for a job, at which the wait ended. In seconds of the monotonic clock."""
 
 log = logging.getLogger("punway.pun")
 
@@ -74,7 +74,7 @@ class App:
         self._settings = settings
         self.long_poll = LongPoll(os.geteuid())
         self._submits = Submits(ExpiringFiles(folder_of_user() / "submits", KEY_TTL_S))
-        self._table = Table(ROUTES, "There is no such address; /api/v1/docs lists the API's addresses")
+        self._table = Table(ROUTES, "Unknown address; /api/v1/docs lists the API's addresses")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         http = HttpRequest(environ)
@@ -166,7 +166,7 @@ def _handled(call: Call) -> Response:
     if route.method == "GET":
         etag = answer.etag or _etag(content)
         if request.if_none_match.contains_weak(etag):
-            # RFC 9110, section 15.4.5: nothing has changed, and there is no body.
+            # RFC 9110, section 15.4.5: the client's copy is current, so a 304 without a body is enough.
             response = Response(status=304)
         response.headers["ETag"] = quote_etag(etag, weak=True)
         response.headers["Age"] = str(int(answer.age))
@@ -192,8 +192,8 @@ def _etag(content: bytes) -> str:
 def decode_body(http: HttpRequest, route: Route, limit: int) -> msgspec.Struct:
     """Return the request's body as a Struct.
 
-    The body is decoded straight into the route's type, so that a small body costs little memory whatever it has in it.
-    Raises UnsupportedMedia, TooLarge, and BadRequest, which names the field.
+    ``limit`` is the maximum size in bytes. The body is decoded straight into the route's type, so that a small body
+    costs little memory whatever its content. Raises UnsupportedMedia, TooLarge, and BadRequest, which names the field.
     """
     if http.mimetype != "application/json":
         raise UnsupportedMedia("Send the body as Content-Type: application/json")
@@ -214,7 +214,7 @@ def decode_body(http: HttpRequest, route: Route, limit: int) -> msgspec.Struct:
 
 
 def _check_size(content: bytes, route: Route) -> None:
-    """Raise TooLarge for a body that is large without the one field that may be large."""
+    """Raise TooLarge if the body exceeds BODY_LIMIT even without the one field that may be large."""
     large: msgspec.Raw = getattr(msgspec.json.decode(content, type=_part(route.large)), route.large)
     if len(content) - len(memoryview(large)) > BODY_LIMIT:
         raise TooLarge(

@@ -1,9 +1,9 @@
 """The connections of a PUN, an extension of waitress's channels.
 
-They add four things: requests that wait without a thread, limits on the size and the number of bodies, errors in the
-API's form, and an answer in time even if a thread is stuck. A thread that reads a file on a hanging file server cannot
-be interrupted. So the server's loop answers once the request's time is up (Channel.expire), and the server starts
-another thread (server.py).
+They add four things: long polling without a thread for each request, limits on the size and the number of bodies,
+errors in the API's form, and an answer in time even if a thread is stuck. A thread that reads a file on a hanging file
+server cannot be interrupted. So the server's loop answers once the request's time is up (Channel.expire), and the
+server starts another thread (server.py).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Parser(HTTPRequestParser):
         return count
 
     def may_be_read(self) -> bool:
-        """Return True if there is a place for this body. The client keeps a body that is not read."""
+        """Return True if there is a place for this body. Until then it stays unread in the socket."""
         if self._needs_place and not self._has_place:
             self._has_place = self._places.acquire(blocking=False)
             return self._has_place
@@ -240,8 +240,8 @@ class Channel(HTTPChannel):
 
 
 def _late_answer(request: Any, *, has_begun: bool) -> bytes:
-    """Return the answer to a request whose time is up. It claims nothing about the outcome of a change."""
-    message = "This request was not begun in time because your other requests are slow; try again"
+    """Return the answer to a request whose time is up. For a change, it says that the outcome is unknown."""
+    message = "This request was not begun in time because your other requests are slow; try again later"
     if has_begun:
         message = "The answer took too long, because a file system or a scheduler does not answer"
         if request.command not in ("GET", "HEAD"):

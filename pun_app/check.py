@@ -22,7 +22,7 @@ from pun_app.clusters.load import BadClusterFile, cluster_files, load_cluster
 
 @dataclass(frozen=True)
 class Finding:
-    """A result of the check, in words. ``cluster`` has the cells of a cluster's row in the printed table."""
+    """A result of the check as a sentence. ``ok`` is false for a problem. ``cluster`` is a row of the printed table."""
 
     ok: bool
     text: str
@@ -30,7 +30,7 @@ class Finding:
 
 
 def check(folder: Path) -> list[Finding]:
-    """Return a finding for each cluster file in a folder, or one if there is no file."""
+    """Return a finding for each cluster file in a folder, or a single one about a missing or empty folder."""
     if not folder.is_dir():
         return [
             Finding(
@@ -40,7 +40,7 @@ def check(folder: Path) -> list[Finding]:
         ]
     files = cluster_files(folder)
     if not files:
-        return [Finding(False, f"{folder} has no *.yml file, so there are no clusters; add cluster files")]
+        return [Finding(False, f"{folder} has no *.yml file; add a cluster file for each cluster")]
     return [_check_file(path) for path in files]
 
 

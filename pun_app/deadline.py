@@ -20,9 +20,9 @@ CHANGE_S = 40.0
 """Time limit of a request that changes something: a command, and the lookup of its outcome. Also the limit for
 accounting records, which some schedulers search for a long time."""
 BATCH_S = 10.0
-"""Time after which an answer for several clusters omits those that have not answered."""
+"""Time limit for the clusters of a request that names several. A cluster that takes longer is reported as an error."""
 GRACE_S = 2.0
-"""Time after its deadline in which a request may still answer itself. Its answer says more than the server's."""
+"""Time after its deadline in which a request may still send its own answer, which says more than the server's."""
 
 log = logging.getLogger("punway.pun")
 _thread = threading.local()

@@ -48,7 +48,7 @@ class BadRequest(ApiError):
 
 
 class Unauthorized(ApiError):
-    """A missing or invalid credential. ``token`` is the expired token, if the user's file has it, for the audit log."""
+    """A missing or invalid credential. ``token`` is the expired token in the user's file, if any, for the audit log."""
 
     status, error = 401, "unauthorized"
 
@@ -66,7 +66,7 @@ class InsufficientScope(ApiError):
     status, error = 403, "insufficient_scope"
 
     def __init__(self, scope: str) -> None:
-        super().__init__(f"This token lacks the scope {scope}; use or make a token that has it")
+        super().__init__(f"This token lacks the scope {scope}; use or make a token with this scope")
         self.scope = scope
 
     def headers(self) -> dict[str, str]:
@@ -112,7 +112,7 @@ class Refused(ApiError):
 class Internal(ApiError):
     def __init__(self) -> None:
         super().__init__(
-            "The portal failed, and not because of your request; if it keeps failing, tell the site's staff"
+            "The portal failed because of an error of its own; try again, and tell the site's staff if it fails again"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pun_app.adapters.local.queue import DONE, LocalJob, LocalQueue
+from pun_app.handlers.paging import cursor_after
 from tests.pun_app.pun import Pun
 
 NOW = int(time.time())
@@ -80,24 +81,26 @@ def test_outcomes(pun: Pun, ended: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "named"),
     [("&limit=0", "limit"), ("&limit=1001", "limit"), ("&limit=-1", "limit"), ("&limit=x", "limit"), ("&limit=1e3", "limit"),
      ("&limit=1&limit=2", "limit"), ("&cursor=a&cursor=b", "cursor"),
      ("&from=yesterday", "from"), ("&from=2026-13-01", "from"), ("&from=2026-01-01T00:00:00", "zone"), ("&to=1e9", "to"),
      ("&limit=", "limit"), ("&status=", "status"), ("&status=done", "done"), ("&status=,", "status"), ("&status=failed&status=cancelled", "status")],
 )  # fmt: skip
-def test_what_is_no_question(pun: Pun, query: str, said: str) -> None:
+def test_an_invalid_query(pun: Pun, query: str, named: str) -> None:
     """The request is a 400, and the message names the parameter."""
     answer = ask(pun, query, 400)
     assert answer["error"] == "bad_request"
-    assert said in answer["message"]
+    assert named in answer["message"]
 
 
 @pytest.mark.parametrize(
-    "query", ["&from=2026-01-02&to=2026-01-01", "&from=2026-01-01&to=2026-01-01", "&from=1960-01-01&to=1950-01-01"]
+    "query",
+    ["&from=2026-01-02&to=2026-01-01", "&from=2026-01-01&to=2026-01-01", "&from=1960-01-01&to=1950-01-01"],
+    ids=["reversed", "equal", "before 1970"],
 )
-def test_ends_that_do_not_go_together(pun: Pun, query: str) -> None:
-    """Each of them is a valid time, so this is not a 400."""
+def test_a_period_whose_ends_are_in_the_wrong_order_is_a_conflict(pun: Pun, query: str) -> None:
+    """Each of the two is a valid time, so this is not a 400."""
     answer = ask(pun, query, 409)
     assert answer["error"] == "conflict" and "from must be before to" in answer["message"]
 
@@ -110,15 +113,26 @@ def test_ends_that_do_not_go_together(pun: Pun, query: str) -> None:
         "&to=1960-01-01",
         "&from=1950-01-01&to=1960-01-01",
     ],
+    ids=["last year of the calendar", "year 9999", "until 1960", "the fifties"],
 )
 def test_in_the_future_and_long_ago_nothing_has_ended(pun: Pun, ended: list[str], query: str) -> None:
     assert ids(ask(pun, query)) == []
 
 
-def test_blank_is_left_out(pun: Pun, ended: list[str]) -> None:
+def test_an_empty_from_to_or_cursor_counts_as_omitted(pun: Pun, ended: list[str]) -> None:
     assert ids(ask(pun, "&from=&to=&cursor=")) == ids(ask(pun, ""))
 
 
-@pytest.mark.parametrize("cursor", ["x", "eA==", "%C3%A9", "MTI=", "MTI6"])
+CURSORS = {
+    "not base64": "x",
+    "a letter": "eA==",
+    "not ASCII": "%C3%A9",
+    "a cursor of the job list": "MTI=",
+    "no id": "MTI6",
+    "a time too large for int()": cursor_after(f"{'9' * 5000}:1"),
+}
+
+
+@pytest.mark.parametrize("cursor", CURSORS.values(), ids=CURSORS)
 def test_a_cursor_that_the_list_did_not_give(pun: Pun, cursor: str) -> None:
     assert "Unknown cursor. Pass `next_cursor`" in ask(pun, f"&cursor={cursor}", 400)["message"]

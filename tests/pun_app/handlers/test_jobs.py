@@ -41,13 +41,32 @@ def test_without_a_limit_it_is_all_of_them(pun: Pun, listed: list[str]) -> None:
     assert "next_cursor" not in answer
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "1001", "x", "1e2", "%EF%BC%91"])
-def test_a_limit_is_a_number_of_jobs(pun: Pun, listed: list[str], limit: str) -> None:
+@pytest.mark.parametrize(
+    "limit",
+    ["0", "-1", "1001", "x", "1e2", "%EF%BC%91"],
+    ids=["zero", "negative", "too large", "letter", "exponent", "other digits"],
+)
+def test_an_invalid_limit_is_400(pun: Pun, listed: list[str], limit: str) -> None:
     assert "limit" in ask(pun, f"&limit={limit}", 400)["message"]
 
 
-@pytest.mark.parametrize("cursor", ["x", "!!", "Kg==", "MTI7aWQ=", "LTE=", "%FF", "MTI", "A" * 5000])
-def test_a_cursor_is_one_that_the_list_gave(pun: Pun, listed: list[str], cursor: str) -> None:
+CURSORS = {
+    "not base64": "x",
+    "other characters": "!!",
+    "a wildcard": "Kg==",
+    "a command": "MTI7aWQ=",
+    "an option": "LTE=",
+    "not UTF-8": "%FF",
+    "no padding": "MTI",
+    "long": "A" * 5000,
+    "an id and another character": "MT!I=",
+    "an id and a blank": "MTI=+",
+    "an id with other unused bits": "MTJ=",
+}
+
+
+@pytest.mark.parametrize("cursor", CURSORS.values(), ids=CURSORS)
+def test_a_cursor_that_the_list_did_not_give(pun: Pun, listed: list[str], cursor: str) -> None:
     """A cursor holds an id. A pattern, a command or an option in it does not reach an adapter."""
     assert "Unknown cursor. Pass `next_cursor`" in ask(pun, f"&limit=2&cursor={cursor}", 400)["message"]
 
@@ -78,14 +97,14 @@ def test_many_jobs_at_once(pun: Pun, listed: list[str]) -> None:
         "no list", "empty", "object", "number", "no id", "boolean id", "array", "text", "too many", "long id", "null",
     ],
 )  # fmt: skip
-def test_what_is_no_list_of_jobs_is_a_clear_error(pun: Pun, body: object) -> None:
+def test_an_invalid_list_of_jobs_is_rejected(pun: Pun, body: object) -> None:
     assert statuses(pun, body, 413 if len(json.dumps(body)) > 10_000 else 400)["error"] in (
         "bad_request",
         "payload_too_large",
     )
 
 
-def test_hundreds_of_jobs_are_one_question(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hundreds_of_jobs_are_one_query(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     real = LocalAdapter.jobs
 
@@ -119,13 +138,16 @@ def test_a_job_that_has_ended_is_not_waited_for(pun: Pun, listed: list[str]) -> 
         "&wait=5&wait=6",
         "&wait=%EF%BC%91",
     ],
-)
-def test_what_is_no_wait_is_400(pun: Pun, listed: list[str], query: str) -> None:
+    ids=[
+        "negative", "too long", "exponent", "letter", "fraction", "unknown until", "repeated", "other digits",
+    ],
+)  # fmt: skip
+def test_an_invalid_wait_is_400(pun: Pun, listed: list[str], query: str) -> None:
     assert get(pun, query, 400).json["error"] == "bad_request"
 
 
-def test_what_was_seen_is_not_sent_again(pun: Pun, listed: list[str]) -> None:
-    """An unchanged job is a 304 without a body. A wait for a change ends when the time is up."""
+def test_an_unchanged_job_is_not_sent_again(pun: Pun, listed: list[str]) -> None:
+    """The answer is a 304 without a body. A wait for a change ends when the time is up."""
     etag = get(pun, "").headers["ETag"]
     answer = get(pun, "", 304, **{"If-None-Match": etag})
     assert (answer.body, answer.headers["ETag"]) == (b"", etag)
@@ -152,7 +174,9 @@ def test_a_job_that_can_never_start_ends_a_wait(pun: Pun, listed: list[str], mon
         assert now["can_start"] is False
 
 
-def test_that_a_job_can_never_start_is_a_change(pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_a_change_ends_when_a_job_can_no_longer_start(
+    pun: Pun, listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = [Job("3", status="queued")]
     monkeypatch.setattr(LocalAdapter, "job", lambda self, job_id: told[0])
     seen = get(pun, "").headers["ETag"]
