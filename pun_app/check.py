@@ -48,7 +48,7 @@ def _check_file(path: Path) -> Finding:
     try:
         cluster = load_cluster(path)
     except BadClusterFile as error:
-        return Finding(False, f"{path}: ignored: {error}")
+        return Finding(False, f"{path} is left out: {error}")
     if cluster is None:
         user = os.environ.get("USER", "this user")
         return Finding(

@@ -68,11 +68,15 @@ def shots(page: Page, name: str) -> None:
 
 
 def axe(page: Page) -> list[str]:
-    """Return the certain violations that axe finds on a page: the rule, its help text and the elements."""
+    """Return the certain violations that axe finds on a page: the rule, its help text, the element and the reason."""
     # Evaluated rather than added as a script, which the page's Content-Security-Policy would block.
     page.evaluate(f"() => {{ if (!window.axe) {{ {AXE.read_text()} }} }}")
     found = page.evaluate("async () => (await axe.run()).violations")
-    return [f"{one['id']}: {one['help']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+    return [
+        f"{one['id']}: {one['help']}: {node['html'][:200]}: {node['failureSummary']}"
+        for one in found
+        for node in one["nodes"]
+    ]
 
 
 def make_use_and_revoke(page: Page, portal: Portal, user: User, name: str) -> None:
