@@ -50,7 +50,7 @@ class ExpiringFiles:
             raise self._trouble(error) from error
 
     def put(self, name: str, content: bytes) -> None:
-        """Write an entry as a whole: a reader, or a crash, never leaves half of it."""
+        """Write an entry atomically, so that no reader sees half of it, even after a crash."""
         path = self._path(name)
         temporary = path.with_name(f".{secrets.token_hex(8)}")
         try:
@@ -74,7 +74,7 @@ class ExpiringFiles:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold the lock of a name, which other threads and other PUNs of the user wait for.
+        """Hold the lock of a name. Other threads and other PUNs of the user wait for it.
 
         There are 256 lock files, which are never removed, so some names share a lock.
         """
@@ -92,7 +92,7 @@ class ExpiringFiles:
             os.close(descriptor)
 
     def _path(self, name: str) -> Path:
-        # The hash of the name: a name may have any characters, and nobody who sees the folder should learn it.
+        # The file is named by a hash, because a name may have any characters and the folder should not reveal it.
         return self._folder / hashlib.sha256(name.encode()).hexdigest()
 
     def _make(self) -> None:

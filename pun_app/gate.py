@@ -1,6 +1,6 @@
 """Gates: limits on how many requests of one kind have a thread at the same time. Others wait without a thread.
 
-So requests to a cluster that hangs leave threads to the other clusters and to requests that need no cluster.
+So a cluster that hangs leaves threads to requests for other clusters, and to requests that need no cluster.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Gate:
             resume()
 
     def leave(self, turn: Turn) -> None:
-        """Take a turn's place away and give it to the next turn."""
+        """End a turn. If it has a place, give the place to the next turn."""
         resume = None
         with self._lock:
             if not turn.has_place:

@@ -100,9 +100,9 @@ class Submits:
                 return found, True
             elif self._clock() - record.begun > LISTED_S:
                 raise Conflict(
-                    "It is not known whether the first submit with this Idempotency-Key made a job, and the job may "
-                    "have ended by now. Look for it in your jobs and the job history; if it is not there, submit with "
-                    "a new key"
+                    "It is not known whether the first submit with this Idempotency-Key made a job, which may have "
+                    "ended by now. Look for the job in your list of jobs and in the job history; if it is in neither, "
+                    "submit with a new key"
                 )
             else:
                 request = replace(make(), submit_tag=record.submit_tag)
@@ -120,7 +120,7 @@ class Submits:
             self._write(key, record)
             raise
         except SchedulerUnavailable as unavailable:
-            # In any other case the job may have been submitted all the same, so the record keeps the submit tag.
+            # Unless the request was certainly not sent, there may be a job, so the record keeps the submit tag.
             if isinstance(unavailable, NotSent):
                 self._files.remove(key)
             raise

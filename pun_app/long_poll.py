@@ -21,7 +21,7 @@ from pun_app.errors import Unavailable
 from pun_app.gate import Turn
 
 MIN_FIRST_LOOK_S = 5.0
-"""Minimum time for the first look at a job, however short the wait is."""
+"""Minimum time limit for the first look at a job, however short the wait is."""
 MAX_WAITING = 200
 """Maximum number of waiting requests of one PUN."""
 POLL_INTERVAL_S = 2.0

@@ -10,7 +10,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``site_docs`` is the folder with the site's documents for agents. ``origin`` is the portal's, as browsers send it.
     ``metadata_url`` is empty if the portal accepts no JWTs. ``token_longest`` is the maximum lifetime of a token, or
-    null if there is no maximum; ``token_never`` is true if a token may have no expiry. ``token_scopes`` are the scopes
+    null for no maximum; ``token_never`` is true if a token may have no expiry. ``token_scopes`` are the scopes
     that the site allows. ``site_url`` is the site's own portal, which the pages link to, or empty.
     """
 

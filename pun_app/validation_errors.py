@@ -1,7 +1,7 @@
-"""Messages for requests that do not fit their types: they name the field and say what to write.
+"""Messages for invalid requests: they name the field and say what to write.
 
-msgspec's own messages have Python's words and regular expressions in them. These are made from the type of the field.
-A field whose type says too little has a hint: ``Meta(extra={"write": "a number with M, G or T, such as 4G"})``.
+msgspec's own messages contain Python's type names and regular expressions. These messages are made from the type of the
+field. A field whose type says too little has a hint: ``Meta(extra={"write": "a number with M, G or T, such as 4G"})``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _JSON_TYPES = {
     "object": "an object",
     "str": "a string",
 }
-MAX_NAME = 50
-"""Characters that a message repeats of a name or a value of the client's."""
+MAX_QUOTED_LENGTH = 50
+"""Maximum length of a client's name or value that a message quotes, in characters."""
 
 
 def explain(
@@ -38,10 +38,10 @@ def explain(
 ) -> str:
     """Return a message for an error that msgspec raised for a ``kind``.
 
-    For a JSON body the message ends with the type that came: ``options.wall_time: write a whole number from 1 to
-    315360000, not a string``. For a query string, whose values are the ``texts``, it ends with the text that came.
+    For a JSON body the message ends with the type that the client sent: ``options.wall_time: write a whole number from
+    1 to 315360000, not a string``. For a query string, whose values are the ``texts``, it ends with the client's text.
     """
-    # Only here: no PUN needs the module before somebody makes a mistake.
+    # Imported here because a PUN needs the module only after an invalid request.
     from msgspec.inspect import type_info
 
     match = _ERROR.fullmatch(str(error))
@@ -58,22 +58,22 @@ def explain(
         return f"{_joined(path, missing[1])}: this field is required; write {expected(field.type)}"
     if not path:
         names = ", ".join(field.encode_name for field in _fields(place))
-        return f"The body must be a JSON object with the fields {names}{_not_what_came(problem)}"
+        return f"The body must be a JSON object with the fields {names}{_not_what_was_sent(problem)}"
     if match["key"]:
         return f"{path}: write each name as {expected(place.key_type)}"
     each = "each value as " if (match["path"] or "").endswith("[...]") else ""
-    came = _not_what_came(problem) if texts is None else f', not "{shortened(str(texts[path]))}"'
-    return f"{path}: write {each}{expected(place)}{came}"
+    sent = _not_what_was_sent(problem) if texts is None else f', not "{shortened(str(texts[path]))}"'
+    return f"{path}: write {each}{expected(place)}{sent}"
 
 
 def shortened(text: str) -> str:
-    """Return a name or a value of the client's in a form that is fit for a message."""
-    printable = "".join(character if character.isprintable() else "\ufffd" for character in text[:MAX_NAME])
-    return printable if len(text) <= MAX_NAME else f"{printable}…"
+    """Return a client's text for a message: shortened, and with characters that do not print replaced."""
+    printable = "".join(character if character.isprintable() else "\ufffd" for character in text[:MAX_QUOTED_LENGTH])
+    return printable if len(text) <= MAX_QUOTED_LENGTH else f"{printable}…"
 
 
 def expected(place: Any) -> str:
-    """Return what to write where a type is expected, in words."""
+    """Return in words what a client should write for a type."""
     from msgspec import inspect
 
     if hint := _hint(place):
@@ -85,7 +85,7 @@ def expected(place: Any) -> str:
 
 
 def _in_words(kind: Any, inspect: Any) -> str:
-    """Return one type in words. Every type that the API's Structs use is here."""
+    """Return one type in words. It knows every type that the API's Structs use."""
     if isinstance(kind, inspect.IntType):
         return "a whole number" + _range(kind.ge, kind.le, "", "from")
     if isinstance(kind, inspect.StrType):
@@ -105,7 +105,7 @@ def _range(least: int | None, most: int | None, unit: str, preposition: str) -> 
     return f" {preposition} {least} to {most}{unit}" if least is not None else f" {preposition} up to {most}{unit}"
 
 
-def _not_what_came(problem: str) -> str:
+def _not_what_was_sent(problem: str) -> str:
     got = _GOT.search(problem)
     return f", not {_JSON_TYPES.get(got[1], got[1])}" if got else ""
 
@@ -144,7 +144,7 @@ def _find(place: Any, path: str) -> Any:
         else:
             place = bare.item_type if hasattr(bare, "item_type") else bare.value_type
     bare = _bare(_alternatives(place)[0])
-    # An error of an object's name is at the object.
+    # An error in a key of an object has the path of the object.
     return bare if hasattr(bare, "key_type") else place
 
 

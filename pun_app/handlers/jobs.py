@@ -90,7 +90,7 @@ def _waiting(query: JobQuery) -> tuple[int, str]:
 
 
 def _etag(job: Job) -> str:
-    """Return the ETag of a job. It changes with everything but the job's run time."""
+    """Return the ETag of a job. Every change of the job changes it, except a longer run time."""
     state = (
         job.status, job.native_state, job.outcome, job.exit_code, job.queue, job.started_at, job.ended_at,
         job.can_start,
@@ -99,13 +99,13 @@ def _etag(job: Job) -> str:
 
 
 def _is_seen(request: Request, etag: str, before: str) -> bool:
-    """Return True if the client has seen this ETag: If-None-Match has it or, without one, it was there ``before``."""
+    """Return True if the client knows this ETag: from If-None-Match or, without that header, as the one ``before``."""
     names_tags = request.if_none_match and not request.if_none_match.star_tag
     return request.if_none_match.contains_weak(etag) if names_tags else etag == before
 
 
 def submit_job(request: Request) -> Answer[SubmittedJobAnswer] | Answer[ValidAnswer]:
-    """Submit a job and return what is known of it at that moment.
+    """Submit a job and return it in its first state.
 
     With ``validate``, ask the scheduler whether it would accept the job, and submit nothing. With an Idempotency-Key,
     submit once for each key. Raises BadRequest for a blank cluster or script, Refused, and what idempotency.py raises.

@@ -11,13 +11,15 @@ from pun_app.text_file import NoFile, last_lines, piece
 
 
 def job_output(request: Request) -> Answer[OutputAnswer]:
-    """Return a part of a job's output: its last lines (``tail``), or ``limit`` bytes from ``offset`` on, or with both
-    the last lines of that piece.
+    """Return a part of a job's output.
+
+    The part is the last lines (``tail``) or ``limit`` bytes from ``offset`` on. With ``tail`` and ``offset``, it is the
+    last lines of that piece.
 
     The last lines are as a terminal shows them, in at most ``limit`` bytes. Pieces are the file's exact bytes, so that
     a client can join them. The scheduler gives the path of the file, and this process reads it with the user's own
-    permissions. Raises NotFound, with the path, while there is no file, NotSupported if the scheduler gives no path,
-    and Refused if the user may not read the file.
+    permissions. Raises NotFound, with the path, while the file does not exist, NotSupported if the scheduler gives no
+    path, and Refused if the user may not read the file.
     """
     query: OutputQuery = request.query
     stream, tail, offset, limit = query.stream, query.tail, query.offset, query.limit

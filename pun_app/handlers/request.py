@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Place:
-    """The place of one request among those that ask the same cluster."""
+    """The place of one request in a gate (gate.py), which limits how many requests query a cluster at once."""
 
     def __init__(self, gates: Gates) -> None:
         self._gates = gates
@@ -68,13 +68,13 @@ class Request:
         return self.entered(self.query.cluster)
 
     def entered(self, cluster_id: str) -> Cluster:
-        """Return a cluster once this request has a place among those that ask it.
+        """Return a cluster after taking a place in its gate.
 
-        Call this before anything is changed: it raises Parked while the request has no place. Raises NotFound for a
-        cluster that does not exist or is not open to the caller.
+        Call this before anything is changed: it raises Parked while all places are taken, and the handler is called
+        again later. Raises NotFound for a cluster that does not exist or is not open to the caller.
         """
         cluster = self.clusters.get(cluster_id)
-        if self.wait is None:  # A request that has waited for a job needs no place: it knows most of its answer.
+        if self.wait is None:  # After a wait for a job, the answer is mostly known, so the request needs no place.
             self.place.take(cluster.id)
         return cluster
 
@@ -83,9 +83,9 @@ class Request:
 class Answer(Generic[T]):
     """The result of a handler.
 
-    ``data`` is sent as JSON. ``status`` is the HTTP status, if it is not the one that the route has. ``age`` is how
-    many seconds ago the scheduler gave the data. ``etag`` replaces the hash of the content as the ETag.
-    ``next_cursor`` is for lists that are sent in pages: the start of the next page, or "" on the last page.
+    ``data`` is sent as JSON. ``status`` is the HTTP status, if it is not the one that the route has. ``age`` is the
+    age of the scheduler's data in seconds. ``etag`` replaces the hash of the content as the ETag. ``next_cursor`` is
+    for lists with pages: the start of the next page, or "" on the last page.
     ``is_replayed`` is true if this answer was first given to an earlier request with the same Idempotency-Key.
     """
 

@@ -34,6 +34,6 @@ def list_accounts(request: Request) -> Answer[list[AccountAnswer]]:
 
 
 def cluster_info(request: Request) -> Answer[ClusterInfo]:
-    """Return how many nodes, processors and GPUs a cluster has, and how many of them are in use."""
+    """Return the numbers of nodes, processors and GPUs of a cluster, in total and in use."""
     info, age = request.cluster().scheduler.info(no_cache=request.no_cache)
     return Answer(info, age=age)

@@ -11,7 +11,7 @@ from tokens.token import utc_now
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# Each unit with its length in seconds and the least number of seconds that it is used for: 90 days are not 2 months.
+# Each unit has its length and the shortest time that is written in it, in seconds. 90 days are not written as 2 months.
 _UNITS = (
     ("year", 31_536_000, 31_104_000),
     ("month", 2_628_000, 10_368_000),
