@@ -160,11 +160,11 @@ def tool_reference() -> str:
     rows = tools(Portal("/nonexistent", "portal.example.org"))
     made = described(rows)
     page = [_TOOLS_HEAD.rstrip()]
-    for row in rows:
+    for row, tool in zip(rows, made, strict=True):
         hints = row.hints
         hint = "read-only" if hints.read_only_hint else "destructive" if hints.destructive_hint else ""
         scope = f"`{row.scope}`" if row.scope else "any"
-        page.append(f"| [`{row.name}`](#{row.name}) | {row.title} | {scope} | {hint} |")
+        page.append(f"| [`{row.name}`](#{row.name}) | {tool.title} | {scope} | {hint} |")
     page.append("")
     for tool in made:
         page += [f"## {tool.name}\n", f"{tool.description}\n"]
