@@ -24,7 +24,12 @@ from punway.token_commands import add_commands
 from tokens.scopes import OFFERED, PRESETS, SCOPES, allows, parse
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+]
 _LINKED = ("README.md", "docs/index.md", "docs/users", "docs/agents", "docs/admins", "docs/developers/decisions")
 _FILE = r"`((?:docs|bench|nginx|tests|proxy_hook|pun_app|punway|spawner|mcp_server|tokens)/[\w./-]*)`"
 
@@ -116,6 +121,20 @@ def test_every_link_to_a_file_leads_to_one(name: str) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", read(name)):
         if "://" not in link:
             assert ((ROOT / name).parent / link).exists(), link
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_link_that_shows_a_path_leads_there(name: str) -> None:
+    for shown, link in re.findall(rf"\[{_FILE}\]\(([^)#\s]+)", read(name)):
+        assert ((ROOT / name).parent / link).resolve() == (ROOT / shown).resolve(), shown
+
+
+def test_the_commands_for_one_test_select_tests() -> None:
+    """The examples of ``pytest FILE -k WORD`` in CONTRIBUTING.md find something to run."""
+    commands = re.findall(r"pytest (tests/\S+) -k (\w+)", read("CONTRIBUTING.md"))
+    assert commands
+    for file, word in commands:
+        assert re.search(rf"^def test_\w*{word}", read(file), re.MULTILINE), (file, word)
 
 
 def test_the_scopes_that_are_offered_are_those_that_open_something() -> None:
