@@ -38,8 +38,8 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_each_line_of_what_must_never_happen_names_tests_that_exist() -> None:
-    """And each of the attacks on signing in."""
+def test_each_line_of_the_security_model_names_tests_that_exist() -> None:
+    """So does each line of the attacks on signing in."""
     never = re.findall(r"^\| \d+ \|.*", read("docs/admins/security.md"), re.MULTILINE)
     attacks = re.findall(r"^\| (?!what|---|\d|\|)\S.*", read("docs/admins/security.md"), re.MULTILINE)
     assert (len(never), len(attacks)) == (17, 11)
@@ -69,8 +69,8 @@ def test_the_api_in_brief_lists_every_route_with_its_scope() -> None:
         assert route.method in row
 
 
-def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
-    """Each scope with what it allows and its endpoints, and each preset with its scopes."""
+def test_the_table_of_scopes_is_that_of_the_code() -> None:
+    """It has each scope with its meaning and endpoints. The text below it has each preset with its scopes."""
     text = read("docs/users/tokens.md")
     for scope in OFFERED:
         what = SCOPES[scope]
@@ -81,15 +81,15 @@ def test_the_scopes_table_is_the_one_that_the_code_reads() -> None:
         assert name == "all" or f"`{name}` is {', '.join(f'`{scope}`' for scope in held)}" in words
 
 
-def test_every_page_is_named() -> None:
-    """Pages of a PUN are in the table of endpoints, pages where a browser signs in are where signing in is explained."""
+def test_every_page_is_documented() -> None:
+    """Pages of a PUN are in the table of endpoints; pages for signing in are on the page about signing in."""
     for page in PAGES:
         assert f"`{page.method} {page.path}`" in read("docs/users/api.md")
     for method, address in SIGN_IN_ROUTES:
         assert f"`{method} {address}{'CODE' if address == LINK_PATH else ''}`" in read("docs/admins/sign-in.md")
 
 
-def test_every_tool_is_named_with_its_scope() -> None:
+def test_every_tool_is_documented_with_its_scope() -> None:
     text = read("docs/agents/tools.md")
     for tool in tools(Portal("/nonexistent", "x")):
         row = next(row for row in text.splitlines() if row.startswith("| ") and f"`{tool.name}`" in row)
@@ -98,26 +98,26 @@ def test_every_tool_is_named_with_its_scope() -> None:
 
 @pytest.mark.parametrize("path", GENERATED)
 def test_a_generated_page_is_current(path: str) -> None:
-    """``make reference`` writes it again."""
+    """A page that is out of date is written again by ``make reference``."""
     assert read(path) == GENERATED[path](), "run: make reference"
 
 
-def test_the_files_that_are_named_are_there() -> None:
+def test_files_that_the_pages_name_exist() -> None:
     for name in DOCUMENTS:
         for file in re.findall(_FILE, read(name)):
             assert (ROOT / file).exists(), f"{name}: {file}"
 
 
 @pytest.mark.parametrize("name", [name for name in DOCUMENTS if name.startswith(_LINKED)])
-def test_every_file_that_is_named_is_a_link(name: str) -> None:
-    """Outside of code blocks: a reader of the site or of a forge gets to the file by one click."""
+def test_every_name_of_a_file_is_a_link(name: str) -> None:
+    """A reader of the site or of a forge reaches the file with one click. Code blocks are exempt."""
     prose = re.sub(r"^```.*?^```$|<!--.*?-->", "", read(name), flags=re.MULTILINE | re.DOTALL)
     assert not [file for file in re.findall(rf"(?<!\[){_FILE}", prose) if not file.endswith("/")]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_link_to_a_file_leads_to_one(name: str) -> None:
-    """Sphinx sees to links between pages; this sees to README.md's as well, and to links to folders."""
+    """Sphinx checks only links between pages. This also checks README.md, and links to folders."""
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", read(name)):
         if "://" not in link:
             assert ((ROOT / name).parent / link).exists(), link
@@ -137,7 +137,7 @@ def test_the_commands_for_one_test_select_tests() -> None:
         assert re.search(rf"^def test_\w*{word}", read(file), re.MULTILINE), (file, word)
 
 
-def test_the_scopes_that_are_offered_are_those_that_open_something() -> None:
+def test_only_scopes_that_allow_something_are_offered() -> None:
     used = {route.scope for route in ROUTES if route.scope}
     assert set(OFFERED) == used
     assert used <= set(SCOPES)
@@ -146,7 +146,7 @@ def test_the_scopes_that_are_offered_are_those_that_open_something() -> None:
         assert scope not in offered and scope not in token_help(), scope
 
 
-def test_the_first_request_of_the_readme_is_one_that_its_token_may_make() -> None:
+def test_the_token_of_the_readme_allows_its_first_request() -> None:
     """A reader who follows the README step by step gets no 403."""
     text = read("README.md")
     made = re.search(r"punway token create \S.* --scopes (\S+)", text)
@@ -160,26 +160,26 @@ def token_help() -> str:
     """Return the output of ``punway token create --help``."""
     parser = argparse.ArgumentParser()
     add_commands(parser, argparse.ArgumentParser(add_help=False))
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), pytest.raises(SystemExit):
         parser.parse_args(["create", "--help"])
-    return said.getvalue()
+    return output.getvalue()
 
 
-def test_the_units_run_what_there_is() -> None:
+def test_the_units_run_commands_that_exist() -> None:
     for unit in (ROOT / "nginx" / "systemd").glob("*.service"):
         command = re.search(r"^ExecStart=/opt/punway/bin/punway ([\w-]+)$", unit.read_text(), re.MULTILINE)
         assert command
         assert command[1] in ("spawner", "hook", "relay", "mcp-server", "nginx")
 
 
-def test_the_table_of_adapters_is_what_they_can_do() -> None:
-    """python -m pun_app.adapters.abilities prints it."""
+def test_the_table_of_adapters_is_current() -> None:
+    """``python -m pun_app.adapters.abilities`` prints the current table."""
     assert table() in read("docs/admins/schedulers.md")
 
 
-def test_every_adapter_is_told_of_with_its_keys() -> None:
-    """Each key that the code reads from a cluster file's ``job`` is in the row of its adapter, or of all."""
+def test_every_adapter_is_documented_with_its_keys() -> None:
+    """Each key that an adapter's module reads from a cluster file's ``job`` is in the adapter's row of the table."""
     text = read("docs/admins/schedulers.md")
     rows = {row.split("|")[1].strip(" `"): row for row in text.splitlines() if row.startswith("| ")}
     for name in ADAPTERS:
@@ -189,8 +189,8 @@ def test_every_adapter_is_told_of_with_its_keys() -> None:
             assert f"`{key}`" in rows[name], (name, key)
 
 
-def test_the_map_has_every_folder_and_file() -> None:
-    """Each folder with modules has a heading on docs/developers/architecture.md; below tests/ only tests/system has."""
+def test_the_list_of_folders_and_files_is_complete() -> None:
+    """Each folder with modules has a heading on docs/developers/architecture.md. Below tests/, only tests/system has one."""
     modules = [path.relative_to(ROOT) for top in code_map.TOP_FOLDERS for path in (ROOT / top).rglob("*.py")]
     folders = {path.parent.as_posix() for path in modules if (ROOT / path).stat().st_size}
     assert {folder for folder in folders if folder == "tests/system" or not folder.startswith("tests/")} <= set(

@@ -1,4 +1,4 @@
-"""docs/admins/troubleshooting.md names messages that the code has."""
+"""Tests that the messages on docs/admins/troubleshooting.md are messages of the code."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("mcp_server", "proxy_hook", "pun_app", "punway", "spawner", "tokens")
-OF_NGINX = "bind() to"
+NGINX_PREFIX = "bind() to"
 """The beginning of a message that is nginx's own."""
 ASSEMBLED = {"the home directory does not answer": ("the home directory", " does not answer")}
 """A message that the code puts together, and its parts."""
 
 
 def named_messages() -> list[str]:
-    """Return the messages in the first column of the page's tables, each without the parts that vary."""
+    """Return the messages in the first column of the page's tables, with an ellipsis in place of what varies."""
     text = (ROOT / "docs" / "admins" / "troubleshooting.md").read_text(encoding="utf-8")
     cells = [row.split("|")[1] for row in text.splitlines() if row.startswith("| ")]
     messages = [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
-    return [message for message in messages if not message.startswith((OF_NGINX, "/"))]
+    return [message for message in messages if not message.startswith((NGINX_PREFIX, "/"))]
 
 
 def texts_in_code() -> Iterator[str]:
+    """Yield every string constant of the packages."""
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
