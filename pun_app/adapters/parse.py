@@ -98,7 +98,7 @@ def number(text: str) -> int | None:
 def word(text: str) -> str | None:
     """Return the text; None for the words by which schedulers say that a value is missing."""
     text = text.strip()
-    return None if text in ("", "(null)", "None", "N/A", "Unknown") else text
+    return None if text in {"", "(null)", "None", "N/A", "Unknown"} else text
 
 
 def new_delimiter() -> str:

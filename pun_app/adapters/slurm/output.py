@@ -15,7 +15,7 @@ from pun_app.adapters.model import OutputFiles
 
 
 class QueueRow(NamedTuple):
-    """One row of squeue: the columns of QUEUE_COLUMNS, as printed."""
+    """A row of squeue, with the columns of QUEUE_COLUMNS as printed."""
 
     job_id: str
     uid: str
@@ -30,7 +30,7 @@ class QueueRow(NamedTuple):
 
 
 class AccountingRow(NamedTuple):
-    """One row of sacct: the columns of ACCOUNTING_COLUMNS, as printed."""
+    """A row of sacct, with the columns of ACCOUNTING_COLUMNS as printed."""
 
     job_id: str
     uid: str
@@ -71,7 +71,7 @@ _NO_TASK = "4294967294"
 
 
 def queue_command(delimiter: str, job_id: str) -> list[str]:
-    """Return the argv for the paths of a job that squeue still lists: a row for each task."""
+    """Return the argv for the paths of a job in the queue. An array has a row for each task."""
     columns = ",".join(f"{name}:{delimiter}" for name in QUEUE_COLUMNS)
     return ["squeue", "--all", "--states=all", "--array", "--noheader", f"--Format={columns}", f"--jobs={job_id}"]
 
@@ -79,7 +79,7 @@ def queue_command(delimiter: str, job_id: str) -> list[str]:
 def files_in_queue(row: QueueRow) -> OutputFiles:
     """Return the paths of a job in squeue.
 
-    squeue puts the directory before a pattern, does not fill the pattern in, and prints a wrong default for a task.
+    squeue prints a pattern behind the working directory, without filling it in. For a task it prints a wrong default.
     """
     values = _values(row.job_id, row.raw_id, row.array_id, row.user, row.host, row.name)
     default = _resolve(_default(row.job_id), row.workdir, values)
@@ -100,7 +100,7 @@ def accounting_command(delimiter: str, job_id: str) -> list[str]:
 
 
 def files_in_accounting(row: AccountingRow) -> OutputFiles:
-    """Return the paths of a job in accounting, by the command line of its submit."""
+    """Return the paths of a job in accounting, from the command line of its submit."""
     host = row.nodes if re.fullmatch(r"[\w.-]+", row.nodes) else ""
     values = _values(row.job_id, row.raw_id, row.job_id.partition("_")[0], row.user, host, row.name)
     stdout = _resolve(_option(row.submit_line, "--output", "-o") or _default(row.job_id), row.workdir, values)
@@ -109,7 +109,7 @@ def files_in_accounting(row: AccountingRow) -> OutputFiles:
 
 
 def _resolve(pattern: str, workdir: str, values: Mapping[str, str]) -> str | None:
-    """Return the path for a pattern; None if it is unknown. sbatch(1), filename pattern."""
+    """Return the path for a pattern (sbatch(1), filename pattern); None if a value in it is unknown."""
     is_unknown = False
 
     def fill(found: re.Match[str]) -> str:
@@ -120,7 +120,7 @@ def _resolve(pattern: str, workdir: str, values: Mapping[str, str]) -> str | Non
         is_unknown = is_unknown or not value
         return value.zfill(min(int(found[1] or 0), 10)) if value.isdigit() else value
 
-    # These have a value for each step, node or task.
+    # These letters have a different value for each step, node or task.
     if re.search(r"%\d*[nst]", pattern.replace("%%", "")):
         return None
     path = os.path.normpath(os.path.join(workdir, _PATTERN.sub(fill, pattern)))
@@ -128,7 +128,7 @@ def _resolve(pattern: str, workdir: str, values: Mapping[str, str]) -> str | Non
 
 
 def _values(job_id: str, raw_id: str, array_id: str, user: str, host: str, name: str) -> dict[str, str]:
-    """Return the values of a pattern's letters."""
+    """Return the values of the letters in a pattern, such as ``j`` for ``%j``."""
     task = job_id.partition("_")[2] or _NO_TASK
     return {"j": raw_id, "J": raw_id, "A": array_id, "a": task, "u": user, "N": host.partition(".")[0], "x": name}
 

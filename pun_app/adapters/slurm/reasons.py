@@ -1,12 +1,13 @@
-"""Slurm's reasons that mean never: a queued job with one of them starts only if somebody changes it or its limits.
+"""Slurm's reasons for which a queued job never starts, unless somebody changes the job or its limits.
 
-By Slurm's list of job reason codes. A limit of all jobs together (AssocGrp…, …PerUser, …PerAccount) is none of them: it
-has room again when other jobs end.
+Source: Slurm's list of job reason codes. Limits of all jobs together (AssocGrp…, …PerUser, …PerAccount) are not among
+these reasons, since they have room again when other jobs end.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _NEVER = {
     "DependencyNeverSatisfied": "It waits for a job that did not end as its dependency asks",
@@ -36,10 +37,12 @@ _RESOURCES = {
 }
 
 
+@lru_cache(1024)  # In a list of jobs most reasons are the same few.
 def never_starts(reason: str | None, queue: str | None) -> str | None:
-    """Return why a queued job with this reason can never start, in words; None for any other reason.
+    """Return a sentence on why a queued job with this reason can never start; None for any other reason.
 
-    Of a job for several queues Slurm tells the reason of the queue that it looked at last: another may start it.
+    For a job in several queues Slurm prints the reason of the queue that it tried last. Another queue may start the
+    job, so such a reason counts only if it does not depend on the queue.
     """
     name = (reason or "").partition(",")[0]
     if name != "DependencyNeverSatisfied" and "," in (queue or ""):

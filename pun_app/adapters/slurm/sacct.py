@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from pun_app.adapters.model import COMPLETED, Job, PastJob, Period
 from pun_app.adapters.parse import duration, number, records, size, word
-from pun_app.adapters.slurm.states import STATUS, has_started, own_exit_code
+from pun_app.adapters.slurm.states import OUTCOMES_WITH_EXIT_CODE, STATUS, has_started
 
 
 class Row(NamedTuple):
-    """One row of sacct: the columns of COLUMNS, as printed."""
+    """A row of sacct, with the columns of COLUMNS as printed."""
 
     job_id: str
     state: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """The columns on what a job or a step used."""
+    """The columns with the usage of a job or a step, as printed."""
 
     total_cpu: str
     cpus: str
@@ -73,7 +73,7 @@ _EARLIEST = 1_000_000
 
 
 def sacct_jobs_command(delimiter: str, job_ids: str) -> list[str]:
-    """Return the argv for the records of jobs, whose ids are joined by commas. An array has a row for each task."""
+    """Return the argv for the records of jobs. An array has a row for each task. ``job_ids`` is ``7,9``."""
     return [
         "sacct", "--allocations", "--noheader", "--parsable", f"--delimiter={delimiter}",
         f"--jobs={job_ids}", f"--format={','.join(COLUMNS)}",
@@ -89,8 +89,6 @@ def _job(row: Row) -> tuple[int | None, Job]:
     # "CANCELLED by 1003": the state, and the user who caused it.
     state, _, reason = row.state.partition(" ")
     status, outcome = STATUS.get(state.rstrip("+"), (None, None))
-    code, _, killed_by = row.exit_code.partition(":")
-    signal_number = number(killed_by) or 0
     minutes = number(row.time_limit)
     job = Job(
         id=row.job_id,
@@ -100,7 +98,7 @@ def _job(row: Row) -> tuple[int | None, Job]:
         native_state=state,
         native_reason=word(reason),
         outcome=outcome,
-        exit_code=own_exit_code(outcome, 128 + signal_number if signal_number else number(code)),
+        exit_code=_exit_code(row.exit_code) if outcome in OUTCOMES_WITH_EXIT_CODE else None,
         queue=word(row.partition),
         account=word(row.account),
         submitted_at=number(row.submit),
@@ -112,11 +110,18 @@ def _job(row: Row) -> tuple[int | None, Job]:
     return number(row.uid), job
 
 
-def sacct_history_command(delimiter: str, user: str, period: Period) -> list[str]:
-    """Return the argv for a user's jobs that were in one of the states in a period, with their steps.
+def _exit_code(text: str) -> int | None:
+    """Return the exit code in ``CODE:SIGNAL``; for a job killed by a signal, 128 plus the signal's number."""
+    code, _, killed_by = text.partition(":")
+    signal_number = number(killed_by)
+    return 128 + signal_number if signal_number else number(code)
 
-    Times are Unix seconds, which have no time zone. Without states and both ends of the period, sacct omits jobs that
-    were cancelled before they started.
+
+def sacct_history_command(delimiter: str, user: str, period: Period) -> list[str]:
+    """Return the argv for a user's jobs that had one of the period's outcomes in the period, with their steps.
+
+    Times are Unix seconds, which have no time zone. sacct lists jobs that were cancelled before they started only if
+    the command names states and both ends of the period.
     """
     states = [state for state, (_, outcome) in STATUS.items() if outcome in period.outcomes]
     return [
@@ -130,7 +135,7 @@ def sacct_history_command(delimiter: str, user: str, period: Period) -> list[str
 def parse_history(text: str, delimiter: str) -> list[tuple[int | None, PastJob]]:
     """Return (uid, job with its usage) of each job.
 
-    The processor time of a job is in its own row, its memory in the rows of its steps, so all rows are read.
+    The processor time of a job is in its own row, and its memory is in the rows of its steps.
     """
     jobs: dict[str, tuple[Row, Usage]] = {}
     memory: dict[str, int] = {}
@@ -142,7 +147,7 @@ def parse_history(text: str, delimiter: str) -> list[tuple[int | None, PastJob]]
             continue
         used, tasks = size(usage.max_rss), number(usage.tasks)
         if used is not None:
-            # MaxRSS is that of the largest task of a step. Steps may run one after the other: the largest counts.
+            # MaxRSS is the memory of a step's largest task. Steps may run one after the other, so the largest counts.
             memory[job_id] = max(memory.get(job_id, 0), used * (tasks or 1))
     return [_past_job(row, usage, memory.get(job_id)) for job_id, (row, usage) in jobs.items()]
 

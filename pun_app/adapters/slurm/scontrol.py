@@ -12,12 +12,12 @@ from pun_app.adapters.parse import duration, number, word
 from pun_app.adapters.slurm.sinfo import NodeCounts
 
 QUEUE_STATES = {"UP": "up", "DOWN": "down", "DRAIN": "draining", "INACTIVE": "inactive"}
-"""States of a partition (scontrol(1)) → states of a queue. UP accepts and starts jobs, DOWN only accepts them, DRAIN
-only starts those it has, and INACTIVE does neither."""
+"""States of a partition (scontrol(1)), with the state of the queue. A partition that is UP accepts and starts jobs.
+DOWN only accepts jobs, DRAIN only starts queued jobs, and INACTIVE does neither."""
 
 CLUSTER_NAME_COMMAND = ("scontrol", "show", "config")
 QUEUES_COMMAND = ("scontrol", "--oneliner", "show", "partition")
-"""Without ``--all``, so that it omits partitions that are hidden or belong to other groups."""
+"""A command without ``--all``, so that it omits hidden partitions and those of other groups."""
 
 _PAIR = re.compile(r"(?:^|(?<=\s))(\w+)=(\S*)")
 
@@ -29,7 +29,7 @@ def parse_cluster_name(text: str) -> str:
 
 
 def parse_queues(text: str, nodes: dict[str, NodeCounts]) -> list[Queue]:
-    """Return a queue for each partition, a line of ``Key=value`` words. ``nodes`` has the partitions' nodes by name."""
+    """Return a queue for each partition, a line of ``Key=value`` words. ``nodes`` has the node counts by partition."""
     return [_queue(dict(_PAIR.findall(line)), nodes) for line in text.splitlines() if line.startswith("PartitionName=")]
 
 
@@ -60,7 +60,7 @@ def _allowed(text: str | None) -> list[str] | None:
 
 
 def comma_separated(text: str | None) -> list[str]:
-    """Return the names in ``a,b``; none for Slurm's words for nothing."""
+    """Return the names in ``a,b``; an empty list for None, N/A and the like."""
     return [name for name in (word(text or "") or "").split(",") if name]
 
 

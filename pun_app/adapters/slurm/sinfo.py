@@ -12,11 +12,11 @@ from pun_app.adapters.model import ClusterInfo
 from pun_app.adapters.parse import number, records
 
 NodeCounts = tuple[int, int, int]
-"""Active, idle and total nodes."""
+"""The numbers of active, idle and all nodes."""
 
 
 class Node(NamedTuple):
-    """One row of NODES_COMMAND: a node in one partition, as printed."""
+    """A row of nodes_command(): a node in one partition, with the columns of NODE_COLUMNS as printed."""
 
     host: str
     state: str
@@ -33,12 +33,12 @@ _ACTIVE = re.compile(r"^(allocated|mixed|completing)")
 
 
 def queue_nodes_command(delimiter: str) -> list[str]:
-    """Return the argv for the nodes of each partition: allocated, idle, other, total."""
+    """Return the argv for the node counts of each partition: allocated, idle, other and total."""
     return ["sinfo", "--all", "--noheader", f"--Format=PartitionName:{delimiter},NodeAIOT:{delimiter}"]
 
 
 def parse_queue_nodes(text: str, delimiter: str) -> dict[str, NodeCounts]:
-    """Return the nodes of each partition. A partition may have several rows."""
+    """Return the node counts by partition. The rows of a partition are added up."""
     counts: dict[str, NodeCounts] = {}
     for name, printed in records(text, delimiter, 2):
         active, idle, _, total = (*[number(part) or 0 for part in printed.split("/")], 0, 0, 0, 0)[:4]
@@ -54,7 +54,7 @@ def nodes_command(delimiter: str) -> list[str]:
 
 
 def parse_nodes(text: str, delimiter: str) -> ClusterInfo:
-    """Return the sums over all nodes. Each node counts once."""
+    """Return the load of the cluster, summed over all nodes. A node in several partitions counts once."""
     nodes = {row[0]: Node._make(row) for row in records(text, delimiter, len(NODE_COLUMNS))}.values()
     cpus = [[number(part) or 0 for part in node.cpus.split("/")] for node in nodes]
     return ClusterInfo(

@@ -1,4 +1,4 @@
-"""Slurm's job states, and their meaning for squeue and sacct alike."""
+"""Slurm's job states, as squeue and sacct both print them."""
 
 from __future__ import annotations
 
@@ -31,22 +31,20 @@ STATUS: dict[str, tuple[str, str | None]] = {
     "BOOT_FAIL": (COMPLETED, "node_failed"),
     "PREEMPTED": (COMPLETED, "preempted"),
 }
-"""Job state codes of squeue(1) → the status of the contract, and the outcome of an ended job."""
-
+"""A table of the job state codes in squeue(1): the status of the contract, and the outcome of an ended job."""
 
 HELD_REASONS = ("JobHeldUser", "JobHeldAdmin")
-"""Reasons of a PENDING job that mean that it is held."""
+"""Reasons of a PENDING job that is held."""
+
+OUTCOMES_WITH_EXIT_CODE = ("succeeded", "failed")
+"""Outcomes of jobs that ended by themselves. For a job that Slurm ended, squeue and sacct print a number that is not
+the exit code of the script."""
 
 
 def has_started(status: str | None, nodes: str) -> bool:
-    """Return True if Slurm's start time is when the job started.
+    """Return True if the start time that Slurm prints is the time at which the job started.
 
-    For a queued job Slurm prints the expected start, and for a job that was cancelled before its start the time of the
-    cancellation.
+    For a queued job Slurm prints the expected start. For a job that was cancelled while it was queued, it prints the
+    time of the cancellation. ``nodes`` is the node list as printed: a job without nodes has not started.
     """
     return status not in (QUEUED, QUEUED_HELD) and nodes.strip() not in ("", "None assigned")
-
-
-def own_exit_code(outcome: str | None, code: int | None) -> int | None:
-    """Return the exit code of the job itself. A job that Slurm ended has none, but squeue and sacct print a number."""
-    return code if outcome in ("succeeded", "failed") else None
