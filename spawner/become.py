@@ -1,8 +1,8 @@
-"""The one function that turns a root process into a user's process, and proves that there is no way back.
+"""The function that turns a root process into a user's process, and proves that the process cannot become root again.
 
-It starts as root, in a forked child with one thread, and returns as the user. When any step fails, the child ends: a
-process that is half a user must not live. Sources: credentials(7), prctl(2), capset(2), setresuid(2), initgroups(3).
-The order of the steps is that of OpenSSH's sshd and of OpenSMTPD.
+It starts as root, in a forked child with one thread, and returns as the user. If any step fails, the child must end: no
+process may continue with only some of root's privileges removed. The steps follow the order of OpenSSH's sshd and of
+OpenSMTPD. Sources: credentials(7), prctl(2), capset(2), setresuid(2), initgroups(3).
 """
 
 import atexit
@@ -20,12 +20,12 @@ from spawner.launch import SpawnSettings
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
-# Only the soft limits: sbatch copies its own soft limits to the job, and a job may raise them up to the hard limit.
+# Only soft limits are set. sbatch copies its own soft limits to the job, and the job may raise them to the hard limits.
 SOFT_LIMITS = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 1024}
 
 
 class BecomeError(Exception):
-    """A step of becoming the user failed. The process must end."""
+    """The failure of a step of ``become``. The process must end."""
 
 
 def close_descriptors(keep: tuple[int, ...]) -> None:
@@ -48,7 +48,7 @@ def new_session() -> None:
 
 
 def become(account: Account, parent: int, settings: SpawnSettings, keep: tuple[int, ...]) -> None:
-    """Become the user for good.
+    """Change this process irreversibly from root to the user of ``account``.
 
     ``parent`` is the pid of the process whose death must end this one too. ``keep`` are the only file descriptors that
     stay open. In single-user mode (``change_ids`` is false) the process already is the user, and only the change of ids
@@ -59,22 +59,22 @@ def become(account: Account, parent: int, settings: SpawnSettings, keep: tuple[i
         resource.setrlimit(limit, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
     if settings.change_ids:
         _change_ids(account)
-    # The name service may have opened files and sockets as root, for the account or for its groups.
+    # The look-ups of the account and of its groups may have opened files and sockets as root.
     close_descriptors(keep)
     # The kernel resets the next two attributes when the uid changes, so they are set after it.
     # Not dumpable: no other process of the user may trace this one or open its memory, environment or descriptors.
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     # When the preloader dies, even by SIGKILL, the kernel ends this process.
     _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    # A preloader that died before this moment sends no signal.
+    # If the preloader died before this moment, the kernel sends no signal.
     if os.getppid() != parent:
         raise BecomeError("the parent ended before the child was ready")
     if settings.no_new_privs:
-        # No setuid program gives this process or its children more rights than the user has.
+        # With this, no setuid program gives this process or its children more rights than the user has.
         _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # Nobody else reads the files that the user's process creates, whatever root's umask was.
+    # Other users cannot read the files that this process creates, whatever root's umask was.
     os.umask(0o077)
-    # The environment is built from nothing, so nothing of root's is in it: a login's variables, then the site's.
+    # Nothing of root's environment is kept. First come the variables that a login sets, then those of the site.
     os.environ.clear()
     os.environ.update(HOME=account.home, USER=account.name, LOGNAME=account.name, SHELL=account.shell or "/bin/sh")
     os.environ.update(PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8")
@@ -82,12 +82,12 @@ def become(account: Account, parent: int, settings: SpawnSettings, keep: tuple[i
 
 
 def _change_ids(account: Account) -> None:
-    """Change groups, gid and uid, drop all capabilities, and prove it. Raises BecomeError or OSError."""
+    """Change groups, gid and uid, drop all capabilities, and verify the result. Raises BecomeError or OSError."""
     if account.uid == 0 or account.gid == 0:
         raise BecomeError("the account must not have root's uid or gid")
     # Groups first and the uid last: without root's uid a process may change neither its groups nor its gid.
     os.initgroups(account.name, account.gid)
-    # Real, effective and saved id: with only the effective id changed, root could be restored.
+    # Set the real, effective and saved ids. If only the effective id changed, the process could become root again.
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
     # setresuid keeps the inheritable capabilities, which some container engines set.
@@ -96,7 +96,7 @@ def _change_ids(account: Account) -> None:
 
 
 def _prove(account: Account) -> None:
-    """Raise BecomeError unless every id is the user's, no capability is left, and root cannot be restored."""
+    """Raise BecomeError unless every id is the user's, no capability is left, and no call makes the process root."""
     if os.getresuid() != (account.uid,) * 3 or os.getresgid() != (account.gid,) * 3:
         raise BecomeError("an id is not the user's")
     if 0 in os.getgroups():
@@ -118,7 +118,7 @@ def _prove(account: Account) -> None:
             function(root)
         except PermissionError:
             continue
-        raise BecomeError("root can be restored")
+        raise BecomeError("the process can become root again")
 
 
 def _call(function: str, *arguments: object) -> None:

@@ -1,13 +1,13 @@
-"""The first steps of a PUN: a child of the preloader, as root with one thread, becomes its user and runs the app.
+"""The first steps of a PUN: a child of the preloader, which is root with one thread, becomes its user and runs the app.
 
 With ``spawn = fork`` the preloader has imported the app. With ``spawn = exec`` the child first executes a fresh
 interpreter, which imports the app: ``python -I -m spawner.child APP LISTENER REPORT PARENT``, with the start message on
-standard input. In both cases the child becomes the user after that and never executes another program. So the kernel
-keeps all other processes of the user from looking into it, from the first moment on (PR_SET_DUMPABLE, prctl(2)); an
-exec as the user would undo this.
+standard input. In both cases the child then becomes the user, and never replaces itself by another program. The kernel
+therefore prevents the user's other processes from inspecting it from the first moment on (PR_SET_DUMPABLE, prctl(2)).
+An exec as the user would remove this protection.
 
-A child reports its progress on a pipe, one byte each: LOOK_UP, USER and READY, or REFUSED and the rule. The app closes
-the pipe when it serves.
+A child reports its progress on a pipe, in one byte for each step: LOOK_UP, USER and READY. If a rule refuses the user,
+it writes REFUSED and the rule. The app closes the pipe when it begins to serve.
 """
 
 import importlib
@@ -28,7 +28,8 @@ LOOK_UP, USER, READY, REFUSED = b"L", b"U", b"R", b"!"
 MAX_REPORT_BYTES = 4096
 WAITS_FOR = {LOOK_UP: "the name service", USER: "the home directory"}  # What a child waits for after this report.
 
-# The app's function. It serves on a listening descriptor, with its settings as JSON, and calls back once it does.
+# The app's function. Its arguments are a listening descriptor, the app's settings as JSON, and a function that it calls
+# when it begins to serve.
 Serve = Callable[[int, str, Callable[[], None]], None]
 
 
@@ -44,13 +45,13 @@ def child_main(
 ) -> NoReturn:
     """Run the forked child of the preloader, whose pid is ``parent``. Never returns.
 
-    ``serve`` is the app's function if the preloader has imported it; without it the child executes an interpreter.
+    ``serve`` is the app's function if the preloader has imported it. If it is None, the child executes an interpreter.
     """
     try:
         new_session()
         null = os.open("/dev/null", os.O_RDWR)
-        # The PUNs' log may only be a pipe or the journal's socket. A user could truncate a log file of root's, and
-        # could read and write the terminal from which root started the portal.
+        # PUNs log only to a pipe or to the journal's socket. If they had root's log file, a user could truncate it. If
+        # they had the terminal from which root started the portal, a user could read from it and write to it.
         kind = os.fstat(1).st_mode
         os.dup2(1 if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) else null, 2)
         os.dup2(2, 1)
@@ -93,8 +94,8 @@ def _serve_as_user(message: wire.Message, parent: int, listener: int, report: in
         account = find_account(message["name"], message["start"], settings.rules)
         become(account, parent, settings, (0, 1, 2, listener, report))
         os.write(report, USER)
-        # As the user, because root may have no access to homes (NFS with root_squash). If the home hangs, only this
-        # child hangs.
+        # The user, and not root, enters the home directory: root may have no access to it (NFS with root_squash). If
+        # the file system hangs, only this child hangs.
         try:
             os.chdir(account.home)
         except OSError:
@@ -111,7 +112,7 @@ def _serve_as_user(message: wire.Message, parent: int, listener: int, report: in
 
 
 def main() -> None:
-    """Run the child after its exec, with the arguments of the module's docstring."""
+    """Run the child after its exec. The module's docstring describes the arguments."""
     app, *numbers = sys.argv[1:]
     listener, report, parent = map(int, numbers)
     message = json.load(sys.stdin)

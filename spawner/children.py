@@ -25,19 +25,21 @@ from spawner.eligible import Refused, Rules, check_name
 from spawner.launch import Preloader, Settings
 from spawner.pun import Pun, Reply
 
-TICK_S = 0.5  # The time between two looks at what is due.
+TICK_S = 0.5  # The time between two calls of ``advance``.
 # Enough to keep the processors busy while some starts wait for a directory server. With many more, each start would
 # take so long that all of them would exceed START_TIMEOUT_S.
 STARTS_PER_CPU = 8
-STALLED_AFTER_S = 1.0  # A start without a report for this long waits for something; another one takes its place.
-START_TIMEOUT_S = 10.0  # For a forked child to become its user and enter the home directory.
-FORK_TIMEOUT_S = 30.0  # For the preloader to fork; it may have to import the app first.
+STALLED_AFTER_S = 1.0  # A start without a report for this long is stalled, and another one may begin in its place.
+START_TIMEOUT_S = 10.0  # The time for a forked child to become its user and enter the home directory.
+FORK_TIMEOUT_S = 30.0  # The time for the preloader to fork. It may have to import the app first.
 REFUSAL_TTL_S = 2.0  # A refusal by the rules is repeated for this long without another try.
-MAX_BACKOFF_S = 60.0  # The same for failures, which wait twice as long each time.
-CRASH_WITHIN_S, MAX_CRASHES = 5.0, 5  # A PUN that fails this soon has crashed; so many in a row delay the next start.
-# A listener that the hook does not request is kept for this long; nginx connects within seconds of a request.
-RESTING_TTL_S, MIN_RESTING_S = 600.0, 60.0  # The second when there are too many.
-MAX_LISTED = 500  # Rows in an answer to ``ps``: as many as fit into a message.
+MAX_BACKOFF_S = 60.0  # The longest time for which a failure is repeated. The time doubles with each failure.
+# A PUN that fails within CRASH_WITHIN_S has crashed. After MAX_CRASHES crashes in a row, the next start is delayed.
+CRASH_WITHIN_S, MAX_CRASHES = 5.0, 5
+# A listener that the hook does not request is kept for RESTING_TTL_S, or only for MIN_RESTING_S if there are too many.
+# nginx connects within seconds of a request.
+RESTING_TTL_S, MIN_RESTING_S = 600.0, 60.0
+MAX_LISTED = 500  # The maximum number of rows in an answer to ``ps``. More might not fit into a message.
 
 log = logging.getLogger("punway.spawner")
 
@@ -60,14 +62,14 @@ class Children:
         self.max_starts = STARTS_PER_CPU * len(os.sched_getaffinity(0))
         self.max_resting = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._clock, self._start_preloader = clock, start_preloader
-        self._by_name: dict[str, Pun] = {}  # PUNs with a listener: the name is the name of its folder.
+        self._by_name: dict[str, Pun] = {}  # PUNs with a listener, by the name of the listener's folder.
         self._by_pid: dict[int, Pun] = {}  # Children of the current preloader.
         self._queue: deque[Pun] = deque()
         self._active: set[Pun] = set()  # Starts in progress, except stalled ones.
         self._next_check = 0.0
         self._selector = selector
         self._preloader: Preloader | None = None
-        self._old_preloaders: list[Preloader] = []  # From before a reload; their PUNs finish requests in flight.
+        self._old_preloaders: list[Preloader] = []  # Those from before a reload. Their PUNs finish requests in flight.
         self._new_preloader()
 
     def ensure(self, reply: Reply, uid: int, name: str) -> None:
@@ -93,11 +95,11 @@ class Children:
             return reply({"refused": str(refusal)})
         except OSError as error:
             log.error("failed to make a socket for %s: %s", name, error)
-            return reply({"unavailable": "the portal cannot make the user's socket", "retry_after": 10})
+            return reply({"unavailable": "the portal cannot create the user's socket", "retry_after": 10})
         pun.requested_at = now
         if pun.state == "resting":
-            # Start it now, not when the connection comes: the assertion that nginx gets is valid for a minute, and the
-            # queue may take longer.
+            # Start the PUN now and not at the first connection. The assertion that nginx gets is valid for a minute,
+            # and the PUN may be in the queue for longer.
             self._queue_start(pun)
         if pun.state in ("queued", "starting"):
             pun.waiting.append(reply)
@@ -145,7 +147,7 @@ class Children:
             preloader.process.wait()
 
     def advance(self) -> None:
-        """Do what is due. Must be called after each round of the selector's events, and every TICK_S."""
+        """Do everything that is due. Must be called after each round of the selector's events, and every TICK_S."""
         now = self._clock()
         if now >= self._next_check:
             self._next_check = now + TICK_S
@@ -169,7 +171,7 @@ class Children:
                 self._signal(pun, signal.SIGKILL)
                 self._fail(pun, f"{WAITS_FOR.get(pun.reported[-1:], 'the new process')} does not answer")
             elif pun.state == "starting" and not pun.pid and now > pun.state_since + FORK_TIMEOUT_S and pun.parent:
-                log.error("the preloader does not fork; killing it")
+                log.error("the preloader has not forked within the time limit; killing it")
                 pun.parent.process.kill()
         resting = sorted((p for p in self.puns.values() if p.state == "resting"), key=lambda p: p.last_used)
         for number, pun in enumerate(resting):
@@ -179,7 +181,7 @@ class Children:
                 del self.puns[pun.uid]
 
     def _queue_start(self, pun: Pun) -> None:
-        """Let a PUN start when its turn comes."""
+        """Put a PUN into the queue of starts."""
         if pun.state == "resting":
             assert pun.listener is not None
             self._selector.unregister(pun.listener)
@@ -262,7 +264,7 @@ class Children:
                 self._child_ended(pun, 0)
 
     def _read_report(self, pun: Pun) -> None:
-        """Read what a child reports of its start. The end of the pipe means that it serves, or has ended."""
+        """Read a child's report about its start. The end of the pipe means that the child serves, or has ended."""
         data = os.read(pun.report, MAX_REPORT_BYTES)
         if data and pun.state == "starting" and len(pun.reported) < MAX_REPORT_BYTES:
             pun.reported, pun.reported_at = pun.reported + data, self._clock()
@@ -286,7 +288,7 @@ class Children:
                 self._fail(pun, "the user's process could not be started")
 
     def _child_ended(self, pun: Pun, code: int) -> None:
-        """Record that a PUN's process has ended, with this exit code or with minus the number of a signal."""
+        """Record the end of a PUN's process. ``code`` is its exit code, or minus the number of a signal."""
         now = self._clock()
         pun.pid, pun.parent = 0, None
         self._close_report(pun)
@@ -295,7 +297,7 @@ class Children:
         if pun.state != "running":
             return  # It never became the user's process, and its report has been handled.
         if code == -signal.SIGTERM:
-            code = 0  # It was stopped before it handled SIGTERM.
+            code = 0  # SIGTERM stopped the process before it had a handler for it.
         if code:
             log.warning("the PUN of %s ended with %s after %.1f s", pun.name, code, now - pun.state_since)
         pun.failures = pun.failures + 1 if code and now < pun.state_since + CRASH_WITHIN_S else 0
@@ -307,14 +309,14 @@ class Children:
         self._selector.register(pun.listener, selectors.EVENT_READ, lambda: self._queue_start(pun))
 
     def _fail(self, pun: Pun, why: str) -> None:
-        """Refuse a PUN because of a failure, for twice as long each time."""
+        """Refuse a PUN because of a failure. Each failure in a row doubles the time of the refusal."""
         pun.failures += 1
         wait = min(MAX_BACKOFF_S, 2.0**pun.failures)
-        log.error("no PUN for %s: %s; retrying in %d s at the earliest", pun.name, why, wait)
+        log.error("failed to start a PUN for %s: %s; the next try is in %d s at the earliest", pun.name, why, wait)
         self._refuse(pun, {"unavailable": why}, wait)
 
     def _refuse(self, pun: Pun, refusal: wire.Message, seconds: float) -> None:
-        """Remove a PUN's socket, answer everyone who waits, and repeat the answer for some seconds."""
+        """Remove a PUN's socket, answer all waiting requests, and repeat the refusal to new ones for ``seconds``."""
         self._close_report(pun)
         self._close_listener(pun)
         now = self._clock()
@@ -323,7 +325,7 @@ class Children:
 
     def _signal(self, pun: Pun, number: int) -> None:
         """Send a signal to a PUN's process, through its preloader."""
-        if pun.pid and pun.parent:  # Without its preloader the kernel ends it (PR_SET_PDEATHSIG).
+        if pun.pid and pun.parent:  # If its preloader has ended, the kernel ends the process (PR_SET_PDEATHSIG).
             pun.parent.signal(pun.pid, number)
 
     def _close_report(self, pun: Pun) -> None:

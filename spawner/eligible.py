@@ -1,7 +1,7 @@
-"""The rules for who may have a PUN. They are checked as root, in the child that is about to become the user.
+"""The rules that decide which users may have a PUN. A root child checks them before it becomes the user.
 
-Name service look-ups happen in that child and nowhere else in the spawner, so a slow directory server delays only the
-user whose account is looked up. The hook's registrar imports these rules too, and refuses the tokens of the same users.
+The spawner looks up accounts only in that child, so a slow directory server delays only the user who is looked up. The
+hook's registrar applies the same rules, so it refuses the tokens of the same users.
 """
 
 import grp
@@ -16,7 +16,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\$?")
 
 
 class Refused(Exception):
-    """This account may not have a PUN. The message, which the user sees, names the rule."""
+    """The refusal of an account that may not have a PUN. The user sees the message, which names the rule."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def find_account(name: str, uid: int, rules: Rules) -> Account:
         entry = pwd.getpwuid(uid)
     except KeyError:
         raise Refused(f"{name} no longer has an account on this host") from None
-    # Both directions: two names may share a uid, and a name may belong to another uid by now.
+    # Compare in both directions: two names may share a uid, and a name may have been given to another uid.
     if entry.pw_name != name:
         raise Refused(f"uid {uid} is called {entry.pw_name} on this host, not {name}")
     if pwd.getpwnam(name).pw_uid != uid:
@@ -85,4 +85,4 @@ def _check_site_rules(entry: pwd.struct_passwd, rules: Rules) -> None:
         with suppress(KeyError):  # A gid without a name cannot be on the list.
             groups.add(grp.getgrgid(gid).gr_name)
     if rules.allow_groups and not groups & set(rules.allow_groups):
-        raise Refused(f"{name} is in none of the groups that this portal serves (pun.allow_groups)")
+        raise Refused(f"{name} is not in any group that this portal serves (pun.allow_groups)")

@@ -1,7 +1,7 @@
 """The listeners of PUNs and the spawner's end of a preloader process. Runs as root, in the spawner.
 
-A user's listener belongs to the spawner and outlives the PUNs that accept on it: while there is no PUN, connections
-wait in the kernel. The spawner never forks a user's process itself. The preloader does, which holds no secrets.
+A user's listener belongs to the spawner and outlives the PUNs that accept connections on it. While the user has no PUN,
+connections wait in the kernel. The spawner never forks a user's process: the preloader does, and it holds no secrets.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Any
 from spawner import wire
 from spawner.eligible import Rules
 
-BACKLOG = 1024  # The greatest number of connections that wait in the kernel while a user's PUN starts.
+BACKLOG = 1024  # The maximum number of connections that wait in the kernel while a user's PUN starts.
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SpawnSettings:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "SpawnSettings":
-        """Return the settings that ``data``, a parsed JSON object, holds."""
+        """Return the settings in ``data``, a parsed JSON object."""
         return cls(**{**data, "rules": Rules(**data["rules"])})
 
 
@@ -54,26 +54,29 @@ class Settings:
     spawn_settings: dict[str, Any]
 
     def folder(self, name: str = "") -> Path:
-        """Return RUN/puns, or the folder of a user in it."""
+        """Return RUN/puns, or the folder of the user ``name`` in it."""
         return Path(self.run_dir) / "puns" / name
 
 
 def prepare_folder(settings: Settings) -> None:
-    """Make RUN/puns, or take over the one of an earlier spawner and remove its sockets. Raises OSError."""
+    """Create RUN/puns, or reuse that of an earlier spawner and remove its sockets. Raises OSError."""
     _own_folder(settings.folder(), settings)
     for folder in settings.folder().iterdir():
         remove(folder)
 
 
 def bind(settings: Settings, name: str) -> tuple[str, socket.socket]:
-    """Return the path and the listener of a user, in a folder that only nginx's group may enter. Raises OSError."""
+    """Create a user's listener in a folder that only nginx's group may enter. Return its path and socket.
+
+    Raises OSError.
+    """
     _own_folder(settings.folder(name), settings)
     path = settings.folder(name) / "pun.sock"
     return str(path), listen(path, socket.SOCK_STREAM, 0o660, os.geteuid(), settings.nginx_gid)
 
 
 def listen(path: Path, kind: int, mode: int, uid: int, gid: int) -> socket.socket:
-    """Return a listener at ``path``. Nobody but root can connect before it has its mode and owner. Raises OSError."""
+    """Return a listener at ``path``. Until it has its mode and owner, only root can connect. Raises OSError."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
     umask = os.umask(0o777)
@@ -94,7 +97,7 @@ def remove(folder: Path) -> None:
 
 
 def _own_folder(folder: Path, settings: Settings) -> None:
-    """Make a folder, or check that an existing one is the spawner's and no link. Raises OSError."""
+    """Create a folder, or check that an existing one belongs to the spawner and is not a link. Raises OSError."""
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -134,5 +137,5 @@ class Preloader:
                 self._signals.popleft()
 
     def let_go(self) -> None:
-        """Let the preloader end its PUNs and itself, once they have finished the requests in flight (preloader.py)."""
+        """Tell the preloader to end, together with its PUNs, after their requests in flight (preloader.py)."""
         self.channel.shutdown(socket.SHUT_WR)

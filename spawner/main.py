@@ -1,4 +1,4 @@
-"""The spawner: a table of every request that it accepts, who may make it, and the function that answers it.
+"""The spawner's event loop, and the table of the requests that it accepts from the hook and from root.
 
 Runs as root with one thread, as ``python -I -m spawner.main`` with its Settings as JSON on standard input; ``punway
 spawner`` starts it. Its own log is standard error. Standard output is the PUNs' log, and the spawner writes nothing to
@@ -23,7 +23,7 @@ from spawner.children import TICK_S, Children
 from spawner.launch import Settings
 
 MAX_CONNECTIONS = 64
-MAX_UNSENT_ANSWERS = 10_000  # Of one connection whose peer does not read.
+MAX_UNSENT_ANSWERS = 10_000  # The maximum for one connection. Beyond it, the peer does not read, and is disconnected.
 
 log = logging.getLogger("punway.spawner")
 
@@ -38,10 +38,11 @@ REQUESTS: dict[str, tuple[dict[str, type], bool, Callable[..., None]]] = {
 
 
 class Spawner:
-    """The spawner's event loop: it reads requests, and starts and ends PUNs."""
+    """The event loop that reads requests, and starts and ends PUNs."""
 
     def __init__(self, settings: Settings) -> None:
-        # The spawner holds a listener for each recent user. PUNs have a limit of their own (become.py).
+        # The spawner has a listener for each recent user, so it needs many descriptors. PUNs have their own limit
+        # (become.py).
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         if len(json.dumps(settings.spawn_settings)) > wire.MAX_MESSAGE_BYTES // 2:
@@ -104,7 +105,7 @@ class Spawner:
             self._close(connection)
 
     def _answer(self, connection: socket.socket, uid: int, message: wire.Message) -> None:
-        """Check a request against the table and have it answered. Raises Malformed."""
+        """Check a request against the table and call its function, which answers it. Raises Malformed."""
         number, name = message.pop("id", None), message.pop("ask", None)
         if not isinstance(name, str) or name not in REQUESTS or type(number) is not int:
             raise wire.Malformed("unknown request")

@@ -1,10 +1,10 @@
-"""The only process that forks PUNs: it receives one listener at a time and forks a child for it. Runs as root.
+"""The preloader, the only process that forks PUNs: it receives a listener and forks a child for it. Runs as root.
 
 It has one thread and runs as ``python -I -m spawner.preloader START_METHOD APP CHANNEL``. With the start method
-``fork`` it imports APP (MODULE:FUNCTION) once, so that starting a PUN takes no more than a fork. With ``exec`` it
-imports nothing, and each PUN is a fresh interpreter that imports the app. It holds CHANNEL, its socketpair to the
-spawner, and two logs: the PUNs' (standard output) and the spawner's (standard error). It reads no configuration and
-makes no name service look-ups, so a PUN inherits nothing else.
+``fork`` it imports APP (MODULE:FUNCTION) once, so that a fork is enough to start a PUN. With ``exec`` it does not
+import the app, and each PUN is a fresh interpreter that does. CHANNEL is its socketpair to the spawner. Its standard
+output is the PUNs' log, and its standard error is the spawner's log. It reads no configuration and makes no name
+service look-ups, so a PUN inherits nothing else.
 
 It receives ``{"start": UID, "name": …, "spawn_settings": {…}}``, with the listener and a pipe for the child's report,
 and ``{"signal": PID, "number": N}``. It sends ``{"started": UID, "pid": PID}`` and ``{"ended": PID, "status": S}``.
@@ -24,13 +24,13 @@ from contextlib import suppress
 from spawner import wire
 from spawner.child import Serve, child_main, load
 
-STOP_TIMEOUT_S = 15.0  # For PUNs to finish the requests in flight when the spawner ends.
-RELOAD_TIMEOUT_S = 140.0  # The same after a reload: a little longer than a PUN takes to leave (pun_app/server.py).
-KILL_TIMEOUT_S = 1.0  # For the kernel to end a child after SIGKILL.
+STOP_TIMEOUT_S = 15.0  # The time for PUNs to finish the requests in flight when the spawner ends.
+RELOAD_TIMEOUT_S = 140.0  # The same after a reload. It is a little longer than a PUN takes to stop (pun_app/server.py).
+KILL_TIMEOUT_S = 1.0  # The time for the kernel to end a child after SIGKILL.
 
 
 def main() -> None:
-    """Run the preloader until the spawner ends or lets it go."""
+    """Run the preloader until the spawner ends, or ends it with ``let_go`` (launch.py)."""
     start_method, app, descriptor = sys.argv[1:]
     serve = load(app) if start_method == "fork" else None
     channel = socket.socket(fileno=int(descriptor))
@@ -74,9 +74,9 @@ def _fork(
     serve: Serve | None,
 ) -> None:
     """Fork a child for one start message, and report its pid."""
-    # After a fork only the thread that called it exists; locks of any other thread would stay locked for ever.
+    # After a fork only the thread that called it exists. Locks of any other thread would stay locked forever.
     if len(os.listdir("/proc/self/task")) != 1:
-        raise SystemExit("the preloader has more than one thread; it must not fork")
+        raise SystemExit("the preloader has more than one thread, so it must not fork")
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -98,10 +98,10 @@ def _reap(channel: socket.socket, children: set[int]) -> None:
 
 
 def end(channel: socket.socket, children: set[int], clock: Callable[[], float] = time.monotonic) -> None:
-    """Let the children finish the requests in flight, then kill those that are left.
+    """Let the children finish the requests in flight, then kill the remaining ones.
 
-    After a reload the spawner has shut down only its half of the channel, and the children have RELOAD_TIMEOUT_S. When
-    the spawner ends, the other half closes too, and they have STOP_TIMEOUT_S.
+    After a reload, the spawner has shut down only its half of the channel, and the children get RELOAD_TIMEOUT_S. If
+    the spawner ends, the other half is closed too, and they get STOP_TIMEOUT_S.
     """
     start = clock()
     for pid in children:
@@ -118,7 +118,7 @@ def end(channel: socket.socket, children: set[int], clock: Callable[[], float] =
 
 
 def _wait(children: set[int]) -> None:
-    """Reap one child if one has ended; sleep for a moment otherwise."""
+    """Reap one child if one has ended. Otherwise sleep for a moment."""
     pid, _ = os.waitpid(-1, os.WNOHANG)
     children.discard(pid)
     time.sleep(0 if pid else 0.02)

@@ -1,7 +1,7 @@
-"""The format of the spawner's messages: one JSON object per datagram. Runs as root.
+"""The format of the messages between spawner, preloader and clients: one JSON object per datagram. Runs as root.
 
 Both RUN/spawner.sock and the preloader's socketpair are SOCK_SEQPACKET sockets (unix(7)): the kernel keeps the
-boundaries of messages and reports one that was too long. A peer that sends a malformed message loses its connection.
+boundaries of messages, and reports a message that was too long. A malformed message ends its sender's connection.
 """
 
 import json
@@ -37,10 +37,10 @@ def send(channel: socket.socket, message: Message, descriptors: tuple[int, ...] 
 
 
 def receive(channel: socket.socket, descriptors: int = 0) -> tuple[Message, list[int]] | None:
-    """Return one message and its file descriptors; None when the peer has closed. Raises OSError and Malformed.
+    """Return one message and its file descriptors; None if the peer has closed the connection.
 
-    ``descriptors`` is the greatest number of them. The kernel closes further ones and sets MSG_CTRUNC. The descriptors
-    of a malformed message are closed.
+    ``descriptors`` is the maximum number of file descriptors. The kernel closes further ones and sets MSG_CTRUNC. The
+    descriptors of a malformed message are closed. Raises OSError and Malformed.
     """
     payload, received, flags, _ = socket.recv_fds(channel, MAX_MESSAGE_BYTES, descriptors)
     message = None

@@ -42,7 +42,7 @@ class Pages:
     """The app for every address below /settings/."""
 
     def __init__(self, rows: Sequence[PageRoute], access: Access, manager: TokenManager, settings: Settings) -> None:
-        self._table = Table(rows, "There is no such page")
+        self._table = Table(rows, "Page not found")
         self._access = access
         self._manager = manager
         self._settings = settings

@@ -60,41 +60,41 @@ def test_a_token_may_what_the_file_and_the_site_both_allow(
 def test_revoked_expired_deleted(access: Access, store: TokenStore, signer: Signer) -> None:
     """The same assertion, which the hook may use for a while, stops working with its token."""
     token, other = add(store), add(store)
-    note = signer.sign(1001, "alice", "token", token.sha256, ())
-    assert access.caller(note)
+    signed = signer.sign(1001, "alice", "token", token.sha256, ())
+    assert access.caller(signed)
     store.remove(token.id)
     with pytest.raises(Unauthorized, match="revoked"):
-        access.caller(note)
+        access.caller(signed)
     late = add(store, timedelta(seconds=-1))
     with pytest.raises(Unauthorized, match="expired"):
         access.caller(signer.sign(1001, "alice", "token", late.sha256, ()))
-    note = signer.sign(1001, "alice", "token", other.sha256, ())
-    assert access.caller(note)
+    signed = signer.sign(1001, "alice", "token", other.sha256, ())
+    assert access.caller(signed)
     store.path.unlink()
     with pytest.raises(Unauthorized):
-        access.caller(note)
+        access.caller(signed)
 
 
 def test_a_file_that_will_not_do_is_401_and_a_home_that_is_gone_503(
     access: Access, store: TokenStore, signer: Signer, tmp_path: Path
 ) -> None:
-    note = signer.sign(1001, "alice", "token", add(store).sha256, ())
-    assert access.caller(note)
+    signed = signer.sign(1001, "alice", "token", add(store).sha256, ())
+    assert access.caller(signed)
     store.path.chmod(0o644)
     with pytest.raises(Unauthorized, match="chmod 600"):
-        access.caller(note)
+        access.caller(signed)
     store.home = tmp_path / "gone"
     with pytest.raises(Unavailable, match="home directory"):
-        access.caller(note)
+        access.caller(signed)
 
 
-@pytest.mark.parametrize("note", [None, "", "x", "a.b.c"])
-def test_no_note(access: Access, note: str | None) -> None:
+@pytest.mark.parametrize("signed", [None, "", "x", "a.b.c"])
+def test_no_assertion(access: Access, signed: str | None) -> None:
     with pytest.raises(Unauthorized):
-        access.caller(note)
+        access.caller(signed)
 
 
-def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_use_is_recorded_once_a_minute_and_never_fails(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed write is logged, and the next use is written."""
     written: list[str] = []
     done = threading.Event()
@@ -117,7 +117,7 @@ def test_a_use_is_noted_once_a_minute_and_never_fails(store: TokenStore, monkeyp
     assert written == ["a", "c"]
 
 
-def test_a_use_is_noted_after_the_clock_was_set_back(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_use_is_recorded_after_the_clock_was_set_back(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file's last use may be in the future then, for example by a day."""
     written = threading.Event()
     monkeypatch.setattr(TokenStore, "record_last_used", lambda *_: written.set())
@@ -137,13 +137,13 @@ def test_a_use_is_written_for_real(access: Access, store: TokenStore, signer: Si
     assert module.LAST_USED_INTERVAL_S == 60
 
 
-def test_a_note_that_expires_while_the_request_waits(
+def test_an_assertion_that_expires_while_the_request_waits(
     access: Access, store: TokenStore, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The assertion is checked when the request arrives, its token when the request is served."""
     token = add(store)
-    note = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
-    arrived = access.verify_assertion(note)
+    signed = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
+    arrived = access.verify_assertion(signed)
     monkeypatch.setattr("tokens.assertion.LIFETIME_S", -1)
     expired = signer.sign(1001, "alice", "token", token.sha256, ("jobs:read",))
     assert access.verify_assertion(expired) is None
