@@ -72,7 +72,8 @@ TESTED_IN = {
 def test_every_module_is_tested_somewhere() -> None:
     """A module without a test module of its name has a line in TESTED_IN, and nothing else has one."""
     elsewhere = [f"{name}.py" for names in TESTED_IN.values() for name in names]
-    own, others = set(), set()
+    own: set[str] = set()
+    others: set[str] = set()
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             if path.stat().st_size:
@@ -80,5 +81,5 @@ def test_every_module_is_tested_somewhere() -> None:
                 test = ROOT / "tests" / name.parent / f"test_{name.name}"
                 (own if test.exists() else others).add(name.as_posix())
     assert sorted(elsewhere) == sorted(others)
-    for name in TESTED_IN:
-        assert (ROOT / name).exists(), name
+    for test_module in TESTED_IN:
+        assert (ROOT / test_module).exists(), test_module

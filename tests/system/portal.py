@@ -117,7 +117,12 @@ def small_disk(user: User) -> Iterator[Callable[[], None]]:
     try:
         yield fill
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        unmount(folder)
+
+
+def unmount(folder: Path) -> None:
+    """Unmount a folder. A process of its user may have a file open in it for another moment."""
+    wait_for(f"the end of {folder}", lambda: subprocess.run(["umount", str(folder)], check=False).returncode == 0)
 
 
 class Client:

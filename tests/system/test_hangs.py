@@ -84,7 +84,7 @@ def test_fifty_requests_for_a_hung_cluster_do_not_block_others(hanging: Portal, 
         assert state_of(client, "hung") == "down" and state_of(client, "owens") == "up"
         # A cluster that is known to be down is not asked by each request, and a submit says that nothing was sent.
         calls_before = calls(folder)
-        wait_for("an answer at once", lambda: "not asked again" in client("GET", HUNG).text)
+        wait_for("an answer at once", lambda: "Try again in" in client("GET", HUNG).text)
         status, _, message = client.error("POST", "/api/v1/jobs", {"cluster": "hung", "script": {"content": SCRIPT}})
         assert status == 503 and "not known" not in message
         both = {"jobs": [{"cluster": cluster, "job_id": "999999"} for cluster in ("hung", "owens")]}

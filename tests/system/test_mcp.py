@@ -493,7 +493,7 @@ def test_a_portal_whose_admin_has_not_made_the_user(folder: Path, hook_user: str
         client = portal.start().client(alice)
         assert client("GET", "/api/v1/clusters").status_code == 200
         assert client.error("POST", "/mcp", call("whoami", {}))[0] == 404
-        assert "there is no user no-such-user (mcp.user)" in portal.log()
+        assert "the user no-such-user (mcp.user) does not exist" in portal.log()
     finally:
         portal.stop()
 

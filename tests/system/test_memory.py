@@ -44,7 +44,7 @@ def test_a_body_of_empty_arrays(pun: tuple[Client, int]) -> None:
     before = peak(pid)
     assert post(client, "/api/v1/jobs/status", b'{"jobs": [' + b"[]," * 12_000_000 + b"[]]}")[0] == 413
     assert post(client, "/api/v1/jobs/status", b'{"jobs": [' + b"[]," * 340_000 + b"[]]}")[0] == 400
-    assert post(client, "/api/v1/jobs?cluster=box", b'{"x": [' + b"[]," * 16_000_000 + b"[]]}")[0] == 413
+    assert post(client, "/api/v1/jobs", b'{"x": [' + b"[]," * 16_000_000 + b"[]]}")[0] == 413
     assert peak(pid) < before + 160
 
 

@@ -142,8 +142,9 @@ def test_a_submit_host_that_is_down_and_comes_back(client: Client, sshd: SshServ
     client.until_answered("strict")
     sshd.stop()
     try:
-        for method, body in (("GET", None), ("POST", {"cluster": "strict", "script": {"content": SLEEP}})):
-            answer = client(method, "/api/v1/jobs?cluster=strict", body, headers={"Cache-Control": "no-cache"})
+        job = {"cluster": "strict", "script": {"content": SLEEP}}
+        for method, path, body in (("GET", "/api/v1/jobs?cluster=strict", None), ("POST", "/api/v1/jobs", job)):
+            answer = client(method, path, body, headers={"Cache-Control": "no-cache"})
             assert (answer.status_code, "Connection refused" in answer.text) == (503, True)
             assert "not known whether" not in answer.text
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.system.portal import Client, Portal, User
+from tests.system.portal import Client, Portal, User, unmount
 from tests.system.slurm import SlurmCluster, wait_for
 
 SCRIPT = "#!/bin/bash\nsleep 60\n"
@@ -111,7 +111,7 @@ def test_a_full_home(as_alice: Client, alice: User, slurm: SlurmCluster) -> None
         assert not queued(slurm, alice)
         assert submit(as_alice, None).status_code == 201
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        unmount(folder)
 
 
 @pytest.fixture
