@@ -107,7 +107,7 @@ def _log_to_stderr(user: str) -> None:
 
 
 def leave_on_failure(failure: threading.ExceptHookArgs) -> None:
-    """Log the error that ended a thread, and make this process leave. The next request starts a new PUN.
+    """Log the error of a failed thread, and make this process leave. The next request starts a new PUN.
 
     A PUN without one of its threads would run for hours, and nobody would notice what it no longer does.
     """
@@ -226,7 +226,7 @@ class Server:
         if self._server.active_channels:
             self._busy = now
             is_due = now > self._groups_checked + GROUPS_CHECK_INTERVAL_S
-            # One thread that waits for the directory service is enough.
+            # A directory service that hangs must not hold a thread for each minute.
             if is_due and not self.is_leaving and not (self._groups and self._groups.is_alive()):
                 self._groups_checked = now
                 self._groups = threading.Thread(target=self._check_account, name="groups", daemon=True)

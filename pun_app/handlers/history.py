@@ -23,7 +23,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def list_historic(request: Request) -> Answer[list[PastJobAnswer]]:
-    """Return a page of the caller's jobs that ended in a period, the latest first.
+    """Return a page of the caller's finished jobs of a period, the latest end first.
 
     Raises BadRequest for a malformed time or an unknown cursor, and Conflict if ``from`` is not before ``to``.
     """

@@ -50,7 +50,7 @@ def test_a_session_never_opens_the_api(pun: Pun, route: Any) -> None:
 
 
 def test_who_am_i(pun: Pun) -> None:
-    """Every credential, even one without scopes, is told its scopes and its expiry."""
+    """Every credential, even one without scopes, can ask for its scopes and its expiry."""
     token, _ = issue("ci", ("jobs:write",), utc_now() + timedelta(days=1))
     pun.store.add(token)
     note = pun.signer.sign(1001, "alice", "token", token.sha256, scopes.ALL)
@@ -140,7 +140,7 @@ def test_405_names_the_methods(pun: Pun) -> None:
     ("DELETE", "/api/v1/jobs/historic", "GET, HEAD"), ("DELETE", "/api/v1/jobs/status", "POST"),
     ("GET", "/api/v1/jobs/status", "POST"), ("DELETE", "/api/v1/jobs/statuses", None),
 ])  # fmt: skip
-def test_an_address_of_its_own_is_no_id(pun: Pun, method: str, path: str, allowed: str | None) -> None:
+def test_a_fixed_address_is_not_a_job_id(pun: Pun, method: str, path: str, allowed: str | None) -> None:
     """This holds for every method: DELETE jobs/historic cancels nothing."""
     answer = pun(method, f"{path}?cluster=box", 405 if allowed else 404)
     assert answer.headers.get("Allow") == allowed
@@ -149,7 +149,7 @@ def test_an_address_of_its_own_is_no_id(pun: Pun, method: str, path: str, allowe
 @pytest.mark.parametrize(("wall_time", "status"), [("60.0", 201), ("6e1", 201), ("60.5", 400), ("1e400", 400), ('"60"', 400),
                                                    ("1e300", 400), ("true", 400), ("0.0", 400),
                                                    ('60.0, "nodes": "8"', 400), ('60.0, "hold": "true"', 400)])  # fmt: skip
-def test_a_whole_number_however_it_is_written(pun: Pun, wall_time: str, status: int) -> None:
+def test_a_whole_number_in_any_notation(pun: Pun, wall_time: str, status: int) -> None:
     """60.0 is an integer, as in JSON Schema."""
     body = f'{{"cluster": "box", "script": {{"content": "#!/bin/sh"}}, "options": {{"hold": true, "wall_time": {wall_time}}}}}'
     answer = pun("POST", "/api/v1/jobs", status, body=body.encode(), headers={"Content-Type": "application/json"})
@@ -158,7 +158,7 @@ def test_a_whole_number_however_it_is_written(pun: Pun, wall_time: str, status: 
     )
 
 
-def test_answers_are_not_to_be_kept(pun: Pun) -> None:
+def test_answers_are_not_cached(pun: Pun) -> None:
     for path, status in (("/api/v1/clusters", 200), ("/nothing", 404)):
         answer = pun("GET", path, status)
         assert answer.headers["Cache-Control"] == "no-store"

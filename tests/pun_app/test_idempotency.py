@@ -102,9 +102,11 @@ def test_a_refusal_is_the_answer_too(world: World) -> None:
     assert second.value.headers() == {"Idempotency-Replayed": "true"} and not world.jobs
 
 
-@pytest.mark.parametrize("error", [NotSent("no sbatch"), Unsupported("x"), BadRequest("x")])
+@pytest.mark.parametrize(
+    "error", [NotSent("no sbatch"), Unsupported("x"), BadRequest("x")], ids=lambda e: type(e).__name__
+)
 def test_a_submit_that_reached_no_scheduler_can_be_repeated(world: World, error: Exception) -> None:
-    """At any later time, because there is certainly no job."""
+    """This holds at any later time, because there is certainly no job."""
     world.fails = error
     with pytest.raises(type(error)):
         world.once()
@@ -113,7 +115,9 @@ def test_a_submit_that_reached_no_scheduler_can_be_repeated(world: World, error:
     assert world.once() == ("1", False)
 
 
-@pytest.mark.parametrize("error", [SchedulerUnavailable("lost"), RuntimeError("a mistake of ours"), SystemExit()])
+@pytest.mark.parametrize(
+    "error", [SchedulerUnavailable("lost"), RuntimeError("a bug"), SystemExit()], ids=lambda e: type(e).__name__
+)
 def test_a_lost_answer_is_looked_up_by_the_submit_tag(world: World, error: Exception) -> None:
     """The process may have ended in between, so the next one has only the record."""
     world.fails, world.loses = error, True
@@ -146,7 +150,7 @@ def test_an_unknown_outcome_is_a_conflict(world: World) -> None:
     assert not world.jobs
 
 
-def test_two_at_once_are_one(world: World) -> None:
+def test_two_submits_at_once_are_one(world: World) -> None:
     """The second submit waits for the first, even in another process."""
     inside, go = threading.Event(), threading.Event()
     answers: list[tuple[str, bool]] = []
@@ -162,14 +166,14 @@ def test_two_at_once_are_one(world: World) -> None:
     threads[0].start()
     assert inside.wait(30)
     threads[1].start()
-    threads[1].join(0.5)  # As far as it gets.
+    threads[1].join(0.5)  # Let it run until it waits for the first.
     go.set()
     for thread in threads:
         thread.join(30)
     assert sorted(answers) == [("1", False), ("1", True)]
 
 
-def test_without_a_place_to_keep_it_nothing_is_submitted(world: World) -> None:
+def test_nothing_is_submitted_if_the_record_cannot_be_written(world: World) -> None:
     world.folder.parent.mkdir(exist_ok=True)
     world.folder.write_text("in the way")
     with pytest.raises(Unavailable):
@@ -177,7 +181,7 @@ def test_without_a_place_to_keep_it_nothing_is_submitted(world: World) -> None:
     assert not world.jobs
 
 
-def test_a_disk_that_fills_up_in_between_loses_no_answer(world: World) -> None:
+def test_a_disk_that_fills_up_during_a_submit_loses_no_answer(world: World) -> None:
     puts: list[str] = []
 
     class Filling(ExpiringFiles):
@@ -195,19 +199,26 @@ def test_a_disk_that_fills_up_in_between_loses_no_answer(world: World) -> None:
     assert world.once() == ("1", True)
 
 
-def test_what_cannot_be_read_is_as_good_as_new(world: World) -> None:
-    kept = ExpiringFiles(world.folder, 100)
-    kept.put("k", b'{"nothing": 1}')
+def test_a_key_with_an_unreadable_record_counts_as_unused(world: World) -> None:
+    ExpiringFiles(world.folder, 100).put("k", b'{"nothing": 1}')
     assert world.once() == ("1", False)
 
 
-@pytest.mark.parametrize("key", ["a", "8e03978e-40d5-43dd-bc93-6894a57f9324", '"quoted"', "x" * 255])
-def test_keys(key: str) -> None:
+@pytest.mark.parametrize(
+    "key",
+    ["a", "8e03978e-40d5-43dd-bc93-6894a57f9324", '"quoted"', "x" * 255],
+    ids=["letter", "UUID", "quoted", "longest"],
+)
+def test_valid_keys(key: str) -> None:
     assert checked_key(key) == key
 
 
-@pytest.mark.parametrize("key", ["x" * 256, "x" * 10_000, "two words", "é", "a\tb", "a\x7f"])
-def test_what_is_no_key(key: str) -> None:
+@pytest.mark.parametrize(
+    "key",
+    ["x" * 256, "x" * 10_000, "two words", "é", "a\tb", "a\x7f"],
+    ids=["too long", "far too long", "blank", "not ASCII", "tab", "delete"],
+)
+def test_an_invalid_key_is_rejected(key: str) -> None:
     with pytest.raises(BadRequest, match="255"):
         checked_key(key)
 

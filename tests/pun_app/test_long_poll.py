@@ -168,8 +168,8 @@ def test_many_waits_are_one_thread_and_one_question(waiting: Waiting) -> None:
         threading.Event().wait(0.01)
 
 
-def test_more_than_a_bounded_number_do_not_wait(waiting: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One request too many is a 503, the others go on, and afterwards there are free places again."""
+def test_the_number_of_waiting_requests_is_limited(waiting: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request above the limit is a 503, the others go on, and afterwards there are free places again."""
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     adapter = Told(a=[Q])
     scheduler = CachedScheduler(adapter)

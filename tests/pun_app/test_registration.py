@@ -44,7 +44,7 @@ def test_the_tokens_are_registered_at_each_start_of_the_hook(tmp_path: Path) -> 
                 thread.join(60)
         return len(front.registered)
 
-    assert consider() == 0, "there is no hook yet"
+    assert consider() == 0, "the hook has not started"
     key.write_bytes(b"one")
     assert [consider(), consider()] == [1, 1]
     assert front.registered == [[token.sha256]]

@@ -41,7 +41,7 @@ def test_pieces_put_together_are_the_file(folder: Path, text: str, limit: int) -
 
 
 @given(content=st.binary(max_size=80), limit=st.integers(1, 9))
-def test_bytes_that_are_no_text_are_gone_through(folder: Path, content: bytes, limit: int) -> None:
+def test_bytes_that_are_not_utf8_are_read_to_the_end(folder: Path, content: bytes, limit: int) -> None:
     """Each piece starts where the last one ended, up to the end of the file."""
     path, offset, seen = write(folder, content), 0, 0
     while offset < len(content):
@@ -147,12 +147,12 @@ def test_an_offset_in_the_middle_of_a_character(tmp_path: Path) -> None:
     assert (part.text, part.offset, part.lossy) == ("uro", 3, False)
 
 
-def test_a_file_that_was_begun_anew(tmp_path: Path) -> None:
+def test_a_file_that_is_shorter_than_the_offset(tmp_path: Path) -> None:
     part = piece(write(tmp_path, b"abc"), 10, 10, may_grow=True)
     assert (part.text, part.next_offset, part.size) == ("", 0, 3)
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_regular_file(tmp_path: Path) -> None:
     """A FIFO, a folder and a device are rejected at once."""
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):

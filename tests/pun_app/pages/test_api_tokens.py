@@ -67,7 +67,7 @@ def test_a_reload_makes_no_second_token_and_claims_nothing(pun: Pun) -> None:
     assert len(pun.store.tokens()) == 1
 
 
-def test_a_secret_is_not_kept_beyond_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_expires_even_if_nobody_fetches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is dropped even if nobody fetches it."""
     flashes: Flashes[str] = Flashes(ttl_s=0)
     key = flashes.keep("s1", "secret")
@@ -102,7 +102,7 @@ def test_an_address_fills_the_form_in_and_does_nothing_else(pun: Pun) -> None:
      ({"preset": "some", "scope": ["jobs:read", "files:write"]}, ("jobs:read", "files:write")),
      ({"preset": "some", "scope": "jobs:write"}, ("jobs:write",)),
      ({"preset": "read", "scope": "jobs:write"}, scopes.PRESETS["read"][1])],
-    ids=str,
+    ids=["read", "all", "some", "one", "preset before scopes"],
 )  # fmt: skip
 def test_scopes(pun: Pun, fields: dict[str, Any], expected: tuple[str, ...]) -> None:
     pun.made({**FORM, **fields})
@@ -126,7 +126,7 @@ def test_a_last_day(pun: Pun) -> None:
      ({"expires": "date", "date": "2027-02-30"}, "expires"), ({"expires": "date", "date": "<b>"}, "expires")],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
-def test_what_will_not_do_is_said_and_nothing_is_lost(pun: Pun, fields: dict[str, Any], field: str) -> None:
+def test_an_invalid_form_names_the_field_and_keeps_the_input(pun: Pun, fields: dict[str, Any], field: str) -> None:
     """The page returns with the entered values and marks the field."""
     answer = pun.post({**FORM, **fields}, 422)
     assert pun.store.tokens() == []
@@ -186,7 +186,7 @@ def test_the_list(pun: Pun) -> None:
 
 
 def test_revoking(pun: Pun, registrar: RouteTable) -> None:
-    """One token is revoked at once and for good. Revoking it again succeeds, too."""
+    """A revoked token is gone at once, and the others stay. Revoking it again succeeds, too."""
     pun.made(FORM)
     pun.made({**FORM, "name": "stays"})
     stays, gone = sorted(pun.store.tokens(), key=lambda token: token.name == "CI pipeline")
@@ -353,7 +353,7 @@ def test_how_long_ago(seconds: int, said: str) -> None:
     assert ago(now - timedelta(seconds=seconds), now) == said
 
 
-def test_the_page_makes_tokens_of_another_program_known(pun: Pun, registrar: RouteTable, tmp_path: Path) -> None:
+def test_the_page_registers_tokens_of_another_program(pun: Pun, registrar: RouteTable, tmp_path: Path) -> None:
     """Open OnDemand's dashboard writes tokens in plain text. To register one, the user opens the page."""
     pun.page()
     secret = "ab" * 32
@@ -370,7 +370,7 @@ def test_the_page_makes_tokens_of_another_program_known(pun: Pun, registrar: Rou
     assert registrar.hashes(USER.pw_uid) == [sha256_of(secret)]
 
 
-def test_the_page_shows_without_the_front(pun: Pun, tmp_path: Path) -> None:
+def test_the_page_works_without_the_registrar(pun: Pun, tmp_path: Path) -> None:
     """Tokens that cannot be registered now are registered later."""
     pun.store.add(issue("kept")[0])
     pun.registrar._path = tmp_path / "nobody"
