@@ -27,7 +27,7 @@ from pun_app.access import ASSERTION, Access, Caller
 from pun_app.adapters.errors import SchedulerError
 from pun_app.clusters.load import ClusterFolder
 from pun_app.deadline import time_limit, until
-from pun_app.decode import decode
+from pun_app.decode import decode, decode_query
 from pun_app.errors import ApiError, BadRequest, Internal, TooLarge, Unauthorized, UnsupportedMedia
 from pun_app.expiring_files import ExpiringFiles, folder_of_user
 from pun_app.gate import Gates
@@ -36,7 +36,6 @@ from pun_app.idempotency import KEY_TTL_S, Submits, checked_key
 from pun_app.long_poll import LongPoll, Parked, Wait
 from pun_app.match import Table
 from pun_app.pages.auth import Pages
-from pun_app.queries import decode_query
 from pun_app.routes import BODY_LIMIT, ROUTES, Route
 from pun_app.scheduler_errors import api_error
 from pun_app.settings import Settings

@@ -1,20 +1,16 @@
-"""The query strings of the API, as msgspec Structs. A query string is validated before a handler sees it.
+"""The query strings of the API, as msgspec Structs. decode.py reads a query string into one of them.
 
 The descriptions are published: the OpenAPI document and the API page show them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from pun_app.adapters.model import OUTCOMES
-from pun_app.errors import BadRequest
-from pun_app.validation_errors import explain, shortened
 
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
@@ -23,11 +19,6 @@ MAX_LINES = 10_000
 DEFAULT_LINES = 100
 MAX_OUTPUT_BYTES = 1024 * 1024
 DEFAULT_OUTPUT_BYTES = 64 * 1024
-
-_MAY_BE_EMPTY = ("cursor", "from", "to")
-"""Parameters that count as omitted if they are empty: clients pass on what they have, such as the first cursor."""
-
-Q = TypeVar("Q", bound="Query")
 
 Cursor = Annotated[str, Meta(extra_json_schema={"pattern": "^([A-Za-z0-9_-]+={0,2})?$"})]
 _CURSOR = Meta(description="`next_cursor` of the previous page; omit it for the first page.")
@@ -148,62 +139,3 @@ class SubmitQuery(Query, frozen=True):
     validate: Annotated[
         bool, Meta(description="Ask the scheduler whether it would accept the job, and submit nothing.")
     ] = False
-
-
-def decode_query(given: Mapping[str, Sequence[str]], kind: type[Q]) -> Q:
-    """Return the parameters of a query string as a ``kind``. ``given`` has all values of each name.
-
-    Raises BadRequest, which names the parameter and says what to write.
-    """
-    known = _decoders(kind)
-    if unknown := [name for name in given if name not in known]:
-        noun = "parameter" if len(unknown) == 1 else "parameters"
-        takes = f"This address takes: {', '.join(known)}." if known else "This address takes no query parameters."
-        raise BadRequest(f"Unknown query {noun}: {', '.join(map(shortened, unknown[:10]))}. {takes}")
-    values: dict[str, object] = {}
-    for name, texts in given.items():
-        if len(texts) > 1:
-            raise BadRequest(f"{name}: this query parameter is repeated; give it once")
-        (text,) = texts
-        if any(ord(character) < 32 or character == "\x7f" for character in text):
-            raise BadRequest(f"{name}: this query parameter has a control character in it; leave that out")
-        if name == "cluster" and not text.strip():
-            continue
-        if text:
-            values[name] = known[name](text)
-        elif name not in _MAY_BE_EMPTY:
-            raise BadRequest(f"{name}: this query parameter is empty; give it a value or omit it")
-    if "cluster" in known and "cluster" not in values:
-        raise BadRequest("Missing cluster parameter: add ?cluster=ID; GET /api/v1/clusters lists the ids")
-    try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        raise BadRequest(explain(error, kind, values)) from error
-
-
-@cache
-def _decoders(kind: type[Query]) -> dict[str, Any]:
-    """Return the function for each parameter that turns its text into a value of the field's type.
-
-    A text that it cannot turn stays as it is, and is rejected with the type's own message. msgspec's lax mode would
-    also accept 1e3 as a number, 0 as false and null as an omitted parameter.
-    """
-    return {
-        field.encode_name: {int: _int, bool: _bool}.get(_scalar(field.type), str)
-        for field in msgspec.structs.fields(kind)
-    }
-
-
-def _scalar(kind: Any) -> Any:
-    """Return int for ``Annotated[int | None, ...]``, and so on."""
-    while arguments := get_args(kind):
-        kind = arguments[0]
-    return kind
-
-
-def _int(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
-
-
-def _bool(text: str) -> bool | str:
-    return {"true": True, "false": False}.get(text, text)

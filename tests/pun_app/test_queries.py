@@ -1,4 +1,4 @@
-"""Tests of pun_app/queries.py: a query string is rejected with a message that names the parameter and the remedy."""
+"""Tests of pun_app/queries.py and decode.py: a query string is rejected with a message that names the parameter and the remedy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pun_app.decode import decode_query
 from pun_app.errors import BadRequest
 from pun_app.queries import (
     ClusterQuery,
@@ -16,7 +17,6 @@ from pun_app.queries import (
     OutputQuery,
     Query,
     SubmitQuery,
-    decode_query,
 )
 from pun_app.routes import ROUTES, Route
 from tests.pun_app.pun import Pun
