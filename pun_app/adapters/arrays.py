@@ -1,6 +1,7 @@
-"""The indices of an array of jobs: one grammar for all schedulers, checked before a scheduler sees it.
+"""A parser of the indices of a job array, with one grammar for all schedulers.
 
-Schedulers treat other expressions differently: Torque's server crashes, and LSF creates a plain job.
+The adapters check an expression before they run a command. Schedulers do not agree on malformed ones: with some of them
+Torque's server crashes, and LSF creates a job that is not an array.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from pun_app.adapters.errors import Rejected
 
 MAX_TASKS = 1_000_000
-"""Tasks in one array. More than any scheduler takes as it comes; each has its own limit below this one."""
+"""Tasks in one array. The default limit of every scheduler is lower."""
 MAX_LISTED_TASKS = 100_000
-"""Tasks in an array for which every index is written out, since the scheduler has no form for its ranges."""
+"""Tasks in an array for a scheduler that has no syntax for ranges, so that every index is written out."""
 
 GRAMMAR = (
     "indices and ranges in ascending order, separated by commas, such as 0-9, 1,3,5-9:2 or 1-100%10 "
@@ -27,27 +28,28 @@ _LIMIT = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True)
 class Array:
-    """The ranges of an array, and how many of its tasks may run at once."""
+    """The ranges of indices in an array, and the number of tasks that may run at once (None: no limit)."""
 
     ranges: tuple[range, ...]
     at_once: int | None = None
 
     @property
     def size(self) -> int:
-        """The number of tasks."""
+        """Return the number of tasks."""
         return sum(map(len, self.ranges))
 
     def indices(self) -> list[int]:
-        """Return every index. Raises Rejected for more than a command line can hold."""
+        """Return every index. Raises Rejected for more than MAX_LISTED_TASKS, which a command line cannot hold."""
         if self.size > MAX_LISTED_TASKS:
             raise Rejected(
-                f"options.array: this scheduler takes each index by itself, and at most {MAX_LISTED_TASKS:,} of them"
+                f"options.array: {self.size:,} tasks are too many for this scheduler, which takes at most "
+                f"{MAX_LISTED_TASKS:,}; submit several arrays"
             )
         return [index for part in self.ranges for index in part]
 
 
 def ranges_of(indices: Iterable[int]) -> list[str]:
-    """Return each run of consecutive indices as text: ``1-3``, ``7``."""
+    """Return the runs of consecutive indices as text, such as ``1-3`` and ``7``. The indices must ascend."""
     runs: list[list[int]] = []
     for index in indices:
         if runs and index == runs[-1][-1] + 1:
@@ -58,7 +60,10 @@ def ranges_of(indices: Iterable[int]) -> list[str]:
 
 
 def parse_array(text: str, option: str = "options.array") -> Array:
-    """Return the array of an expression. Raises Rejected, with the grammar, for any other text."""
+    """Parse the expression of an array. Raises Rejected, with the grammar, for any other text.
+
+    ``option`` is the name of the expression's source in the message.
+    """
     listed, has_limit, limit = text.partition("%")
     at_once = int(limit) if _LIMIT.fullmatch(limit) else 0
     if has_limit and at_once < 1:

@@ -1,8 +1,8 @@
 """The contract of an adapter: the methods that the app calls, for any scheduler.
 
 A method that an adapter does not override raises Unsupported, which the API reports as 501. An adapter raises only the
-errors of errors.py. It never reports an unknown job as completed; a state that it does not know is a
-``status`` of None beside its ``native_state``. Adapters know nothing of HTTP and can be used from a Python prompt.
+errors of errors.py. It never reports an unknown job as completed. For a state that it does not know, it returns a
+``status`` of None together with the ``native_state``. Adapters do not use HTTP, so they work at a Python prompt too.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def id_sort_key(job_id: str) -> tuple[tuple[int, ...], str]:
 
 
 class Adapter:
-    """One cluster's scheduler, used as the user that the process runs as.
+    """The base class of adapters. An adapter uses one cluster's scheduler as the user who runs the process.
 
     ``job`` is the ``job`` mapping of the cluster file.
 
-    Arrays: the scheduler's own ids name an array and its tasks, such as ``7`` and ``7_2`` for Slurm. A list has either
-    each task or the whole array as one job. job() accepts both ids: for an array it returns one job for all of its
-    tasks (model.merge_tasks()), under the array's id. A change of an array's id changes all of its tasks; a change of a
-    task's id changes that task alone, or raises Rejected where the scheduler can only change the whole array.
+    Arrays: the scheduler has an id for an array and one for each task, such as ``7`` and ``7_2`` in Slurm. A list
+    contains either each task or the whole array as one job. job() accepts both ids. For an array it returns all tasks
+    as one job (model.merge_tasks()) with the array's id. A change with an array's id changes all of its tasks. A change
+    with a task's id changes that task alone, or raises Rejected if the scheduler can only change whole arrays.
     """
 
     job_id: ClassVar[re.Pattern[str]] = re.compile(r"[^\s/]{1,64}")
-    """The form of a job id. Nothing else becomes an argument of a command, so it must not match an option."""
+    """The form of a job id. Only matching ids are passed to commands, so it must not match an option of a command."""
     options: ClassVar[frozenset[str]] = frozenset()
     """The options (of model.OPTIONS) that submit() supports. The others are rejected by name."""
     directives: ClassVar[Directives | None] = None
@@ -82,13 +82,14 @@ class Adapter:
         return job_id
 
     def is_id(self, job_id: str) -> bool:
-        """Return True if the text has the form of a job id, in ASCII: ``\\d`` matches digits of other scripts too."""
+        """Return True if the text has the form of this scheduler's job ids."""
+        # The check for ASCII is needed since \d matches the digits of other scripts too.
         return job_id.isascii() and bool(self.job_id.fullmatch(job_id))
 
     def check_options(self, request: JobRequest) -> None:
-        """Raise Rejected for an option that this scheduler lacks, or for a value that no scheduler should see.
+        """Raise Rejected, with the option's name, for an option that this scheduler lacks or for a malformed value.
 
-        submit() and validate() call this first, so no option is silently dropped.
+        submit() and validate() call this first, so no option is silently ignored.
         """
         for name in request.asked():
             if name not in self.options:
@@ -104,7 +105,7 @@ class Adapter:
         for name in WITHOUT_OUTER_BLANKS:
             value = getattr(request, name)
             if value is not None and value != value.strip():
-                # Some schedulers keep such blanks and some drop them, and the output of some is ambiguous.
+                # Some schedulers keep such blanks, others remove them, and the output of some is then ambiguous.
                 raise Rejected(f"options.{name}: {value!r} begins or ends with a blank; remove it")
         if request.array is not None:
             parse_array(request.array)
@@ -112,15 +113,16 @@ class Adapter:
             self.native.check(request.native)
 
     def requested(self, request: JobRequest) -> Requested:
-        """Return what options, script and native options ask for together, with the wall time that results."""
+        """Return what script, options and native options request together, with the wall time as the scheduler rounds
+        it."""
         known, unit = asked(request, self.directives), self.wall_time_unit
         return known if known.wall_time is None else replace(known, wall_time=-(-known.wall_time // unit) * unit)
 
     def submit(self, request: JobRequest) -> Job:
-        """Submit a job, and return what is known of it at that moment.
+        """Submit a job, and return what is known about it at that moment.
 
-        Raises Rejected if the scheduler does not accept the job, and NotSent if nothing reached it. In both cases no
-        job exists. Raises another SchedulerUnavailable if it is unknown whether the job exists.
+        Raises Rejected if the scheduler does not accept the job, and NotSent if the request did not reach the
+        scheduler. In both cases no job was created. Any other SchedulerUnavailable means that a job may exist.
         """
         raise self._unsupported("submit jobs")
 
@@ -129,21 +131,22 @@ class Adapter:
         raise self._unsupported("check a job without submitting it")
 
     def find_submitted(self, submit_tag: str) -> Job | None:
-        """Return the job that carries a submit tag, unfinished or recently ended; None if there is no such job.
+        """Return the unfinished or recently ended job with a submit tag; None if no job has it.
 
-        All tasks of one array carry the tag of its submit. If several jobs carry it, the submit command or a client
-        repeated the submit: the first job is kept, the others are cancelled, and ``Job.reason`` says so.
+        All tasks of an array have the tag of its submit. If several jobs have it, then the submit command or a client
+        repeated the submit. The first job is kept, the others are cancelled, and ``Job.reason`` reports it.
         """
-        raise self._unsupported("look for a submit")
+        raise self._unsupported("find a job by its submit tag")
 
     def jobs(self) -> list[Job]:
-        """Return the user's own jobs, in any order, including recently ended ones if the scheduler still has them."""
+        """Return the user's own jobs in any order, including those ended jobs that the scheduler still lists."""
         raise self._unsupported("list jobs")
 
     def page(self, count: int, before: str | None) -> list[Job]:
-        """Return the ``count`` jobs of the list with the latest ids, or the latest before ``before``; latest first.
+        """Return up to ``count`` jobs with the latest ids, in descending order.
 
-        An adapter may override this to avoid holding the whole list in memory.
+        With ``before``, return only jobs with ids before that one. An adapter may override this method to avoid holding
+        the whole list in memory.
         """
         listed = sorted(self.jobs(), key=lambda job: id_sort_key(job.id), reverse=True)
         return [job for job in listed if before is None or id_sort_key(job.id) < id_sort_key(before)][:count]
@@ -151,28 +154,28 @@ class Adapter:
     def job(self, job_id: str) -> Job:
         """Return one of the user's jobs, unfinished or ended.
 
-        ``Job.id`` is the id that was asked for, or the full form of it (PBS adds the server). For an array it is the
-        array's id, even if one task is left. Raises JobNotFound, also for another user's job.
+        ``Job.id`` is the requested id, or its full form (PBS adds the server). For an array it is the array's id, even
+        if only one task is left. Raises JobNotFound, also for another user's job.
         """
         raise self._unsupported("show a job")
 
     def output(self, job_id: str) -> OutputFiles:
         """Return the paths of a job's output files.
 
-        Raises JobNotFound, and Rejected for an array, whose tasks have files of their own (array_output_error()).
+        Raises JobNotFound, and Rejected for an array, since each task has its own files (array_output_error()).
         """
-        raise self._unsupported("tell where the output of jobs is")
+        raise self._unsupported("find the output files of jobs")
 
     def array_id(self, job_id: str) -> str:
         """Return the id of the array of a listed task; for any other job, its own id."""
         return job_id
 
     def normalize_id(self, job_id: str) -> str:
-        """Return the one form of an id that may be written in several ways, such as with and without the server."""
+        """Return the canonical form of an id that has several forms, such as with or without the server."""
         return job_id
 
     def select(self, jobs: list[Job], job_ids: Sequence[str]) -> dict[str, Job]:
-        """Return the jobs of a list that were asked for, by the ids that were asked for; an array by its tasks too."""
+        """Return the requested jobs in a list, by the requested ids. An array is found by its tasks too."""
         found: dict[str, list[Job]] = {}
         for job in jobs:
             for name in {self.normalize_id(job.id), self.normalize_id(self.array_id(job.id))}:
@@ -181,18 +184,18 @@ class Adapter:
         return {job_id: self.merge(job_id, found[name]) for job_id, name in names.items() if name in found}
 
     def merge(self, job_id: str, jobs: list[Job]) -> Job:
-        """Return the job that was asked for: a single job itself, or the tasks of an array as one job.
+        """Return a single job itself, or the tasks of an array as one job. ``job_id`` is the requested id.
 
-        For an array that has one task, the result has the array's id.
+        If the array of that id has only one task, the result still has the array's id.
         """
         job, array = merge_tasks(job_id, jobs), self.array_id(jobs[0].id)
         is_array = self.normalize_id(job_id) == self.normalize_id(array) != self.normalize_id(jobs[0].id)
         return msgspec.structs.replace(job, id=array) if is_array else job
 
     def look_up(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """Return those of the user's jobs that jobs() omits, by id: ended jobs, or single tasks of a listed array.
+        """Return jobs of the user that jobs() omits, by id: ended jobs, or single tasks of a listed array.
 
-        One query should serve all ids. Unknown ids are absent from the result.
+        An adapter should use one query for all ids. The result has no entry for an unknown id.
         """
         return {}
 
@@ -209,32 +212,35 @@ class Adapter:
         raise self._unsupported("release jobs")
 
     def history(self, period: Period) -> list[PastJob]:
-        """Return the user's jobs that ended in a period, in any order. Raises Unsupported without accounting."""
-        raise self._unsupported("list jobs that have ended")
+        """Return the user's ended jobs that pass the filter ``period``, in any order.
+
+        Raises Unsupported if the site has no accounting.
+        """
+        raise self._unsupported("list ended jobs")
 
     def queues(self) -> list[Queue]:
         """Return the queues that the user may see."""
         raise self._unsupported("list queues")
 
     def accounts(self) -> list[Account]:
-        """Return the accounts that the user may charge; none if the site does not charge."""
+        """Return the accounts that the user may charge; an empty list if the site does not charge for jobs."""
         raise self._unsupported("list accounts")
 
     def info(self) -> ClusterInfo:
-        """Return how much of the cluster is in use."""
-        raise self._unsupported("tell how much of it is in use")
+        """Return the cluster's nodes, processors and GPUs: how many there are, and how many are in use."""
+        raise self._unsupported("report the load of the cluster")
 
     def program_names(self) -> list[str]:
         """Return the names of the commands that the adapter runs. ``punway check`` looks for them."""
         return []
 
     def version(self) -> str | None:
-        """Return the scheduler's version; None if it has none."""
+        """Return the scheduler's version; None if it is unknown."""
         return None
 
     @classmethod
     def supports(cls, operation: str) -> bool:
-        """Return True if the adapter has one of OPERATIONS."""
+        """Return True if the adapter overrides an operation, one of OPERATIONS."""
         return getattr(cls, operation) is not getattr(Adapter, operation)
 
     def command_path(self, name: str) -> str:

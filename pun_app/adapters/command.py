@@ -1,7 +1,7 @@
-"""The runner of scheduler commands, and the only module of a PUN that starts processes: argv only, never a shell.
+"""The runner of scheduler commands, and the only module of a PUN that starts processes.
 
-Every command has a clean environment, a time limit after which its whole process group is killed, a limit on its
-output, and one of a few slots for the commands that one PUN runs at once.
+A command is an argv, never text for a shell. Every command has a clean environment, a limit on its output, and a time
+limit after which its whole process group is killed. A few slots limit the number of commands that a PUN runs at once.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pun_app.adapters.errors import CommandFailed, CommandNotRun, CommandTimedOu
 from pun_app.deadline import left
 
 TIMEOUT = 25.0
-"""Seconds that a command may take, unless its request's deadline (deadline.py) is earlier."""
+"""Seconds that a command may take. The deadline of its request (deadline.py) may be earlier."""
 OUTPUT_SIZE = 64 * 1024 * 1024
-"""Bytes that a command may print, both streams together."""
+"""Bytes that a command may print to both streams together."""
 MAX_CONCURRENT_COMMANDS = 24
-"""Commands of one PUN that run at once. Each cluster has a share of them (clusters/cached_scheduler.py), so that a few
-clusters that hang do not block the others."""
+"""Concurrent commands of one PUN. A cluster can use only some of these slots (clusters/cached_scheduler.py), so a few
+hanging clusters do not block the others."""
 
 _LOGIN = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG")
 _SSH_FAILED = re.compile(
@@ -40,12 +40,14 @@ _SSH_FAILED = re.compile(
     re.MULTILINE,
 )
 _NO_COMMAND = re.compile(r"not found|Permission denied|No such file|cd: ", re.IGNORECASE)
-_places = threading.BoundedSemaphore(MAX_CONCURRENT_COMMANDS)
+
+slots = threading.BoundedSemaphore(MAX_CONCURRENT_COMMANDS)
+"""The free slots for commands of this PUN."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """The exit status and the output of a command that ended by itself."""
+    """The exit status and the output of a command that was not killed. ``program`` is its plain name."""
 
     code: int
     out: str
@@ -55,7 +57,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Commands:
-    """The way to find and run a cluster's commands: OOD's ``bin``, ``bin_overrides``, ``submit_host``.
+    """A finder and runner of one cluster's commands, by OOD's ``bin``, ``bin_overrides`` and ``submit_host``.
 
     ``environment`` has variables for the scheduler's commands, such as SLURM_CONF.
     """
@@ -70,7 +72,7 @@ class Commands:
     def from_config(cls, job: Mapping[str, Any], environment: Mapping[str, str]) -> Commands:
         """Return the Commands for a cluster file's ``job``.
 
-        Raises SchedulerUnavailable, with the name of the key, for a value of the wrong type.
+        Raises SchedulerUnavailable, with the key's name, for a value of the wrong type.
         """
         for key in ("bin", "submit_host"):
             if not isinstance(job.get(key, ""), (str, type(None))):
@@ -87,7 +89,10 @@ class Commands:
         )
 
     def path(self, name: str) -> str:
-        """Return the path of a command. Raises CommandNotRun if it is not found on this host."""
+        """Return the path of a command, or its plain name if it runs on a submit host.
+
+        Raises CommandNotRun if it is not found on this host.
+        """
         if name in self.overrides:
             return self.overrides[name]
         if self.bin:
@@ -112,11 +117,11 @@ class Commands:
     ) -> Output:
         """Run ``argv``, whose first word is the command's plain name, in the directory ``cwd``.
 
-        With ``take`` what it prints is handed on piece by piece, and not kept.
+        ``timeout`` is in seconds. ``take`` gets the standard output piece by piece; it is then not kept in memory.
+        ``login=False`` omits the variables that a login sets, for a command that passes its environment on to a job.
+        ``environment`` has further variables for that job.
 
-        Without ``login`` the variables that a login sets are left out, for commands that hand their
-        environment on to a job; ``environment`` has more for that job. Raises NotSent, CommandNotRun, CommandTimedOut
-        and CommandFailed.
+        Raises CommandNotRun, CommandTimedOut and CommandFailed, and NotSent if ssh does not reach the submit host.
         """
         settings = {**environment, **self.environment}
         words = [self.path(argv[0]), *argv[1:]]
@@ -130,7 +135,10 @@ class Commands:
         return output
 
     def _check_ssh(self, output: Output, name: str) -> None:
-        """Raise NotSent for an error of ssh, or CommandNotRun for one of the remote shell. ssh(1), EXIT STATUS."""
+        """Raise NotSent if ssh failed, and CommandNotRun if the remote shell could not run the command.
+
+        Source: ssh(1), EXIT STATUS.
+        """
         lines = [line for line in output.err.strip().splitlines() if line.strip()]
         if output.code == 255 and lines and _SSH_FAILED.search(output.err):
             raise NotSent(f"The submit host {self.submit_host} cannot be reached by ssh: {lines[-1].strip()}", 60)
@@ -138,7 +146,7 @@ class Commands:
             raise CommandNotRun(f"The scheduler's command {name} cannot be run on {self.submit_host}: {lines[-1]}", 60)
 
     def _through_ssh(self, words: list[str], environment: Mapping[str, str], cwd: str) -> list[str]:
-        """Return the ssh command. ssh joins its words for a remote shell, so each word is quoted."""
+        """Return the ssh command. ssh joins its words for a remote shell, so each of them is quoted."""
         checking = "yes" if self.strict_host_checking else "no"
         settings = [f"{name}={value}" for name, value in environment.items()]
         remote = shlex.join(["env", *settings, *words] if settings else words)
@@ -154,7 +162,7 @@ class Commands:
 def start_session(
     argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdout: int, stderr: int
 ) -> subprocess.Popen[bytes]:
-    """Start a process that lives on by itself, in a session of its own. Raises OSError."""
+    """Start a process in a session of its own, so that it can outlive the PUN. Raises OSError."""
     return subprocess.Popen(
         argv,
         cwd=cwd,
@@ -168,9 +176,9 @@ def start_session(
 
 
 def start_detached(argv: Sequence[str]) -> None:
-    """Start a process that is nobody's child, so that nobody need wait for it. Raises OSError.
+    """Start a process that is not a child of this one, so that this one need not wait for it. Raises OSError.
 
-    The shell's text is fixed; the words of ``argv`` reach it as arguments alone.
+    A shell starts it. The shell's text is constant, and the words of ``argv`` are only its arguments.
     """
     with open(os.devnull, "r+b") as null:
         shell = ["/bin/sh", "-c", '"$@" &', "sh", *argv]
@@ -188,10 +196,10 @@ def _run(
 ) -> Output:
     timeout = min(timeout, left())
     if timeout <= 0:
-        raise CommandNotRun(f"No time is left to run {name}: what came before it took too long; try again")
+        raise CommandNotRun(f"No time is left to run {name}, since the commands before it took too long; try again")
     deadline = time.monotonic() + timeout
-    if not _places.acquire(timeout=timeout):
-        raise CommandNotRun(f"Too many scheduler commands of this user are under way to run {name}; try again")
+    if not slots.acquire(timeout=timeout):
+        raise CommandNotRun(f"{name} was not run, since too many of your scheduler commands are under way; try again")
     try:
         with _memory_file(stdin) as standard_input:
             try:
@@ -203,7 +211,7 @@ def _run(
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     start_new_session=True,
-                    # sbatch hands its umask on to the job: what a login shell has, not the PUN's 077.
+                    # sbatch passes its umask on to the job, which gets a login shell's umask, not the PUN's 077.
                     umask=0o022,
                 )
             except OSError as error:
@@ -217,19 +225,22 @@ def _run(
                     raise CommandTimedOut(name, timeout) from error
                 finally:
                     if process.returncode is None:
-                        # The group, for what the command itself has started.
+                        # Kill the group, since the command may have started processes.
                         with suppress(ProcessLookupError):
                             os.killpg(process.pid, signal.SIGKILL)
         if code < 0:
-            raise CommandFailed(f"{name} was ended by signal {-code}")
+            raise CommandFailed(f"{name} was killed by signal {-code}")
         return Output(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), name)
     finally:
-        _places.release()
+        slots.release()
 
 
 @contextmanager
 def _memory_file(content: bytes) -> Iterator[int]:
-    """A descriptor that reads ``content``: no pipe that a command which does not read would block."""
+    """Yield a descriptor from which ``content`` can be read.
+
+    It is a file in memory. Writing to a pipe would block if the command does not read its standard input.
+    """
     if not content:
         yield subprocess.DEVNULL
         return
@@ -244,12 +255,12 @@ def _memory_file(content: bytes) -> Iterator[int]:
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
-    """Until the process has ended, or the deadline. Popen.wait() with a time-out would sleep in steps."""
+    """Wait until the process has ended, or until the deadline. Popen.wait() with a time-out would sleep in steps."""
     left = max(0.0, deadline - time.monotonic())
     try:
         descriptor = os.pidfd_open(process.pid)
     except OSError:
-        # A kernel before 5.3, as RHEL 8 has.
+        # Kernels before 5.3 lack it, such as that of RHEL 8.
         with suppress(subprocess.TimeoutExpired):
             process.wait(left)
         return
@@ -266,9 +277,9 @@ def _collect(
     take: Callable[[bytes], None] | None,
     timeout: float,
 ) -> tuple[bytes, bytes]:
-    """Return both streams, read to their ends.
+    """Return the whole output on both streams, except for what ``take`` gets.
 
-    Raises CommandTimedOut past the deadline, and CommandFailed past OUTPUT_SIZE of what is kept.
+    Raises CommandTimedOut after the deadline, and CommandFailed for more than OUTPUT_SIZE bytes in memory.
     """
     assert process.stdout and process.stderr
     parts: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}

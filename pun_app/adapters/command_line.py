@@ -1,7 +1,7 @@
 """The base class of adapters that use their scheduler's own commands.
 
-It has what is the same for all of them. A submit checks the options first, and carries a submit tag by which the job is
-found if the command's output is lost. A change looks at the job first, since most schedulers accept a hold of a running
+It has the code that they share. A submit checks the options first, and gives the job a submit tag, by which the job is
+found if the command's output is lost. A change queries the job first, since most schedulers accept a hold of a running
 job without an error.
 """
 
@@ -24,12 +24,12 @@ from pun_app.adapters.errors import JobNotFound, NotSent, Rejected, SchedulerErr
 from pun_app.adapters.model import COMPLETED, QUEUED, QUEUED_HELD, Job, JobRequest
 
 LOOKUP_TIMEOUT_S = 10.0
-"""Seconds for each command that looks for a job by its submit tag. The client has already waited for the submit."""
+"""Seconds for each command that searches a job by its submit tag. The client has already waited for the submit."""
 
 log = logging.getLogger("punway.pun")
 
 RECENT_S = 3600
-"""Seconds for which an ended job is listed by jobs(), where the scheduler lets the adapter choose."""
+"""Seconds for which jobs() lists an ended job, if the scheduler lets the adapter choose."""
 
 _STEERING = re.compile(
     r"(SLURM|SBATCH|SRUN|PBS|LSF|LSB|SGE|_CONDOR|LD|GCONV|GLIBC|MALLOC)_.*|PATH|IFS|ENV|BASH_ENV|SHELLOPTS"
@@ -37,13 +37,14 @@ _STEERING = re.compile(
 
 
 class CommandLineAdapter(Adapter):
-    """A scheduler that is used through its commands. ``product`` is its name in messages."""
+    """The base class of adapters that run their scheduler's commands."""
 
     product: ClassVar[str]
+    """The scheduler's name in messages."""
     retry_message: ClassVar[re.Pattern[str] | None] = None
     """The message of a submit command that retries by itself, so that several jobs may exist."""
     queued_state: ClassVar[str | None] = None
-    """The native state of a job that was just submitted; None if it is not known from the submit."""
+    """The native state of a job that was just submitted; None if the submit does not determine it."""
     programs: ClassVar[tuple[str, ...]]
     """The names of the commands that the adapter runs. The first one is the submit command."""
     version_argv: ClassVar[tuple[str, ...]]
@@ -54,11 +55,11 @@ class CommandLineAdapter(Adapter):
     hold_command: ClassVar[tuple[str, ...]]
     release_command: ClassVar[tuple[str, ...]]
     submit_tag_location: ClassVar[str]
-    """Where a user finds the submit tag of a job, for messages: the field, and the command that shows it."""
+    """The place of a job's submit tag, for messages: the field, and the command that shows it."""
     failures: ClassVar[tuple[tuple[type[SchedulerError], re.Pattern[str]], ...]]
-    """Pairs of an error and the messages of a failed command that mean it. The first match decides; without one it is
-    Rejected. NotSent stands for messages that prove that nothing reached the scheduler, Unanswered for those that leave
-    it open, and JobNotFound for an unknown job."""
+    """Pairs of an error and a pattern of the messages that mean it. The first match decides; without a match the error
+    is Rejected. NotSent is for messages that prove that nothing reached the scheduler, Unanswered for messages that
+    leave this open, and JobNotFound for an unknown job."""
     failure_codes: ClassVar[Mapping[int, type[SchedulerError]]] = MappingProxyType({})
     """The same by exit status, for commands whose exit status is more precise than their message."""
     failure_noise: ClassVar[re.Pattern[str] | None] = None
@@ -67,9 +68,10 @@ class CommandLineAdapter(Adapter):
     def __init__(
         self, cluster_id: str, job: dict[str, Any], environment: Mapping[str, str], printing: Mapping[str, str]
     ) -> None:
-        """Initialise with the variables that all commands need (``environment``) and those that set the output format.
+        """Initialise the adapter with variables for its commands.
 
-        A submit does not get the latter (``printing``), since it may pass its environment on to the job.
+        ``environment`` is for all commands. ``printing`` has the variables that set the output format. The submit
+        command does not get these, since it may pass its environment on to the job.
         """
         super().__init__(cluster_id, job)
         self.commands = Commands.from_config(job, {**environment, **printing})
@@ -80,9 +82,9 @@ class CommandLineAdapter(Adapter):
     # An adapter defines these methods.
 
     def run_submit(self, request: JobRequest) -> Output:
-        """Run the submit command, with the script on its standard input, and return its output.
+        """Run the submit command, and return its output. The script goes to its standard input.
 
-        Raises Rejected for a request that this scheduler cannot express.
+        Raises Rejected if this scheduler's options cannot express the request.
         """
         raise NotImplementedError
 
@@ -91,21 +93,21 @@ class CommandLineAdapter(Adapter):
         raise NotImplementedError
 
     def find_tagged(self, submit_tag: str) -> list[Job]:
-        """Return the user's jobs that carry the submit tag. An array may be listed by its tasks."""
+        """Return the user's jobs that have the submit tag. The result may have an array's tasks one by one."""
         raise NotImplementedError
 
     def is_accepted(self, output: Output) -> bool:
-        """Return True for the output of a change that was accepted despite its exit status."""
+        """Return True for the output of a command that changed a job although its exit status is not 0."""
         return False
 
     def for_cluster(self, argv: Sequence[str]) -> Sequence[str]:
         """Return the command with the option that selects the configured cluster, if it needs one."""
         return argv
 
-    # The base class derives these from them.
+    # The base class implements the following methods with them.
 
     def failure(self, output: Output) -> SchedulerError:
-        """Return the error that a failed command means, by the tables ``failure_codes`` and ``failures``."""
+        """Return the error for a failed command, by the tables ``failure_codes`` and ``failures``."""
         message = self.error_message(output)
         if self.failure_noise:
             message = self.failure_noise.sub("", message).strip()
@@ -116,7 +118,7 @@ class CommandLineAdapter(Adapter):
         return kind(f"{self.product} does not answer: {message}" if issubclass(kind, SchedulerUnavailable) else message)
 
     def error_message(self, output: Output) -> str:
-        """Return the error message of a failed command on one line, without the command's name and its usage."""
+        """Return the error message of a failed command as one line, without the command's name and usage text."""
         text = re.split(r"(?im)^usage:", output.err.strip() or output.out.strip(), maxsplit=1)[0]
         own = rf"^\[?(\S*/)?(({'|'.join(self.programs)}): *)?((error|fatal|denied): )?|\]$"
         lines = [re.sub(own, "", line.strip()) for line in text.splitlines() if line.strip() != "[exiting]"]
@@ -144,7 +146,7 @@ class CommandLineAdapter(Adapter):
                 raise self.submit_failure(output)
             if self.retry_message and self.retry_message.search(output.err):
                 # Each attempt may have created a job.
-                repeated = SchedulerUnavailable(f"{self.programs[0]} asked more than once")
+                repeated = SchedulerUnavailable(f"{self.programs[0]} sent the job more than once")
                 return self._find_lost_submit(request.submit_tag, repeated)
         except NotSent:
             raise
@@ -176,18 +178,18 @@ class CommandLineAdapter(Adapter):
         return msgspec.structs.replace(job, reason=self._cancel_others(kept, others)) if others else job
 
     def _cancel_others(self, kept: str, others: list[str]) -> str:
-        """Cancel the other jobs of a submit. Return a sentence on the result for each."""
-        said = []
+        """Cancel the other jobs of a submit. Return the sentences that report this to the user."""
+        results = []
         for job_id in others:
             try:
                 self.cancel(job_id)
-                said.append(f"job {job_id} was cancelled")
+                results.append(f"job {job_id} was cancelled")
             except Rejected:
-                said.append(f"job {job_id} has ended")
+                results.append(f"job {job_id} has ended")
             except SchedulerError as error:
-                said.append(f"job {job_id} could not be cancelled ({error.message}); cancel it")
-        log.warning("one submit created several jobs; keeping job %s: %s", kept, "; ".join(said))
-        return f"The scheduler took this submit more than once. Job {kept} is kept: {'; '.join(said)}"
+                results.append(f"job {job_id} could not be cancelled ({error.message}); cancel it")
+        log.warning("one submit created several jobs; keeping job %s: %s", kept, "; ".join(results))
+        return f"The scheduler took this submit more than once. Job {kept} is kept: {'; '.join(results)}"
 
     def cancel(self, job_id: str) -> None:
         self.run_change(self.cancel_command, self.unfinished_job(job_id))
@@ -207,7 +209,7 @@ class CommandLineAdapter(Adapter):
         return QUEUED
 
     def has_held_tasks(self, job: Job) -> bool:
-        """Return True for an array with held tasks, though its status is that of other tasks."""
+        """Return True for an array that has held tasks. Its own status may be that of other tasks."""
         return any(
             task.status == QUEUED_HELD and task.id != job.id and self.array_id(task.id) == job.id
             for task in self.jobs()
@@ -218,7 +220,7 @@ class CommandLineAdapter(Adapter):
         return self.commands.run(self.for_cluster(argv), **settings)
 
     def read(self, argv: Sequence[str], **settings: Any) -> str:
-        """Run a command that only reads, and return what it printed. Raises read_failure()'s errors."""
+        """Run a command that only reads, and return its standard output. Raises the errors of read_failure()."""
         output = self.run(argv, **settings)
         if output.code:
             raise self.read_failure(output)
@@ -244,7 +246,7 @@ class CommandLineAdapter(Adapter):
     def submit_failure(self, output: Output) -> SchedulerError:
         """Return the error of a submit that created no job.
 
-        "No such job" is Rejected here: it is about a job that the new one depends on.
+        A message about an unknown job means Rejected here: the new job depends on an unknown one.
         """
         if not output.code:
             printed = (output.out + output.err).strip().partition("\n")[0][:200] or "it printed nothing"
@@ -253,21 +255,21 @@ class CommandLineAdapter(Adapter):
         return Rejected(self.error_message(output)) if isinstance(error, JobNotFound) else error
 
     def parse_job_ids(self, text: str) -> list[str]:
-        """Return the job ids in a command's output, to be used as words of another command.
+        """Return the job ids in a command's output. Another command may take them as its arguments.
 
-        Raises SchedulerUnavailable for any other text.
+        Raises SchedulerUnavailable if the output has any other word.
         """
         ids = text.split()
         for job_id in ids:
             if not self.is_id(job_id):
-                raise SchedulerUnavailable(f"{self.product}'s answer cannot be read: {job_id[:40]!r} is no job id")
+                raise SchedulerUnavailable(f"{self.product}'s output cannot be read: {job_id[:40]!r} is not a job id")
         return ids
 
     def run_change(self, command: tuple[str, ...], job: Job, *tasks: str) -> None:
-        """Run a command that changes a job, or some of its tasks.
+        """Run a command that changes a job. ``tasks`` are the ids of some of its tasks, to change only these.
 
-        Raises SchedulerUnavailable, with a message that says so, if the outcome is unknown: the scheduler may still
-        carry it out.
+        Raises SchedulerUnavailable if the outcome is unknown, since the scheduler may still carry out the change. The
+        message then says so.
         """
         try:
             output = self.run([*command, *(tasks or [job.id])])
@@ -286,18 +288,18 @@ class CommandLineAdapter(Adapter):
             ) from error
 
     def _find_lost_submit(self, submit_tag: str, error: SchedulerUnavailable) -> Job:
-        """Return the job of a submit whose output was lost, found by its submit tag.
+        """Find the job of a submit whose output was lost, by its submit tag.
 
-        Raises SchedulerUnavailable, with a message that says so, if it is unknown whether the job exists: the scheduler
-        may still process the submit.
+        Raises SchedulerUnavailable if the job is not found, since the scheduler may still process the submit. The
+        message then says so.
         """
         for pause in (0, 1, 3):
-            # A scheduler that hung may have just recovered, and may still process the submit.
+            # A scheduler that has just recovered may still process the submit.
             time.sleep(pause)
             try:
                 found = self.find_submitted(submit_tag)
             except SchedulerError as trouble:
-                log.info("failed to look for a submitted job: %s", trouble.message)
+                log.info("failed to find a job by its submit tag: %s", trouble.message)
                 break
             if found:
                 return found
@@ -309,10 +311,10 @@ class CommandLineAdapter(Adapter):
 
 
 def job_environment(request: JobRequest, program: str) -> dict[str, str]:
-    """Return the variables of the job, for the environment of a submit command that passes its own on to the job.
+    """Return the requested variables of the job, for a submit command that passes its environment on to the job.
 
-    Raises Rejected for a variable that would change how ``program`` itself works: those of ld.so(8) and of the
-    schedulers. For a new scheduler, add the prefix of its variables to _STEERING.
+    Raises Rejected for a variable that would change how ``program``, the submit command, itself works: a variable of
+    ld.so(8) or of a scheduler. For a new scheduler, add the prefix of its variables to _STEERING.
     """
     for name in request.environment:
         if _STEERING.fullmatch(name):

@@ -1,7 +1,7 @@
-"""What a submit asks for beyond its options: by the directives in its script, and by its native options.
+"""A parser of what a script's directives and the native options request, beyond the options of the submit.
 
-So that the answer to a submit tells what is known of the job already, without another command. What cannot be told for
-sure is None.
+With it the response to a submit can show the job's name, queue, account and wall time without another command. A value
+that is not certain is None.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ from pun_app.adapters.parse import clock, duration
 
 @dataclass(frozen=True)
 class Directives:
-    """How a scheduler's scripts say what the options of a submit may say too.
-
-    ``names`` has the options for a field of JobRequest, ``hold`` those that hold a job. ``wall_time`` reads the value
-    of its option as seconds: None where there is no time in it, 0 where there is one that is not known. ``is_glued`` is
-    true where a value may follow a short option without a blank. Most schedulers read directives up to the first
-    command, ``whole_script`` those that read on. ``default_name`` is the name of a job that was given none, and
-    ``array_in_name`` true where an array stands in brackets behind it. ``foreign`` matches lines of another scheduler's
-    directives, which this one may read as well.
-    """
+    """The syntax of the directives in a scheduler's scripts, and of the same options on its submit command."""
 
     prefix: str
+    """The beginning of a line with directives, such as ``#SBATCH``."""
     names: Mapping[str, tuple[str, ...]]
+    """A table of the scheduler's options for each field of JobRequest."""
     hold: tuple[str, ...] = ()
+    """The options that hold a job."""
     wall_time: Callable[[str], int | None] = clock
+    """A function from the value of the ``wall_time`` option to seconds. It returns None if the value has no wall time,
+    and 0 if the wall time in it is unknown."""
     is_glued: bool = True
+    """True if a value may follow a short option without a blank, as in ``-pshort``."""
     whole_script: bool = False
+    """True if the scheduler reads directives in the whole script. Most schedulers stop at the first command."""
     default_name: str | None = None
+    """The name of a job for which the submit gives no name; None if it is unknown."""
     array_in_name: bool = False
+    """True if the name may end with the indices of an array in brackets."""
     foreign: str = ""
+    """A pattern of another scheduler's directives, which this scheduler may read too."""
 
 
 @dataclass(frozen=True)
 class Requested:
-    """What a submit asks for in all. ``wall_time`` is in seconds. None is what is not asked for, or not known."""
+    """The result of asked(). ``wall_time`` is in seconds. A value that was not requested or is uncertain is None."""
 
     job_name: str | None
     queue_name: str | None
@@ -50,7 +52,10 @@ class Requested:
 
 
 def asked(request: JobRequest, directives: Directives | None) -> Requested:
-    """Return what the script, the options and the native options ask for together; of two, the later in this order."""
+    """Return what a submit requests with its script, its options and its native options together.
+
+    If two of them disagree, the later one in this order wins, as it does in the schedulers.
+    """
     if directives is None:
         name, queue, account = request.job_name, request.queue_name, request.accounting_id
         return Requested(name, queue, account, request.wall_time, request.hold)
@@ -64,7 +69,7 @@ def asked(request: JobRequest, directives: Directives | None) -> Requested:
         given = getattr(request, name)
         found[name] = [*early, *([] if given is None else [given]), *late][-1:]
     if request.reservation is not None and request.queue_name is None:
-        found["queue_name"] = []  # It may be a queue of its own.
+        found["queue_name"] = []  # A reservation may be a queue of its own.
     options = directives.names.get("wall_time", ())
     times = [] if is_foreign else _times(script, options, directives)
     times += [] if request.wall_time is None else [request.wall_time]
@@ -88,18 +93,18 @@ def _script_words(request: JobRequest, directives: Directives) -> Iterator[str]:
             try:
                 yield from shlex.split(line[len(directives.prefix) :], comments=True)
             except ValueError:
-                continue  # The scheduler will say what is wrong with it.
+                continue  # The scheduler reports the error.
         elif line.strip() and not line.lstrip().startswith("#") and not directives.whole_script:
             return
 
 
 def _values(words: list[str], options: tuple[str, ...], is_glued: bool) -> list[str]:
-    """The values of these options among the words, in their order: ``-p x``, ``-px``, ``--part=x``."""
+    """Return the values of these options among the words, in their order: ``-p x``, ``-px``, ``--part=x``."""
     values = []
     for index, word in enumerate(words):
         name, equals, after = word.partition("=")
         for option in options:
-            # getopt_long(3) takes the beginning of a long option for it.
+            # getopt_long(3) accepts the beginning of a long option.
             is_long = option.startswith("--") and len(name) > 3 and option.startswith(name)
             if is_long and equals:
                 values.append(after)
@@ -116,13 +121,16 @@ def _times(words: list[str], options: tuple[str, ...], directives: Directives) -
 
 
 def _one_queue(name: str) -> str | None:
-    """The queue's own name, without the server behind it; None for several, and for a pattern."""
+    """Return the name of the queue without ``@server``; None for several queues, or for a pattern of names."""
     queue = name.partition("@")[0].strip()
     return queue if queue and not re.search(r"[\s*?]", queue) else None
 
 
 def slurm_time(text: str) -> int:
-    """Seconds of sbatch's minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
+    """Return the seconds of a time limit of sbatch; 0 if it is unlimited or unknown.
+
+    The forms are minutes, minutes:seconds, hours:minutes:seconds and days-hours[:minutes[:seconds]]. sbatch(1), --time.
+    """
     if re.fullmatch(r"\d{1,9}", text):
         return int(text) * 60
     days = re.fullmatch(r"(\d{1,6})-(\d{1,2})(?::(\d{1,2}))?(?::(\d{1,2}))?", text)
@@ -132,7 +140,10 @@ def slurm_time(text: str) -> int:
 
 
 def resource(name: str) -> Callable[[str], int | None]:
-    """Return a reader of the one duration in ``nodes=1:ppn=2,walltime=1:00:00``."""
+    """Return a function that finds the duration of a resource in ``nodes=1:ppn=2,walltime=1:00:00``, in seconds.
+
+    The function returns None without the resource, and 0 for a value that is not a duration.
+    """
 
     def read(text: str) -> int | None:
         found = re.search(rf"(?:^|,){name}=([^,]*)", text)
@@ -142,7 +153,7 @@ def resource(name: str) -> Callable[[str], int | None]:
 
 
 def lsf_minutes(text: str) -> int:
-    """Seconds of bsub's ``[hours:]minutes[/host]``."""
+    """Return the seconds of bsub's ``[hours:]minutes[/host]``; 0 for other text. bsub(1), -W."""
     found = re.fullmatch(r"(?:(\d{1,6}):)?(\d{1,9})(?:/.*)?", text)
     return (int(found[1] or 0) * 60 + int(found[2])) * 60 if found else 0
 

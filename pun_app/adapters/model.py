@@ -17,17 +17,18 @@ SUSPENDED = "suspended"
 COMPLETED = "completed"
 
 STATUS_PRECEDENCE = (None, COMPLETED, QUEUED_HELD, QUEUED, RUNNING, SUSPENDED)
-"""The statuses by precedence: the last one that any task has is the status of its array, as in OOD."""
+"""The statuses in ascending precedence, as in OOD. The status of an array is the highest status of its tasks."""
 
 
 @dataclass(frozen=True)
 class JobRequest:
     """A job to submit. ``None`` leaves a choice to the scheduler.
 
-    ``wall_time`` is in seconds. ``memory`` (MiB) and ``gpus`` are of each node, ``cores`` of all of them.
-    ``array`` is as in ``0-9``, ``1,3,5-7:2`` or ``1-100%10``. ``after`` and its like are ids of jobs that must
-    have started, succeeded, failed, or ended first. ``email`` is told when the job ends or fails. ``submit_tag``
-    goes with the job, which is found by it if the scheduler's answer is lost.
+    ``wall_time`` is in seconds. ``memory`` (MiB) and ``gpus`` are per node, ``cores`` is for all nodes together.
+    ``array`` is written as in arrays.py: ``0-9``, ``1,3,5-7:2`` or ``1-100%10``. ``after``, ``afterok``, ``afternotok``
+    and ``afterany`` are ids of jobs that must first have started, succeeded, failed or ended. The scheduler sends a
+    message to ``email`` when the job ends or fails. ``native`` has further words for the submit command. ``submit_tag``
+    is stored with the job, so that the job can be found if the output of the submit command is lost.
     """
 
     content: str
@@ -56,24 +57,25 @@ class JobRequest:
     submit_tag: str = field(default_factory=lambda: f"punway:{secrets.token_hex(8)}")
 
     def asked(self) -> list[str]:
-        """Return the names of the options that have a value."""
+        """Return the names of the options that the request sets, in the order of OPTIONS."""
         return [name for name in OPTIONS if getattr(self, name) not in (None, (), {}, False)]
 
 
 OPTIONS = tuple(f.name for f in fields(JobRequest) if f.name not in ("content", "workdir", "submit_tag"))
-"""The options of a submit. An adapter supports an option or rejects it by name; it never drops one."""
+"""The options of a submit. An adapter supports an option or rejects it by name. It never ignores one."""
 
 DEPENDENCIES = ("after", "afterok", "afternotok", "afterany")
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
-    """One job, or one task of an array. ``None`` is what the scheduler does not report.
+    """A job, or a task of an array. A value that the scheduler does not report is None.
 
-    ``status`` is one of the contract's words above, ``native_state`` the scheduler's own. ``outcome`` is
-    set once it has ended, and is one of OUTCOMES. ``can_start`` is False for a queued job that the scheduler will never
-    start as things are, and ``reason`` says why in words; otherwise both are None. ``reason`` also tells of a submit
-    that made several jobs.
-    It is a Struct because a list may hold ten thousand jobs. The garbage collector can skip it, since it cannot be part
+    ``status`` is one of the five statuses above, and ``native_state`` the scheduler's own word. ``outcome`` is one of
+    OUTCOMES once the job has ended. ``can_start`` is False for a queued job that the scheduler cannot start until
+    somebody changes the job or its limits; ``reason`` is then a sentence that says why. ``reason`` also reports that a
+    submit created several jobs. Otherwise both are None.
+
+    A list may have ten thousand jobs, so this is a Struct. The garbage collector can skip it, since it cannot be part
     of a reference cycle.
     """
 
@@ -105,7 +107,7 @@ def merge_tasks(job_id: str, jobs: list[Job]) -> Job:
     ended = [job for job in jobs if job.status == COMPLETED]
     outcome = exit_code = ended_at = None
     queued = [job for job in jobs if job.status in (QUEUED, QUEUED_HELD)]
-    # One task that can start, or that runs, is worth waiting for.
+    # An array is stuck only if no task is running and no queued task can start.
     is_stuck = bool(queued) and len(queued) + len(ended) == len(jobs) and all(job.can_start is False for job in queued)
     if len(ended) == len(jobs):
         failed = [job for job in ended if job.outcome != "succeeded"]
@@ -134,10 +136,10 @@ def merge_tasks(job_id: str, jobs: list[Job]) -> Job:
 
 
 class OutputFiles(msgspec.Struct, frozen=True):
-    """The absolute paths of a job's standard output and error. ``None`` is what the scheduler does not report.
+    """The absolute paths of a job's standard output and standard error; None for a path that is unknown.
 
-    Both are the same path if the streams share a file. ``at_end`` is true if the scheduler creates the files only when
-    the job has ended.
+    Both paths are the same if the streams share a file. ``at_end`` is True if the scheduler creates the files only
+    after the job has ended.
     """
 
     stdout: str | None
@@ -146,9 +148,10 @@ class OutputFiles(msgspec.Struct, frozen=True):
 
 
 class PastJob(msgspec.Struct, frozen=True):
-    """An ended job, and the processor seconds and bytes that it used. ``None`` is what is not counted.
+    """An ended job with its usage. A value that the scheduler does not record is None.
 
-    ``cpus`` is the number of its processors, ``memory_requested`` the memory on all of its nodes together.
+    ``cpus`` is the number of allocated processors, and ``cpu_time`` the processor seconds that the job used.
+    ``memory_used`` and ``memory_requested`` are bytes on all of its nodes together.
     """
 
     job: Job
@@ -164,7 +167,7 @@ class PastJob(msgspec.Struct, frozen=True):
 
     @property
     def memory_efficiency(self) -> float | None:
-        """Return the largest share of its memory that the job used, from 0 to 1."""
+        """Return the peak share of the requested memory that the job used: from 0 to 1, or above if it used more."""
         return _share(self.memory_used, self.memory_requested)
 
 
@@ -174,7 +177,7 @@ def _share(used: int | None, of: int | None) -> float | None:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """The result of a check of an acceptable job: its expected start (Unix seconds), and the scheduler's message."""
+    """The scheduler's report on an acceptable job: its expected start in Unix seconds, and a message."""
 
     starts_at: int | None = None
     message: str | None = None
@@ -186,13 +189,15 @@ OUTCOMES = ("succeeded", "failed", "cancelled", "timed_out", "out_of_memory", "n
 
 @dataclass(frozen=True)
 class Period:
-    """A choice of ended jobs: from ``start`` until before ``end`` (Unix seconds), with one of ``outcomes``."""
+    """A filter for ended jobs: those that ended from ``start`` until before ``end`` (Unix seconds) with an outcome in
+    ``outcomes``."""
 
     start: int
     end: int
     outcomes: tuple[str, ...] = OUTCOMES
 
     def holds(self, job: Job) -> bool:
+        """Return True for a job that passes the filter. A job whose end is unknown does not pass."""
         ended = job.ended_at
         return ended is not None and self.start <= ended < self.end and job.outcome in self.outcomes
 
@@ -232,7 +237,7 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """An account that the user may charge. Minutes are processor minutes of all users of the account."""
+    """An account that the user may charge. The minutes are processor minutes of all users of the account together."""
 
     name: str
     default: bool = False

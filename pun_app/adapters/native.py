@@ -1,8 +1,9 @@
-"""The native options of a submit, as the scheduler's command would read them.
+"""A check of the native options of a submit, which parses them as the scheduler's submit command would.
 
-They ask for what the scheduler offers beyond the API's options. They never choose what runs: an operand, or an option
-that names another program, would replace the script without a word. So the table of each command has the options whose
-value is a word of its own, and those that are refused. Any other word without a dash would be an operand.
+Native options request features of the scheduler that the API's options lack. They must not choose the program to run:
+an operand, or an option that names another program, would silently replace the script. So the table of each command
+lists the options whose value is the next word, and the options that are rejected. Any other word without a dash is an
+operand, and is rejected too.
 """
 
 from __future__ import annotations
@@ -15,56 +16,57 @@ from typing import Literal
 from pun_app.adapters.errors import Rejected
 
 OTHER_PROGRAM = "it would run something other than script.content"
-NO_JOB = "with it no job is submitted, or its id is not told"
-WAITS = "with it the command does not answer before the job has ended"
+NO_JOB = "it would submit no job, or would not print the job's id"
+WAITS = "the command would wait until the job has ended"
 
 
 @dataclass(frozen=True)
 class Native:
-    """The options of one submit command, which reads letters (getopt(3)), letters and long names (getopt_long(3)), or
-    words with one dash."""
+    """The syntax of one submit command's options, and the options that are rejected."""
 
     command: str
     style: Literal["letters", "long", "words"]
+    """The form of the options: letters (getopt(3)), letters and long names (getopt_long(3)), or one-dash words."""
     refused: Mapping[str, str]
-    """Options that are refused, with the reason."""
+    """The rejected options, with the reasons."""
     valued: Mapping[str, int] = field(default_factory=dict)
-    """Options whose value is in the next word, with the number of such words. Letters may have it in their own."""
+    """Options whose values are the next words, with the number of these words. The value of a letter may also follow it
+    in the same word."""
     flags: frozenset[str] = frozenset()
-    """Long names that have no value in the next word; or, with ``only_known``, words that have none."""
+    """The long names whose value is not the next word. With ``only_known``, the words without a value."""
     refused_values: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Options that are refused with values of a pattern, with the reason."""
+    """The options that are rejected with certain values: a pattern of these values, and the reason."""
     attached: tuple[str, ...] = ()
-    """Words that may have their value attached, and are refused."""
+    """The rejected options to which a value may be attached without a blank."""
     only_known: bool = False
-    """Whether other options than these are refused, since the command takes abbreviations of one dash."""
+    """True if unlisted options are rejected, since the command accepts abbreviations with one dash."""
     operand: str = r"(?!)"
-    """The pattern of an operand that replaces nothing."""
+    """A pattern of the operands that are allowed, since they do not replace the script."""
 
     def check(self, words: Sequence[str]) -> None:
-        """Raise Rejected for a word that replaces the script, or keeps the command from answering."""
+        """Raise Rejected for an option that replaces the script, submits no job, or makes the command wait."""
         for name, value in self.options(words):
             reason = self.refused.get(name)
             pattern, of_value = self.refused_values.get(name, ("", ""))
             if reason is None and pattern and re.fullmatch(pattern, value.strip(), re.IGNORECASE):
                 reason = of_value
             if reason is None and name.startswith("--") and self.style != "long":
-                reason = "it has no such options, and might stop reading options here"
+                reason = f"{self.command} has no options with two dashes, and might stop reading options here"
             if reason is None and self.only_known and name not in self.valued and name not in self.flags:
-                reason = "it is not known here; write options in full"
+                reason = "Punway does not know this option; write its full name"
             if reason is not None:
                 raise Rejected(f"options.native: {self.command} cannot have {name[:80]}: {reason}")
 
     def options(self, words: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """Each option with its value, "" for none. Raises Rejected for an operand, and for the end of the options."""
+        """Yield each option with its value, or "" without one. Raises Rejected for an operand, and for ``--``."""
         left = list(words)
         while left:
             word = left.pop(0)
             if word in ("-", "--") or not word.startswith("-"):
                 if not re.fullmatch(self.operand, word, re.IGNORECASE):
                     raise Rejected(
-                        f"options.native: {self.command} would take {word[:80]} for the script; only options and their "
-                        "values may be given"
+                        f"options.native: {self.command} would run {word[:80]} in place of the script; give only "
+                        "options and their values"
                     )
             elif self.style == "long" and word.startswith("--"):
                 yield self._long(word, left)
@@ -80,7 +82,7 @@ class Native:
         return next((name for name in self.attached if word.startswith(name)), word), value
 
     def _letters(self, letters: str, left: list[str]) -> Iterator[tuple[str, str]]:
-        """``-Hp batch`` and ``-pbatch``."""
+        """Yield the options in a word of letters, such as ``-Hp batch`` or ``-pbatch``, with their values."""
         for place, letter in enumerate(letters):
             if f"-{letter}" in self.valued:
                 yield f"-{letter}", letters[place + 1 :] or (left.pop(0) if left else "")
@@ -88,7 +90,7 @@ class Native:
             yield f"-{letter}", ""
 
     def _long(self, word: str, left: list[str]) -> tuple[str, str]:
-        """``--name=value``, ``--name value``, and the beginning of a name."""
+        """Return a long option and its value: ``--name=value``, ``--name value``, or with the beginning of a name."""
         name, has_value, value = word.partition("=")
         meant = [known for known in (*self.refused, *self.flags) if known.startswith(name)]
         if meant and name not in meant:
@@ -179,7 +181,7 @@ BSUB = Native(
     ),
     attached=("-pack", "-json", "-yaml", "-jsdl"),
 )  # fmt: skip
-"""bsub of LSF 10.1 and of volclava 2.2, which take a command as an operand."""
+"""bsub of LSF 10.1 and of volclava 2.2. Both accept a command as an operand."""
 
 _WHAT_RUNS = r"\+?(my\.)?(executable|cmd|shell|copy_to_spool|transfer_executable)\s*"
 CONDOR_SUBMIT = Native(
@@ -197,4 +199,4 @@ CONDOR_SUBMIT = Native(
     only_known=True,
     operand=rf"(?!{_WHAT_RUNS}=)[^=]+=.*",
 )
-"""condor_submit of 25.x. An operand with an = sets a variable of the description."""
+"""condor_submit of HTCondor 25. An operand with ``=`` sets a variable of the submit description."""

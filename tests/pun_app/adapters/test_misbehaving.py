@@ -1,6 +1,6 @@
-"""Commands that misbehave: every adapter of a scheduler, with programs in place of its commands that do the worst.
+"""Tests of every adapter with commands that are missing, hang, die or print garbage.
 
-No pretended scheduler: these programs answer nothing that a scheduler would.
+These programs do not simulate a scheduler: they print nothing that a scheduler would print.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WORST = {
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A short time-out, no pauses; and all places are free again afterwards, so that the next request runs."""
+    """Set short time-outs and no pauses. Check that all slots are free again afterwards."""
     assert Commands.run.__kwdefaults__
     monkeypatch.setitem(Commands.run.__kwdefaults__, "timeout", 0.15)
     monkeypatch.setattr(command, "OUTPUT_SIZE", 2**20)
@@ -53,11 +53,13 @@ def _quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr("pun_app.adapters.command_line.time.sleep", lambda _: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     yield
-    assert command._places._value == MAX_CONCURRENT_COMMANDS
+    acquired = [command.slots.acquire(blocking=False) for _ in range(MAX_CONCURRENT_COMMANDS)]
+    command.slots.release(sum(acquired))
+    assert all(acquired)
 
 
 def adapter_with(name: str, folder: Path, program: str | None, mode: int = 0o755) -> Any:
-    """An adapter whose commands are all the same program; without one, there is none of them."""
+    """Return an adapter whose commands are all the same shell program, or are all missing if ``program`` is None."""
     cls = adapter_class(name)
     assert issubclass(cls, CommandLineAdapter)
     bin_folder = folder / "bin"
@@ -83,8 +85,8 @@ CASES = [(name, operation) for name in SCHEDULERS for operation in operations(na
 
 
 @pytest.mark.parametrize(("name", "operation"), CASES, ids=str)
-def test_a_command_that_is_missing_or_cannot_run(tmp_path: Path, name: str, operation: str) -> None:
-    """Nothing was sent, so nothing is in doubt."""
+def test_a_command_that_is_missing_or_not_executable_is_not_sent(tmp_path: Path, name: str, operation: str) -> None:
+    """The message does not call the outcome unknown, since nothing reached the scheduler."""
     for program in (None, "true"):
         adapter = adapter_with(name, tmp_path, program, 0o644)
         with pytest.raises(SchedulerUnavailable, match="cannot be run") as raised:
@@ -95,8 +97,10 @@ def test_a_command_that_is_missing_or_cannot_run(tmp_path: Path, name: str, oper
 
 @pytest.mark.parametrize("worst", WORST)
 @pytest.mark.parametrize(("name", "operation"), CASES, ids=str)
-def test_a_command_at_its_worst(tmp_path: Path, name: str, operation: str, worst: str) -> None:
-    """SchedulerUnavailable, with when to try again; of a submit it is said that it may have been taken."""
+def test_a_misbehaving_command_makes_the_scheduler_unavailable(
+    tmp_path: Path, name: str, operation: str, worst: str
+) -> None:
+    """Only the message for a submit says that the outcome is unknown: the other operations begin with a query."""
     adapter = adapter_with(name, tmp_path, WORST[worst])
     with pytest.raises(SchedulerUnavailable) as raised:
         OPERATIONS[operation](adapter)
@@ -104,14 +108,16 @@ def test_a_command_at_its_worst(tmp_path: Path, name: str, operation: str, worst
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("printed", "code"),
     [(r"\377\376half a li", 0), ("", 0), ("<<<{{{", 0), (r"\000\001", 0), ("Error: something is wrong", 1), ("", 255)],
-    ids=range(6),
+    ids=["cut off bytes", "nothing", "markup", "control characters", "unknown error", "exit status 255"],
 )
 @pytest.mark.parametrize(("name", "operation"), CASES, ids=str)
-def test_an_answer_that_is_none(tmp_path: Path, name: str, operation: str, said: str, code: int) -> None:
-    """Half a line, bytes that are no text, nothing at all: an error of ours by name, or nothing found; never a job."""
-    adapter = adapter_with(name, tmp_path, f"printf '{said}'\nexit {code}")
+def test_garbage_is_an_error_and_never_a_job(
+    tmp_path: Path, name: str, operation: str, printed: str, code: int
+) -> None:
+    """An adapter raises one of its errors, or returns an empty list."""
+    adapter = adapter_with(name, tmp_path, f"printf '{printed}'\nexit {code}")
     allowed = (
         (SchedulerUnavailable, JobNotFound, Rejected) if operation == "submit" else (SchedulerUnavailable, JobNotFound)
     )
@@ -125,9 +131,23 @@ def test_an_answer_that_is_none(tmp_path: Path, name: str, operation: str, said:
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize(
-    "job_id", ["1;id", "-1", "--help", "", "1 2", "a\nb", "1\0", "٣", "*", "1,2", "@", "x" * 10_000]
+    "job_id",
+    [
+        pytest.param("1;id", id="semicolon"),
+        pytest.param("-1", id="minus"),
+        pytest.param("--help", id="option"),
+        pytest.param("", id="empty"),
+        pytest.param("1 2", id="blank"),
+        pytest.param("a\nb", id="newline"),
+        pytest.param("1\0", id="null byte"),
+        pytest.param("٣", id="Arabic digit"),
+        pytest.param("*", id="star"),
+        pytest.param("1,2", id="two ids"),
+        pytest.param("@", id="at sign"),
+        pytest.param("x" * 10_000, id="10,000 characters"),
+    ],
 )
-def test_what_is_no_id_gets_near_no_command(tmp_path: Path, name: str, job_id: str) -> None:
+def test_a_malformed_id_is_not_passed_to_a_command(tmp_path: Path, name: str, job_id: str) -> None:
     adapter = adapter_with(name, tmp_path, f"touch {tmp_path}/ran")
     for operation in (adapter.job, adapter.cancel, adapter.hold, adapter.release):
         with pytest.raises(JobNotFound):
