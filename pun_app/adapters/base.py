@@ -131,7 +131,7 @@ class Adapter:
         raise self._unsupported("check a job without submitting it")
 
     def find_submitted(self, submit_tag: str) -> Job | None:
-        """Return the unfinished or recently ended job with a submit tag; None if no job has it.
+        """Return the unfinished or recently ended job with a submit tag; None if there is none.
 
         All tasks of an array have the tag of its submit. If several jobs have it, then the submit command or a client
         repeated the submit. The first job is kept, the others are cancelled, and ``Job.reason`` reports it.

@@ -46,7 +46,7 @@ from pun_app.clusters.query_cache import JOB, JOBS, NO_CACHE, PAGE, Clock, Key, 
 from pun_app.deadline import CHANGE_S, READ_S, left, until
 
 MAX_CONCURRENT = 6
-"""Queries and changes of one cluster that run at once."""
+"""Maximum number of simultaneous queries and changes of one cluster."""
 LAST_LOOK_S = 2.0
 """Seconds that a request waits for the scheduler at the end of its wait for a job."""
 LAST_LOOK_MAX_AGE_S = 10.0

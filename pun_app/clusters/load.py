@@ -36,7 +36,7 @@ class BadClusterFile(Exception):
 
 @dataclass(frozen=True)
 class Cluster:
-    """One configured target that takes jobs. ``job`` is the file's own mapping, as OOD documents it."""
+    """A configured target for jobs. ``job`` is the mapping in the cluster file, which OOD documents."""
 
     id: str
     title: str
@@ -155,7 +155,7 @@ def _document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.load(text, _LOADER)  # noqa: S506 - both loaders are safe ones
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BadClusterFile(f"it is no YAML: {error}") from error
+        raise BadClusterFile(f"it is not valid YAML: {error}") from error
     return _mapping(document, "the file")
 
 

@@ -1,7 +1,7 @@
 """A cache of one cluster's queries: identical queries in flight are joined, and a result is reused for a second.
 
 Each query runs in a thread of its own. A caller waits until its own deadline; the query goes on after that and serves
-later callers that ask the same.
+later callers with the same question.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class QueryCache:
         return jobs
 
     def clear(self) -> None:
-        """Forget all queries. Those in flight still answer the callers that wait for them."""
+        """Forget all queries. Those in flight still answer their waiting callers."""
         with self._lock:
             self._queries.clear()
 

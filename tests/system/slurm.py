@@ -1,4 +1,4 @@
-"""A real one-node Slurm with accounting, in a directory of its own, beside whatever the machine has.
+"""A real one-node Slurm with accounting, in a directory of its own and independent of the machine's.
 
 Munge, MariaDB, slurmdbd, slurmctld and slurmd run from Debian's packages on sockets and ports of this
 cluster's own, in the foreground as children of the test run, and are ended by their own pids.
@@ -51,7 +51,7 @@ def wait_for(what: str, ready: Callable[[], object], seconds: float = 120.0) -> 
 
 
 class SlurmCluster:
-    """One node of 8 pretended CPUs, queues ``batch`` and ``short`` (1 minute), accounts ``physics`` and ``chem``."""
+    """A cluster of one node with 8 simulated CPUs, queues ``batch`` and ``short`` (1 minute), accounts ``physics`` and ``chem``."""
 
     def __init__(self, folder: Path, users: list[str]) -> None:
         self.folder = folder

@@ -47,7 +47,7 @@ def test_what_was_seen_is_waited_past(as_alice: Client) -> None:
     etag = as_alice("GET", path(job, "")).headers["ETag"]
     assert as_alice("GET", path(job, ""), headers={"If-None-Match": etag}).status_code == 304
     opaque = etag.removeprefix("W/")
-    # As a proxy that compresses has it, and as a client with more than one.
+    # The strong form comes from proxies that remove the prefix, the list from clients with more than one ETag.
     for form in (etag, opaque, f'"else", W/{opaque}'):
         assert as_alice("GET", path(job, "wait=1&until=change"), headers={"If-None-Match": form}).status_code == 304
     as_alice.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
@@ -141,7 +141,7 @@ def test_five_hundred_who_poll_cost_one_command_a_second(counted: tuple[Portal, 
 
 
 def wait_on(portal: Portal, client: Client, job: str) -> socket.socket:
-    """Return the connection of a request that waits for a job."""
+    """Return the connection of a waiting request."""
     connection = socket.create_connection(("127.0.0.1", portal.port), timeout=330)
     connection.sendall(
         f"GET {path(job, 'wait=300')} HTTP/1.1\r\nHost: 127.0.0.1:{portal.port}\r\n"
@@ -189,7 +189,7 @@ def _tokens(user: User) -> list[dict[str, Any]]:
 
 
 def test_two_hundred_who_wait_hold_no_thread(counted: tuple[Portal, Path], alice: User) -> None:
-    """One thread polls for all of them, one more request is a 503, and all are answered."""
+    """A single thread polls for all of them. One more request is a 503, and all are answered in the end."""
     portal, _ = counted
     client = portal.client(alice)
     job = client.submit(SLEEP, hold=True)["job_id"]
@@ -202,7 +202,7 @@ def test_two_hundred_who_wait_hold_no_thread(counted: tuple[Portal, Path], alice
         def is_full() -> bool:
             answer = client("GET", path(job, "wait=1"))
             if answer.status_code == 200:
-                # It had a place itself, so one of those that wait may have found none.
+                # This request took a place itself, so one of the others may have found none.
                 for number, connection in enumerate(connections):
                     if select.select([connection], [], [], 0)[0]:
                         connections[number] = stack.enter_context(wait_on(portal, client, job))
@@ -214,7 +214,7 @@ def test_two_hundred_who_wait_hold_no_thread(counted: tuple[Portal, Path], alice
 
         wait_for("all to wait", is_full)
         assert client("GET", path(job, "")).status_code == 200
-        # The tokens' last use may be written meanwhile.
+        # A thread may be writing the tokens' last use.
         assert count(pid, "task") <= threads + 2
         client.data("DELETE", f"/api/v1/jobs/{job}?cluster=owens")
         for connection in connections:

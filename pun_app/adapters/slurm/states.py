@@ -37,7 +37,7 @@ HELD_REASONS = ("JobHeldUser", "JobHeldAdmin")
 """Reasons of a PENDING job that is held."""
 
 OUTCOMES_WITH_EXIT_CODE = ("succeeded", "failed")
-"""Outcomes of jobs that ended by themselves. For a job that Slurm ended, squeue and sacct print a number that is not
+"""Outcomes of jobs that Slurm did not end. For a job that Slurm ended, squeue and sacct print a number that is not
 the exit code of the script."""
 
 

@@ -1,4 +1,4 @@
-"""What real schedulers said: ``tests/data/*.jsonl``, a command a line."""
+"""The recorded output of real schedulers, from ``tests/data/*.jsonl`` with one command a line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 class Recordings(dict[str, dict[str, Any]]):
-    """One file's, by name."""
+    """The recordings of one file, by name."""
 
     def __init__(self, name: str) -> None:
         lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         super().__init__((record["name"], record) for record in map(json.loads, lines))
 
     def output(self, name: str) -> Output:
-        """As the adapter is given it, bytes that are no UTF-8 replaced."""
+        """Return a recording as an adapter gets it: bytes other than UTF-8 are replaced."""
         record = self[name]
         texts = [record["stdout"], record["stderr"]]
         if record.get("bytes") == "latin-1":
@@ -29,14 +29,14 @@ class Recordings(dict[str, dict[str, Any]]):
         return Output(record["exit"], *texts)
 
     def of(self, program: str) -> list[str]:
-        """The names of one program's, but for those that never ended."""
+        """Return the names of a program's recordings, without the commands that never ended."""
         return [
             name for name, record in self.items() if record["argv"][0] == program and isinstance(record["exit"], int)
         ]
 
 
 def answers(adapter: CommandLineAdapter, *outputs: Output) -> list[list[str]]:
-    """Make an adapter's commands give these answers, one after the other; the argv that it ran are put in the list."""
+    """Make an adapter's commands return these outputs in turn. Return a list to which each command line is added."""
     ran: list[list[str]] = []
     left = list(outputs)
 
@@ -49,12 +49,12 @@ def answers(adapter: CommandLineAdapter, *outputs: Output) -> list[list[str]]:
 
 
 def options_of(argv: list[str]) -> list[str]:
-    """The options of a command: its words that begin with a dash and are no option's value."""
+    """Return the options of a command: its words that begin with a dash, without negative numbers."""
     return [word for word in argv[1:] if word.startswith("-") and not word.lstrip("-").isdigit()]
 
 
 def follows(argv: list[str], usage: str) -> None:
-    """Each option of a command is in the usage that the real one printed, with a value where that says so."""
+    """Assert that the usage of the real command lists each option, and that its values are where it wants them."""
     for option in options_of(argv):
         assert re.search(rf"[\[|] ?{option}[ \]]", usage), option
         takes_a_value = bool(re.search(rf"[\[|] ?{option} [\w\[{{\"]", usage))

@@ -85,7 +85,7 @@ def test_directives_end_with_the_first_command() -> None:
 
 
 def test_a_job_without_a_name_has_the_schedulers() -> None:
-    """Where that is known."""
+    """The name is null for schedulers whose default name is unknown."""
     names = {cls: asked(JobRequest("#!/bin/sh\n", "/"), cls.directives).job_name for cls in SCRIPTS}
     assert names == {
         SlurmAdapter: "sbatch", PbsProAdapter: "STDIN", TorqueAdapter: "STDIN", LsfAdapter: None, SgeAdapter: "STDIN"

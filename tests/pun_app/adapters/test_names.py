@@ -1,6 +1,6 @@
-"""Names that would break a list: a newline, the separators of the answer's own form, bytes that are no UTF-8, markup.
+"""Tests of job names that could break a list: a newline, a separator of the output, markup, bytes other than UTF-8.
 
-Each stands in one job among others, in the answer as the scheduler's command writes it; all of them are still there.
+One of several jobs has such a name, in the output as the scheduler's command writes it. No job may be lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all adapters of schedulers have in common, told by the table of them."""
+"""Tests of what all adapters have in common, by the table in pun_app/adapters/registry.py."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_clusters_commands_are_where_its_file_says(name: str) -> None:
 
 
 def sent(name: str, request: JobRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], int]:
-    """The words of a submit, and the lines of what is not the script on its standard input."""
+    """Return the command line of a submit, and the lines of its standard input that are not the script's."""
     adapter = adapter_for("c", name, {"adapter": name, "host": "h"})
     assert isinstance(adapter, CommandLineAdapter)
     ran: list[tuple[list[str], str]] = []

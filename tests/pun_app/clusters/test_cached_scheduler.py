@@ -1,4 +1,4 @@
-"""Tests of pun_app/clusters/cached_scheduler.py: what many clients cost, and what they are told."""
+"""Tests of pun_app/clusters/cached_scheduler.py: the commands that many clients cost, and their results."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_many_jobs_polled_are_one_list_a_second(adapter: Counting, clock: FakeCl
 
 
 def test_jobs_that_are_polled_stay_one_question(adapter: Counting, clock: FakeClock) -> None:
-    """One list a second serves all; a single job that is still polled has its own query again."""
+    """All polled jobs share one list a second. The last one that is still polled gets its own query again."""
     scheduler = CachedScheduler(adapter, clock)
     for job_id in ("1", "2", "3"):
         scheduler.job(job_id)
@@ -187,7 +187,7 @@ def test_no_older_list_says_that_an_ended_job_is_queued(adapter: Counting, clock
 
 
 def test_poll_returns_each_job_or_its_error(adapter: Counting, clock: FakeClock) -> None:
-    """One list serves several jobs. The error of one job does not affect the others, and is not raised."""
+    """All jobs share one list. The error of one job does not affect the others, and is not raised."""
     scheduler = CachedScheduler(adapter, clock)
     told, age = scheduler.poll({"1", "2", "9"})
     assert (told["1"], told["2"], age) == (Job(id="1", status=QUEUED), Job(id="2", status=QUEUED), 0)
@@ -199,7 +199,7 @@ def test_poll_returns_each_job_or_its_error(adapter: Counting, clock: FakeClock)
 
 
 class Array(Counting):
-    """One array of two tasks."""
+    """A scheduler with one array of two tasks."""
 
     def array_id(self, job_id: str) -> str:
         return "5"
@@ -285,7 +285,7 @@ def test_an_outcome_that_the_list_omits_is_looked_up(clock: FakeClock) -> None:
 
 
 def test_many_jobs_cost_two_queries(clock: FakeClock) -> None:
-    """One for the list, and one for the jobs that it lacks. Repeated and malformed ids cost nothing."""
+    """The list is one, and the jobs missing from it are the other. Repeated and malformed ids cost nothing."""
     adapter = Forgetting()
     found, _ = CachedScheduler(adapter, clock).jobs_by_id(["1", "7", "99", "1", "", "a b", "٣"])
     assert (sorted(found), found["7"].outcome) == (["1", "7"], "failed")

@@ -89,7 +89,7 @@ def test_what_the_scheduler_tells_comes_first(adapter: Arrays) -> None:
 
 
 def test_nothing_else_is_kept(adapter: Arrays, tmp_path: Path) -> None:
-    """A running task and a job that is no task: their scheduler tells of them."""
+    """A running task and a whole job are not recorded, because the scheduler still reports them."""
     for job_id in ("7_3", "8"):
         CachedScheduler(adapter).cancel(job_id)
         with pytest.raises(JobNotFound):

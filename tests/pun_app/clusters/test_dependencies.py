@@ -47,7 +47,7 @@ def test_a_job_that_has_not_ended_is_passed_on(name: str, status: str | None) ->
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_a_job_that_has_ended(outcome: str) -> None:
-    """What is met is left out and told; what can never be is refused, with how the job ended."""
+    """A condition that is met is left out and named. One that cannot be met is rejected with the job's outcome."""
     met = {"after": True, "afterany": True, "afterok": outcome == "succeeded", "afternotok": outcome != "succeeded"}
     for name in DEPENDENCIES:
         request = asking(name, "7")
@@ -66,7 +66,7 @@ def without_conditions(request: JobRequest) -> JobRequest:
 
 
 def test_an_end_that_is_not_known_in_full_is_the_schedulers_to_judge() -> None:
-    """But for what needs no more than that it has ended."""
+    """A condition that needs only the job's end is still met."""
     for name in ("afterok", "afternotok"):
         request = asking(name, "7")
         assert settle(request, lambda _: {"7": ended(None)}, "owens") == (request, {})

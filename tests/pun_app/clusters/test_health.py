@@ -71,7 +71,7 @@ def test_intervals_grow_to_a_minute_and_begin_anew_with_an_answer(health: Health
 
 
 def test_one_probe_at_a_time(health: Health, clock: Clock) -> None:
-    """Also after one that ended with an error of our own."""
+    """This also holds after a probe that failed with an error of our own."""
     fail(health, CommandTimedOut("squeue", 20))
     clock.now += 2
     with health.observe(), pytest.raises(CircuitOpen):
@@ -126,7 +126,7 @@ def test_a_submit_whose_outcome_is_not_known_is_a_failure(health: Health) -> Non
     unknown.__cause__ = CommandTimedOut("sbatch", 25)
     fail(health, unknown)
     assert health.state == "down"
-    # What is not known is known of that submit alone.
+    # The unknown outcome of that submit must not be reported for other requests.
     with pytest.raises(CircuitOpen, match="^sbatch did not answer within 25 s. Try again in"):
         health.check()
 

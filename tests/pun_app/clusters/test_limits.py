@@ -76,7 +76,7 @@ def test_what_its_queue_allows_and_what_is_not_known_passes(more: dict[str, obje
 
 
 def test_without_a_default_any_queue_may_take_it() -> None:
-    """As in Grid Engine: refused where none allows it."""
+    """Grid Engine picks any queue, so a job is rejected only if no queue allows it."""
     request = replace(PLAIN, wall_time=3600)
     long = Queue("long", time_limit=7200)
     assert validated(request, SHORT, long).message == "fine"

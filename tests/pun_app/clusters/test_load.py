@@ -21,7 +21,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def test_a_whole_file(tmp_path: Path) -> None:
-    """As the Open OnDemand documentation has one."""
+    """The file is the example of the Open OnDemand documentation."""
     path = write(
         tmp_path, "owens.yml",
         """---

@@ -1,4 +1,4 @@
-"""Where the output of Slurm's jobs is: what squeue 22.05 and sacct print, and the files that sbatch then made."""
+"""Tests of pun_app/adapters/slurm/output.py, with what squeue and sacct 22.05 printed and the files that jobs wrote."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PARTITIONS = (
 
 
 def test_partitions_become_queues() -> None:
-    """What is everything is null, what is nothing is empty, and a limit that is none is null."""
+    """ALL is null, an empty list stays empty, and an unlimited limit is null."""
     batch, short = parse_queues(PARTITIONS, {"batch": (2, 3, 6)})
     assert (batch.name, batch.state, batch.native_state, batch.default) == ("batch", "up", "UP", True)
     assert (batch.time_limit, batch.default_time_limit) == (None, None)

@@ -83,7 +83,7 @@ def test_a_running_job() -> None:
     ids=range(16),
 )
 def test_states_and_what_goes_with_them(changes: dict[str, str], expected: dict[str, object]) -> None:
-    """Each word of Slurm's is a status; one that is not known is null, beside the word."""
+    """Each state of Slurm has a status. An unknown state has the status null, and is still reported."""
     ((_, _, job),) = parse_queue(row(**changes), D)
     assert {name: getattr(job, name) for name in expected} == expected
 
@@ -105,7 +105,7 @@ def test_every_status_is_the_contracts() -> None:
 
 @given(st.lists(st.text(st.characters(exclude_characters="\x1f")), min_size=1, max_size=4))
 def test_any_name_hides_no_job(names: list[str]) -> None:
-    """Newlines, quotes, whole rows: with a delimiter that nobody knows before, a name is a name."""
+    """A name with newlines, quotes or whole rows stays a name, because nobody can guess the delimiter."""
     text = "".join(row(JobArrayID=str(n), Name=name) for n, name in enumerate(names))
     parsed = parse_queue(text, D)
     assert [(job.id, job.name) for _, _, job in parsed] == [(str(n), name) for n, name in enumerate(names)]
@@ -113,7 +113,7 @@ def test_any_name_hides_no_job(names: list[str]) -> None:
 
 @given(st.text())
 def test_any_text_is_no_crash(text: str) -> None:
-    """Half a line, garbage, nothing: what is no whole row is no job."""
+    """Half a line, garbage or nothing is not a job, and raises nothing."""
     parse_queue(text, D)
     parse_jobs(text, D)
     SlurmAdapter("owens", {"adapter": "slurm"}).failure(Output(1, "", text))
@@ -221,7 +221,7 @@ def test_rows_are_the_same_in_pieces(names: list[str], size: int) -> None:
 
 
 def test_a_page_is_the_latest_before_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of rows in any order, by the numbers of jobs and tasks; and no more than the page is kept."""
+    """The rows come in any order. They are sorted by the numbers of jobs and tasks, and only the page is kept."""
     monkeypatch.setattr("pun_app.adapters.slurm.adapter.new_delimiter", lambda: D)
     adapter = SlurmAdapter("owens", {"adapter": "slurm"})
     given = ["9", "100_2", "100_10", "20", "100_1", "3"]
@@ -273,7 +273,7 @@ EARLIER = past_row(JobID="7_1") + past_row(JobID="7_2", State="FAILED", ExitCode
 
 
 def test_a_task_that_slurm_has_forgotten_still_counts(asked: Any) -> None:
-    """Of an array whose last task has just ended the queue knows that one alone: the array failed all the same."""
+    """The queue may have only the last task of an array. The array failed if an earlier task did."""
     adapter, _ = asked(ENDED_TASK, Output(0, EARLIER, ""))
     assert (adapter.job("7").outcome, adapter.job("7").exit_code) == ("failed", 3)
     assert adapter.job("7_1").outcome == "succeeded"
