@@ -254,6 +254,6 @@ def test_a_folder_of_someone_elses_is_not_used(start: Callable[..., Spawner], tm
     """If a user's folder is a symbolic link, no socket is made at its target."""
     spawner = start()
     (spawner.folder / "puns" / USER.pw_name).symlink_to(tmp_path)
-    assert "cannot make" in spawner.ensure()["unavailable"]
+    assert "cannot create" in spawner.ensure()["unavailable"]
     assert list(tmp_path.iterdir()) == []
     (spawner.folder / "puns" / USER.pw_name).unlink()
