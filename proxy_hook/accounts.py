@@ -1,8 +1,8 @@
-"""Unix accounts, by name and by uid; never root. Runs in the hook.
+"""The look-up of Unix accounts, by name and by uid, for the hook. Root is always refused.
 
-There are three ways to an account. The row of a token has the uid and the name that kernel and name service gave when
-the token was registered. Other credentials lead to a name, which is looked up here. A client of the registrar is a uid,
-which is looked up here too. In each case, the spawner's child looks both up again before it becomes the user, and
+The hook learns an account in three ways. The route of a token contains the uid and the name, from when the token was
+registered. Other credentials give a name, which this module looks up. A connection to the registrar gives a uid, which
+this module looks up too. In each case, the spawner's child looks up name and uid again before it becomes the user, and
 applies the rules of [pun].
 """
 
@@ -25,20 +25,21 @@ from spawner.eligible import Refused, Rules, find_account
 ACCOUNT_TTL_S = 60.0
 """How long an account is cached by its name."""
 NO_ACCOUNT_TTL_S = 10.0
-"""How long it is cached that a uid has no account."""
+"""How long the absence of an account is cached by uid."""
 MAX_CACHED_ACCOUNTS = 10_000
-"""The maximum number of accounts cached by name, and also of uids without an account."""
+"""The maximum number of entries in each cache of this module."""
 NAME_LOOKUP_TIMEOUT_S = 5.0
 UID_LOOKUP_TIMEOUT_S = 3.0
 """How long the registrar waits for the name service. It is less than the registrar's own deadline."""
 MAX_PENDING_LOOKUPS = 64
-"""The maximum number of pending look-ups of uids that had an account, and also of other uids."""
+"""The maximum number of pending look-ups. It applies separately to uids that had an account before and to others."""
 LOOKUP_THREADS = 4
+_ASK_SUPPORT = "ask the site's support"
 
 
 @dataclass(frozen=True)
 class UnixAccount:
-    """A Unix account other than root. Creating root's raises HttpError (403)."""
+    """A Unix account other than root. Creating one for root raises HttpError (403)."""
 
     uid: int
     name: str
@@ -49,7 +50,7 @@ class UnixAccount:
 
 
 class Accounts:
-    """Accounts by name. ``user_regex`` is pun.user_regex, which must match the whole name."""
+    """A cached look-up of accounts by name. ``user_regex`` is pun.user_regex, which must match the whole name."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class Accounts:
         self._lookup_timeout_s = lookup_timeout_s
         self._clock = clock
         self._cache: LruCache[str, tuple[float, UnixAccount]] = LruCache(MAX_CACHED_ACCOUNTS)
-        # These look-ups have their own threads, so a directory server that hangs does not block those of tokens.
+        # These look-ups have their own threads, so that a directory server that hangs does not block other look-ups.
         self._pool = ThreadPoolExecutor(LOOKUP_THREADS, "accounts")
 
     def close(self) -> None:
@@ -78,17 +79,21 @@ class Accounts:
         if cached and cached[0] > self._clock():
             return cached[1]
         if not self._name.fullmatch(name):
-            raise forbidden("Your identity maps to a name that is not a valid user name on this portal")
+            raise forbidden(
+                f"Your identity maps to a name that is not a valid user name on this portal; {_ASK_SUPPORT}"
+            )
         loop = asyncio.get_running_loop()
         try:
             entry = await asyncio.wait_for(loop.run_in_executor(self._pool, pwd.getpwnam, name), self._lookup_timeout_s)
         except KeyError:
-            raise forbidden(f"Your identity maps to the user {name}, who has no account on this host") from None
+            raise forbidden(f"Your identity maps to the user {name}, who has no account here; {_ASK_SUPPORT}") from None
         except asyncio.TimeoutError:
             raise unavailable("The name service does not answer; try again") from None
         if entry.pw_name != name:
             # Some directories ignore case. A user has only one spelling here.
-            raise forbidden(f"Your identity maps to the user {name}, whose name the name service spells differently")
+            raise forbidden(
+                f"Your identity maps to the user {name}, but the name service spells the name {entry.pw_name}"
+            )
         account = UnixAccount(entry.pw_uid, name)
         self._cache.put(name, (self._clock() + ACCOUNT_TTL_S, account))
         return account
@@ -108,11 +113,11 @@ def rules_of(config: Config) -> Rules:
 
 
 class EligibleAccounts:
-    """Accounts by uid that may have a PUN by the rules of [pun]. Used only from the hook's event loop.
+    """A look-up, by uid, of the accounts that may have a PUN by the rules of [pun]. Used only from the event loop.
 
-    That a uid has no account is cached, so that it does not need a thread each time. Accounts are not cached, because a
-    uid may be given to a new user at any moment. Uids that had an account have threads of their own: a user with 65,536
-    subordinate uids must not block the other look-ups. The rules are the spawner's, in one place (spawner/eligible.py).
+    Uids without an account are cached, so that they do not need a thread each time. Accounts are not cached, because a
+    uid may be given to a new user at any moment. Uids that had an account before have their own threads, because a user
+    with 65,536 subordinate uids must not block the look-ups of others. The rules are those of spawner/eligible.py.
     """
 
     def __init__(
@@ -144,7 +149,7 @@ class EligibleAccounts:
     async def with_uid(self, uid: int) -> UnixAccount:
         """Return the account of a uid.
 
-        Raises HttpError: 403 with the rule that refuses it, 503 if the name service does not respond.
+        Raises HttpError: 403 if there is none or a rule refuses it, 503 if the name service does not respond.
         """
         lookup = self._lookups.get(uid)
         if (self._without_account.get(uid) or 0.0) > self._clock():

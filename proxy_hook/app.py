@@ -1,8 +1,9 @@
-"""The hook's ASGI app: which function serves which address, and how its result reaches nginx. Runs as the hook's user.
+"""The hook's ASGI app: it calls the function for each address, and puts the result into the form that nginx needs.
 
-nginx asks before it passes on a request (auth_request): ``/auth/api`` for the API and ``/auth/mcp`` for the MCP server,
-with the Authorization header, and ``/auth/pages`` for a page, with the cookie. The app also serves ``/health``, the
-pages where browsers sign in (browser/sign_in.py), and the portal's metadata (idp/resource_metadata.py).
+Runs as the hook's user. Before nginx passes on a request, it sends the hook an auth request (auth_request):
+``/auth/api`` for the API and ``/auth/mcp`` for the MCP server, with the Authorization header, and ``/auth/pages`` for a
+page, with the cookie. The app also serves ``/health``, the pages where browsers sign in (browser/sign_in.py), and the
+portal's metadata (idp/resource_metadata.py).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ AUTH_ENDPOINTS: dict[str, Callable[[Hook, Headers], Awaitable[Principal]]] = {
     "/auth/mcp": Hook.authenticate_client,
     "/auth/pages": Hook.authenticate_browser,
 }
-"""nginx's auth requests, and how each one authenticates."""
+"""The addresses of nginx's auth requests, and the method that authenticates each of them."""
 _RESOURCES = {"/auth/mcp": "/mcp"}
 """The protected resource of an auth request that has metadata of its own (RFC 9728)."""
 _JSON: Headers = [(b"content-type", b"application/json")]
@@ -49,7 +50,7 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
     async def _respond(self, scope: dict[str, Any], receive: Receive) -> tuple[int, Headers, bytes]:
-        """Return status, headers and body. Any failure becomes an error: nothing is let through by accident."""
+        """Return status, headers and body. Every failure becomes an error response, so it never grants access."""
         path, headers, user = scope["path"], scope["headers"], ""
         try:
             if path in AUTH_ENDPOINTS:
@@ -84,10 +85,10 @@ class App:
         return await self._hook.sign_in.respond(request)
 
     def _refusal(self, path: str, error: HttpError, user: str) -> tuple[int, Headers, bytes]:
-        """Return the answer to an auth request that refuses.
+        """Return the answer to an auth request that is refused.
 
-        auth_request understands only 2xx, 401 and 403. The real status, body and wait are therefore in headers, from
-        which nginx makes the response to the client.
+        auth_request understands only 2xx, 401 and 403. The real status, body and Retry-After are therefore in headers,
+        from which nginx builds the response to the client.
         """
         headers = [
             (b"x-punway-status", str(error.status).encode()),

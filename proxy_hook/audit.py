@@ -1,7 +1,7 @@
-"""The hook's part of the audit log: one line of JSON for each sign-in, and for each token created, found or revoked.
+"""The hook's part of the audit log: a line of JSON for each sign-in, and for each token created, found or revoked.
 
 nginx logs the requests to the API, with the same keys (nginx/portal.conf.j2). No line contains a secret. One user, or
-one address if no user is known, writes at most MAX_LINES_PER_MINUTE; a final line counts the omitted ones.
+one address if the user is unknown, causes at most MAX_LINES_PER_MINUTE; a final line gives the number of omitted lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 MAX_LINES_PER_MINUTE = 120
-"""The maximum number of lines of one user. People and programs in normal use stay far below it."""
+"""The maximum number of lines about one user. Normal use stays far below it."""
 MAX_VALUE_LENGTH = 300
 """The maximum length of each value, in characters. Longer values are cut."""
 WINDOW_S = 60.0
@@ -42,7 +42,7 @@ def to_stdout() -> None:
 
 @dataclass
 class _Window:
-    """The lines of one user in one minute. ``ends`` is monotonic time."""
+    """The number of lines about one user in one minute. ``ends`` is in monotonic time."""
 
     ends: float
     user: str | None
@@ -67,12 +67,12 @@ class AuditLog:
             _write(action, outcome, user, **more)
 
     def write_omitted(self) -> None:
-        """Write the lines that count omitted lines, for each minute that has ended."""
+        """Write the number of omitted lines for each minute that has ended."""
         with self._lock:
             self._write_omitted()
 
     def _may_write(self, user: str | None, address: str | None) -> bool:
-        """Count a line. Return False if it is beyond the limit."""
+        """Count a line. Return False if it exceeds the limit."""
         with self._lock:
             self._write_omitted()
             key = user if user is not None else f" {address}"
@@ -84,7 +84,7 @@ class AuditLog:
             return False
 
     def _write_omitted(self) -> None:
-        # The windows are in the order of their beginning, so stop at the first one that has not ended.
+        # The windows are sorted by their beginning, so stop at the first one that has not ended.
         now = self._clock()
         while (key := next(iter(self._windows), None)) is not None and self._windows[key].ends <= now:
             window = self._windows.pop(key)
@@ -98,7 +98,7 @@ record = _audit_log.record
 
 
 async def write_omitted_regularly() -> None:
-    """Write the lines that count omitted lines soon after each minute ends, until the task is cancelled."""
+    """Write the numbers of omitted lines soon after each minute ends, until the task is cancelled."""
     while True:
         await asyncio.sleep(CLOSE_INTERVAL_S)
         _audit_log.write_omitted()

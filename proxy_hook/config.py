@@ -1,7 +1,7 @@
 """The configuration, read from punway.toml. Every error names the key and the file.
 
 Every ``punway`` command reads it, with its caller's privilege. The file contains no secret, and ordinary users may read
-it: ``punway token`` finds the portal through it. The keys are in config_keys.py.
+it, because ``punway token`` needs the paths of the portal. The keys are in config_keys.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 
 class ConfigError(Exception):
-    """An unusable punway.toml. The message names the file and the key, and says what the value must be."""
+    """An error in punway.toml. The message names the file and the key, and says what the value must be."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Config:
 
 
 def path_to_use(given: str | None) -> Path:
-    """Return the file that a command reads: its ``-c``, else $PUNWAY_CONFIG, else /etc/punway/punway.toml."""
+    """Return the file that a command reads: that of its ``-c``, or of $PUNWAY_CONFIG, or /etc/punway/punway.toml."""
     return Path(given or os.environ.get("PUNWAY_CONFIG") or DEFAULT_PATH)
 
 
@@ -127,7 +127,7 @@ def load(path: Path) -> Config:
 
 
 def from_data(data: dict[str, Any], source: Path) -> Config:
-    """Return the configuration of a parsed file. Raises ConfigError."""
+    """Return the configuration from the parsed content of a file. Raises ConfigError."""
     tables: dict[str, Any] = {}
     for name, values in data.items():
         if name not in TABLES:

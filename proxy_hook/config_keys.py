@@ -42,7 +42,7 @@ class Portal:
     tls_key: str = _key(
         "",
         "The path of the certificate's key, in PEM. nginx's master process reads it as root; punway check "
-        "rejects a key that others can read.",
+        "reports a key that others can read.",
     )
     http2: bool = _key(True, "Allow HTTP/2. It needs TLS and nginx 1.19.7 or later; otherwise the key has no effect.")
     run_dir: str = _key(

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 SPAWN_WAYS = ("fork", "exec")
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Algorithms whose signatures are verified with a public key. With HMAC, whoever can verify a token can forge one."""
+"""Algorithms that verify signatures with a public key. HMAC is excluded: its verifiers can also forge tokens."""
 MAX_RULES_LENGTH = 30_000
-"""The maximum length of all lists of [pun] together, in characters. They are part of one message for each PUN."""
+"""The maximum length of all lists of [pun] together, in characters. Each PUN's start message contains them."""
 
 MAX_CONNECTIONS = 65_535
 """The highest limit for one address: nginx counts connections in 16 bits."""
@@ -41,7 +41,7 @@ _ADDRESS_HEADER = re.compile(r"(?i)x-forwarded-for|forwarded|x-real-ip")
 
 
 def problems_of(config: Config) -> Problems:
-    """Yield each key with an invalid value, and what the value must be."""
+    """Yield each key with an invalid value, and a text that says what the value must be."""
     yield from _portal_address(config.portal)
     yield from _portal(config.portal)
     if not Path(config.clusters.path).is_absolute():
@@ -227,7 +227,7 @@ def is_safe_url(text: str) -> bool:
 
 
 def size_of(text: str) -> int:
-    """Return the bytes of a size such as 50M. Raises ValueError."""
+    """Return the number of bytes of a size such as 50M. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a size; write a number with k, M or G, such as 50M")

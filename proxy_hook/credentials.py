@@ -1,6 +1,7 @@
-"""Credentials: the Authorization header of a request, parsed into exactly one bearer token. Runs in the hook.
+"""The parser of the Authorization header, which must contain exactly one bearer token. Runs in the hook.
 
-The syntax distinguishes a Punway token from a JWT, before anything is looked up (RFC 6750, section 2.1; RFC 7515).
+Punway tokens and JWTs differ in their syntax, so no look-up is needed to tell them apart (RFC 6750, section 2.1;
+RFC 7515).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class BearerToken:
 
 @dataclass(frozen=True)
 class Jwt:
-    """A token of the form of a JWT, which is not verified yet. Its repr hides the secret too."""
+    """A token that has the form of a JWT and is not yet verified. Its repr hides the secret too."""
 
     token: str
 
@@ -43,7 +44,7 @@ class Jwt:
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken | Jwt:
     """Return the credential of a request.
 
-    Raises HttpError: 401 if there is none, or none of a known form, and 400 if there are two.
+    Raises HttpError: 401 if there is no credential or its form is unknown, and 400 if there is more than one.
     """
     values = [value for name, value in headers if name.lower() == b"authorization" and value.strip(_BLANKS)]
     if not values:
@@ -55,7 +56,7 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> BearerToken | Jwt:
             "More than one credential: send exactly one Authorization header",
             f'{CHALLENGE}, error="invalid_request"',
         )
-    # Split at spaces and tabs only. Unicode's whitespace includes bytes that mean other things in latin-1.
+    # Split at spaces and tabs only. Unicode's whitespace includes bytes with other meanings in latin-1.
     scheme, value, *_ = [*re.split("[ \t]+", values[0].strip(_BLANKS).decode("latin-1"), maxsplit=1), ""]
     if scheme.lower() != "bearer" or not value:
         raise unauthorized(f"{_MISSING}: the scheme must be Bearer, as in Authorization: Bearer TOKEN")

@@ -1,6 +1,6 @@
-"""HttpError: an error response of the hook, in the form of the API's contract. Runs in the hook.
+"""HttpError, an exception that becomes an error response of the hook, in the same form as the API's errors.
 
-app.py catches it. For nginx's auth requests it turns it into headers, and for everything else into a response.
+app.py catches it, and puts it into headers for nginx's auth requests, and into a response for all other requests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CHALLENGE = 'Bearer realm="punway"'
 class HttpError(Exception):
     """An error response.
 
-    ``code`` is a word for programs, ``message`` is for the user, ``challenge`` is for WWW-Authenticate (RFC 6750), and
+    ``code`` is for programs, ``message`` is for the user, and ``challenge`` is for WWW-Authenticate (RFC 6750).
     ``retry_after`` is in seconds. ``headers`` are extra headers of the answer to nginx's auth request.
     """
 

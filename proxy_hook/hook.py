@@ -1,6 +1,6 @@
-"""The hook's decision about a request: credential → principal → account → PUN socket and assertion.
+"""The hook's decision about a request: it authenticates the caller, starts the caller's PUN, and signs an assertion.
 
-Runs as the hook's user. app.py calls it.
+The steps are credential → principal → account → PUN socket and assertion. Runs as the hook's user. app.py calls it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MAX_CACHED_ASSERTIONS = 10_000
 
 
 class AssertionCache:
-    """Signed assertions, each reused for half its life: signing takes as long as the rest of the hook's work.
+    """A cache of signed assertions. Each is reused for half its life, because signing takes half of the hook's time.
 
-    The lifetime counts by the wall clock, since the PUN also checks it by that clock. After the clock has been set,
-    assertions are signed again.
+    The lifetime is measured by the wall clock, because the PUN checks it by that clock too. After the clock has been
+    set, assertions are signed again.
     """
 
     def __init__(self, signer: Signer, clock: Callable[[], float]) -> None:
@@ -94,14 +94,14 @@ class Hook:
         """Authenticate a request for a page by the browser's session, and by nothing else. Raises HttpError."""
         session = await self.sign_in.session(WebRequest("GET", "", headers))
         if session is None:
-            # There is no challenge: browsers have no use for it, and nginx would pass it on.
+            # Send no challenge: browsers do not need one, and nginx would pass it on.
             raise HttpError(401, "unauthorized", "You are not signed in")
         return by_session(session)
 
     async def admit(self, principal: Principal) -> Headers:
-        """Return the headers that nginx needs to pass the request on: PUN socket, assertion and user name.
+        """Start the user's PUN if it is not running, and return the headers that nginx needs to pass the request on.
 
-        Starts the user's PUN if it is not running. Raises HttpError.
+        They contain the PUN's socket, the assertion and the user name. Raises HttpError.
         """
         socket = await self.spawner.socket_of(principal.account)
         return [

@@ -1,4 +1,4 @@
-"""Identification: which principal a credential proves. There is one function for each kind of credential.
+"""The identification of callers: one function for each kind of credential, which returns the principal.
 
 Runs in the hook.
 """
@@ -25,9 +25,9 @@ from tokens.token import sha256_of
 class Principal:
     """The account that a credential proves, and what the credential allows.
 
-    ``via`` is "token", "jwt" or "session". ``key`` identifies the credential and is not secret. ``scopes`` are those of
-    a JWT, or, for a token, those that the site allows; the token's own scopes are in the user's file, which the PUN
-    reads. ``sha256`` is the hash of a token. ``sid`` is the name of a session, for the PUN.
+    ``via`` is "token", "jwt" or "session". ``key`` identifies the credential and is not secret. For a JWT, ``scopes``
+    are its scopes. For a token, they are those that the site allows, because only the PUN reads the token's own scopes
+    in the user's file. ``sha256`` is the hash of a token. ``sid`` is the random name of a session, for the PUN.
     """
 
     via: str
@@ -41,13 +41,13 @@ class Principal:
 async def by_token(routes: RouteTable, policy: Policy, token: BearerToken, now: float) -> Principal:
     """Return the principal of a Punway token, from the route table.
 
-    The site's policy applies whatever the user's file says: the lifetime counts from when the hook first saw the token.
+    The site's longest lifetime applies regardless of the user's file. It counts from when the hook first saw the token.
     ``now`` is a Unix time in seconds. Raises HttpError (401).
     """
     digest = sha256_of(token.secret)
     route = await routes.route_of(digest)
     if route is None:
-        # Unknown tokens, revoked tokens and those of another host get the same message: guessers learn nothing from it.
+        # Unknown tokens, revoked tokens and those of another host get the same message, so it tells a guesser nothing.
         message = (
             "Invalid or missing API token: this token is not known, or was revoked. If Open OnDemand's dashboard "
             "created it, open the portal's API Tokens page once, or run: punway token sync"
@@ -82,7 +82,7 @@ class ByJwt:
 
 
 def scopes_of(claim: Any) -> tuple[str, ...]:
-    """Return the portal's scopes that a claim lists. It is a text of words (RFC 8693) or an array of them."""
+    """Return the portal's scopes in a claim, which is a text of words (RFC 8693) or an array of words."""
     listed = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
     return tuple(scope for scope in scopes.SCOPES if scope in listed)
 

@@ -24,7 +24,7 @@ from proxy_hook.web import Headers
 MAX_REGISTRAR_REQUESTS_PER_MINUTE = 240
 """The maximum number of requests of one account to the registrar."""
 MIN_CLOCK_STEP_S = 1.0
-"""A difference between wall clock and monotonic clock that means that the wall clock was set. Less is drift."""
+"""A jump of the wall clock against the monotonic clock that means that the wall clock was set. Less is drift."""
 
 
 class Quota(NamedTuple):
@@ -37,7 +37,7 @@ class Quota(NamedTuple):
 
 
 class RateLimits:
-    """The rate limits of one portal, by [limits]. A limit of 0 is not applied."""
+    """The rate limits of one portal, as [limits] sets them. A limit of 0 is not applied."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class RateLimits:
 
     @property
     def _windows(self) -> FixedWindowRateLimiter:
-        """The library's windows. It ends them by the wall clock, so all are reset when that clock was set.
+        """The library's windows, which are reset when the wall clock was set.
 
-        Otherwise, a clock that is set back by a day would extend each window by a day.
+        The library ends them by the wall clock. If that is set back by a day, each window would last a day longer.
         """
         offset = self._clock() - self._monotonic()
         if abs(offset - self._clock_offset) > MIN_CLOCK_STEP_S:
@@ -119,7 +119,7 @@ def _limit(name: str, amount: int) -> RateLimitItemPerMinute | None:
 
 
 def _headers(quotas: list[Quota]) -> Headers:
-    """Return RateLimit, for the limit that is nearest to its end, and RateLimit-Policy, for all limits."""
+    """Return the header RateLimit, for the limit that will be reached first, and RateLimit-Policy, for all limits."""
     if not quotas:
         return []
     tightest = min(quotas)
@@ -131,7 +131,7 @@ def _headers(quotas: list[Quota]) -> Headers:
 
 
 def _network(address: str) -> str:
-    """Return what counts as one source: an IPv4 address, or a /64 of IPv6, which one subscriber has (RFC 6177)."""
+    """Return the source that an address belongs to: the IPv4 address itself, or the IPv6 /64 of one site (RFC 6177)."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -1,11 +1,11 @@
-"""The registrar: users' processes register and revoke the hashes of their own tokens, and ask for one-time links.
+"""The registrar, a server in the hook with which users' processes register and revoke the hashes of their own tokens.
 
-It is a task in the hook's event loop. Every local user may connect to RUN/register.sock. The kernel says which user it
-is (SO_PEERCRED), and no message can claim another one. Request and response are one JSON line each; the client is
-tokens/registrar_client.py.
+They also request one-time links from it. It is a task in the hook's event loop. Every local user may connect to
+RUN/register.sock. The kernel tells the registrar which user connects (SO_PEERCRED), and no message can claim another
+user. Request and response are one JSON line each; the client is tokens/registrar_client.py.
 
-No user can block it. A connection has one deadline, and the number of connections per uid is limited. A uid that may
-not have a PUN is refused before a line is read. Disk and name service are used in other threads.
+No user can block it. Each connection has a deadline, and the number of connections per uid is limited. A uid that may
+not have a PUN is refused before its request is read. Other threads access the disk and the name service.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ log = logging.getLogger("punway.hook")
 
 @dataclass(frozen=True)
 class Request:
-    """A valid request. ``audit_info`` is set if it creates or revokes a token, and None if it repeats known hashes."""
+    """A valid request. ``audit_info`` is None unless the client creates or revokes a token."""
 
     action: str
     hashes: list[str]
@@ -58,7 +58,7 @@ class Request:
 
 
 class BadRequest(Exception):
-    """A malformed request. The message is for the client."""
+    """The error for a malformed request. The message is for the client."""
 
 
 def peer_uid(connection: socket.socket) -> int:
@@ -69,7 +69,7 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 class Registrar:
-    """The server of the registrar's socket. Without ``links`` it gives no one-time links."""
+    """The server of the registrar's socket. If ``links`` is None, it issues no one-time links."""
 
     def __init__(
         self,
@@ -121,8 +121,8 @@ class Registrar:
             except OSError as error:
                 if listener.fileno() < 0:
                     raise
-                # For example, no file descriptors are left. That is temporary.
-                log.error("the registrar could not accept a connection, retrying: %s", error)
+                # The error is temporary, such as a lack of file descriptors.
+                log.error("failed to accept a connection to the registrar; retrying: %s", error)
                 await asyncio.sleep(ACCEPT_RETRY_S)
             else:
                 return connection
@@ -152,7 +152,7 @@ class Registrar:
             try:
                 await asyncio.wait_for(self._respond(connection, uid), self._deadline_s)
             except (OSError, asyncio.TimeoutError):
-                pass  # The client hung up or was too slow. Only its own request is lost.
+                pass  # The client closed the connection or was too slow. Only its own request is lost.
 
     async def _respond(self, connection: socket.socket, uid: int) -> None:
         loop = asyncio.get_running_loop()
@@ -262,4 +262,4 @@ def _refuse(connection: socket.socket) -> None:
             # Such a short line fits into the socket's buffer, so this does not block.
             connection.send(_BUSY)
         except OSError:
-            pass  # The client has hung up already and needs no response.
+            pass  # The client has closed the connection already and needs no response.

@@ -19,10 +19,10 @@ from proxy_hook.lru_cache import LruCache
 
 MAX_MESSAGE_BYTES = 64 * 1024
 START_DEADLINE_S = 115.0
-"""How long a user's first request waits. The spawner gives each PUN 10 s to start, and thousands may be queued."""
+"""How long a request waits for a PUN to start. The spawner gives each PUN 10 s, and thousands may be queued."""
 PING_DEADLINE_S = 2.0
 SOCKET_TTL_S = 1.0
-"""How long the path of a socket is cached. A user whom the rules newly refuse gets through for as long."""
+"""How long the path of a socket is cached. A user whom a changed rule refuses still has access for this long."""
 MAX_CACHED_SOCKETS = 10_000
 ALIVE_TTL_S = 1.0
 """How long the spawner's health is cached, unless the connection ends earlier."""
@@ -74,7 +74,7 @@ class SpawnerClient:
     def _ended(self, account: UnixAccount, task: asyncio.Task[str]) -> None:
         del self._starting[account]
         if not task.cancelled():
-            # All callers may have left. Without this, asyncio would log that the exception was never retrieved.
+            # If all callers have left, nobody retrieves the exception, and asyncio would log that. So retrieve it here.
             task.exception()
 
     async def alive(self) -> bool:
@@ -128,7 +128,7 @@ class SpawnerClient:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             connection.setblocking(False)
             try:
-                connection.connect(str(self._path))  # It succeeds or fails at once, see unix(7).
+                connection.connect(str(self._path))  # It succeeds or fails immediately, see unix(7).
             except OSError:
                 connection.close()
                 raise

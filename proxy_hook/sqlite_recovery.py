@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 CHECK_TIMEOUT_S = 10.0
-"""How long the check of a file may take. Usual files take far less, and the hook's start must not be delayed."""
+"""The time limit for the check of a file, because it delays the hook's start. Usual files take far less."""
 _OPS_BETWEEN_CHECKS = 100_000
-"""SQLite's virtual machine instructions between two looks at the clock."""
+"""The number of SQLite's virtual machine instructions after which the elapsed time is checked again."""
 
 
 def set_aside_if_damaged(path: Path) -> Path | None:
@@ -22,7 +22,7 @@ def set_aside_if_damaged(path: Path) -> Path | None:
     if not path.exists() or _is_intact(path):
         return None
     suffix = datetime.now(timezone.utc).strftime("damaged-%Y%m%dT%H%M%SZ")
-    # Rename the log last. After the database itself is gone, SQLite would take the others for those of a new database.
+    # Rename the log last. If the database were renamed first, SQLite would use the other files for a new database.
     for file in (path, Path(f"{path}-shm"), Path(f"{path}-wal")):
         if file.exists():
             file.rename(f"{file}.{suffix}")

@@ -1,7 +1,7 @@
-"""Supervision of the hook's tasks and threads: if one of them ends, the process logs that and exits.
+"""The supervision of the hook's tasks and threads: if one of them ends, the process logs that and exits.
 
-systemd or ``punway serve`` restarts it. A hook that continued without its registrar would report that it is healthy,
-although nobody could create, revoke or use a new token.
+systemd or ``punway serve`` then restarts it. If the hook continued without its registrar, it would report that it is
+healthy, although nobody could create, revoke or use a new token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The route table: which account the hash of a token leads to, and when the hook first saw it.
+"""The route table, which maps the hash of a token to its account, with the time when the hook first saw the token.
 
 Runs in the hook. The table only finds the account; the user's own token file decides whether a token is valid. Only the
-registrar changes the table. Users cannot delete their rows: revoked and released rows stay, so that restoring an old
-tokens.json gives no access, and registering a token a second time does not reset its age.
+registrar changes the table. Users cannot delete their rows: revoked and released rows stay in the table. So restoring
+an old tokens.json gives no access, and registering a token a second time does not reset its age.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ MAX_ENDED_ROUTES = 10_000
 MIN_AGE_TO_RELEASE_S = 60.0
 """How old a route must be before it is released because its token is not in the user's file."""
 MAX_CACHED_ROUTES = 10_000
-"""The maximum number of routes in memory. One user has at most MAX_ROUTES of them."""
+"""The maximum number of cached routes of all users. One user has at most MAX_ROUTES of them."""
 READER_THREADS = 2
 
 log = logging.getLogger("punway.hook")
@@ -91,7 +91,7 @@ class Added:
 
 
 class RouteTable:
-    """The table at an SQLAlchemy URL. Its methods may be called from any thread.
+    """The route table in a database, given by an SQLAlchemy URL. Its methods may be called from any thread.
 
     Writers take a lock. Readers do not, so a look-up never waits until a write has reached the disk. ``clock`` gives
     Unix times in seconds.
@@ -127,12 +127,12 @@ class RouteTable:
         return cls(f"sqlite:///{path}", clock=clock, max_ended_routes=max_ended_routes)
 
     def close(self) -> None:
-        """Close the connections to the table."""
+        """Close the connections to the database."""
         self._readers.shutdown()
         self._engine.dispose()
 
     async def route_of(self, sha256: str) -> Route | None:
-        """Return the live route of a hash, from memory or from the table, by a reader thread; None if there is none."""
+        """Return the live route of a hash, from the cache or, in a reader thread, from the table; None without one."""
         route = self._cache.get(sha256)
         if route is None:
             route = await asyncio.get_running_loop().run_in_executor(self._readers, self.find, sha256)
@@ -252,7 +252,7 @@ class RouteTable:
             connection.execute(delete(_routes).where(_routes.c.sha256.in_(oldest)))
 
     def _add_missing_column(self) -> None:
-        """Upgrade a table of version 0.1.0."""
+        """Add the column ``released_at``, which a table of version 0.1.0 does not have."""
         if "released_at" not in {column["name"] for column in inspect(self._engine).get_columns("routes")}:
             with self._engine.begin() as connection:
                 connection.execute(text("ALTER TABLE routes ADD COLUMN released_at VARCHAR(32)"))

@@ -44,9 +44,9 @@ class WebRequest:
         return header_of(self.headers, name)
 
     def cookie(self, name: str) -> str | None:
-        """Return a cookie's value; None if it is missing, and also if it occurs twice.
+        """Return a cookie's value; None if it is missing or occurs twice.
 
-        If there are two cookies with the same name, somebody else set one of them, and it is impossible to tell which.
+        If there are two cookies with the same name, one may come from another site, and they cannot be told apart.
         """
         lines = [value.decode("latin-1") for key, value in self.headers if key.lower() == b"cookie"]
         values = parse_cookie("; ".join(lines)).getlist(name)
@@ -86,7 +86,9 @@ async def request_from(scope: dict[str, Any], receive: Callable[[], Awaitable[di
             message = await receive()
             body += message.get("body", b"")
             if len(body) > MAX_FORM_BYTES:
-                raise HttpError(413, "payload_too_large", f"The form is larger than {MAX_FORM_BYTES // 1024} kB")
+                raise HttpError(
+                    413, "payload_too_large", f"The form is larger than {MAX_FORM_BYTES // 1024} kB; shorten it"
+                )
             if not message.get("more_body"):
                 break
         content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()

@@ -1,7 +1,7 @@
-"""Assertions: signed statements of the hook to a PUN about the caller of one request.
+"""Assertions: short signed texts in which the hook tells a PUN who sent a request and what the sender may do.
 
-The hook signs with an Ed25519 key that it makes at start. PUNs verify with the public key, which is a file in the run
-directory. An assertion is valid for LIFETIME_S seconds and for one uid.
+The hook signs them with an Ed25519 key that it creates when it starts. PUNs verify them with the public key, which is a
+file in the run directory. An assertion is valid for LIFETIME_S seconds and for one uid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 LIFETIME_S = 60
 MAX_CACHED_ASSERTIONS = 64
-"""Verified assertions that a PUN caches until they expire. Verifying one costs as much as a small request."""
+"""The maximum number of verified assertions that a PUN caches until they expire. Verifying one takes as long as serving
+a small request."""
 
 _ISSUER = "punway-hook"
 _ALGORITHM = "EdDSA"
@@ -27,19 +28,19 @@ _REQUIRED = ["iss", "aud", "sub", "via", "scopes", "iat", "exp"]
 
 
 class InvalidAssertion(Exception):
-    """An assertion that is missing, expired, for another uid, or not signed by the hook."""
+    """The error for an assertion that is missing, expired, for another uid, or not signed by the hook."""
 
 
 @dataclass(frozen=True)
 class Assertion:
-    """The caller of a request, as the hook knows it.
+    """The verified content of an assertion: the caller of a request and the caller's credential.
 
-    ``via`` names the kind of credential and decides which other fields are set:
+    ``via`` is the kind of credential. It decides which other fields are set:
 
-    - ``token`` (a Punway token): ``sha256``, by which the PUN finds the token in the user's file, and as ``scopes``
-      those that the site allows for any token.
-    - ``jwt`` (a token of the site's identity provider): ``scopes``.
-    - ``session`` (a browser): ``sid``, a random name of the session.
+    - ``token`` (a Punway token): ``sha256``, by which the PUN finds the token in the user's file, and ``scopes``, those
+      that the site allows for any token.
+    - ``jwt`` (a token of the site's identity provider): ``scopes``, those of the token.
+    - ``session`` (a browser): ``sid``, the random name of the session.
 
     ``expires`` is a Unix time in seconds.
     """
@@ -54,7 +55,7 @@ class Assertion:
 
 
 class Signer:
-    """The hook's private key. It is made when the hook starts, and stored in no file."""
+    """The hook's private key. It is created when the hook starts, and is never written to a file."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._key = Ed25519PrivateKey.generate()
@@ -67,7 +68,7 @@ class Signer:
     def sign(
         self, uid: int, user: str, via: str, sha256: str | None, scopes: tuple[str, ...], sid: str | None = None
     ) -> str:
-        """Return a signed assertion, a JWT. The fields are those of Assertion."""
+        """Return a signed assertion in the form of a JWT. The arguments are the fields of Assertion."""
         now = int(self._clock())
         claims = {
             "iss": _ISSUER,
@@ -84,7 +85,7 @@ class Signer:
 
 
 class Verifier:
-    """The hook's public key, which the PUN reads again when the hook has restarted with a new one."""
+    """A verifier of assertions with the hook's public key. It reads the file again after a failure."""
 
     def __init__(self, public_key: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = public_key
@@ -103,7 +104,9 @@ class Verifier:
         try:
             claims = self._decode(signed, uid)
         except (jwt.InvalidTokenError, OSError, ValueError, UnsupportedAlgorithm) as error:
-            raise InvalidAssertion("the request did not come through the portal's hook") from error
+            raise InvalidAssertion(
+                "the request did not come through the portal's hook; send it to the portal's address"
+            ) from error
         assertion = Assertion(
             uid=uid,
             user=claims["sub"],

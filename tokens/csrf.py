@@ -1,4 +1,4 @@
-"""The two checks of a browser's form that hook and PUN share: its CSRF token, and the page that it came from."""
+"""The protection of forms against cross-site request forgery, in hook and PUN: CSRF tokens and origin checks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import hmac
 
 
 def csrf_token(sid: str) -> str:
-    """Return the CSRF token that every form of a session carries.
+    """Return the CSRF token that every form of a session contains.
 
-    It is derived from ``sid``, the name of the session, which only the hook and its user's PUN know. A page of another
-    origin can therefore not compute it.
+    It is derived from ``sid``, the name of the session. Only the hook and the user's PUN know that name, so a page of
+    another origin cannot compute the token.
     """
     return hmac.new(sid.encode(), b"punway form", "sha256").hexdigest()
 
 
 def is_csrf_token(given: str, sid: str) -> bool:
-    """Return whether a form's CSRF token is the one of this session. The comparison takes constant time."""
+    """Return whether ``given`` is the CSRF token of the session ``sid``. The comparison takes constant time."""
     return hmac.compare_digest(given.encode(), csrf_token(sid).encode())
 
 

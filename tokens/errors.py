@@ -1,6 +1,6 @@
 """Errors about tokens and the token file. Each message is for the owner of the tokens and says what to do.
 
-TokenError            no token of this site can have this name, expiry or scope
+TokenError            the name, expiry or scope is not allowed for a token of this site
 └── ScopeNotAllowed   the site does not allow the scope
 StoreError            the token file cannot be used
 ├── StoreRefused      the file is unsafe or malformed, so no token in it is accepted

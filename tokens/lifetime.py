@@ -1,4 +1,4 @@
-"""The site's policy on tokens: how long a token may live, and what it may do."""
+"""The site's policy on tokens: the longest lifetime and the scopes that a token may have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def lifetime_from(text: str) -> timedelta:
-    """Return the lifetime that ``30m``, ``12h``, ``90d``, ``4w`` or ``1y`` stands for. Raises TokenError."""
+    """Parse a lifetime such as ``30m``, ``12h``, ``90d``, ``4w`` or ``1y``. Raises TokenError."""
     match = _LIFETIME.fullmatch(text)
     if not match or int(match[1]) == 0:
         raise TokenError(
@@ -35,7 +35,7 @@ def lifetime_from(text: str) -> timedelta:
 class Policy:
     """The limits that the site sets for tokens.
 
-    ``longest`` is the longest lifetime, or None for no limit. ``never`` says whether a token may have no expiry.
+    ``longest`` is the longest lifetime, or None for no limit. ``never`` is true if a token may have no expiry.
 
     Punway applies the policy when it creates a token. Users can write anything into their own token file, so the hook
     applies ``longest`` and ``scopes`` again at each use (proxy_hook/identify.py).
@@ -53,10 +53,10 @@ class Policy:
             raise ScopeNotAllowed(f"this site does not allow {', '.join(refused)}; it allows {allowed}")
 
     def expiry(self, text: str, now: datetime | None = None) -> datetime | None:
-        """Return when a token expires that is created ``now``, to the second.
+        """Return the expiry, to the second, of a token that is created at ``now``.
 
         ``text`` is a lifetime such as ``90d``, a date such as ``2027-03-31`` (the end of that day in UTC), or
-        ``never``, for which the result is None. Raises TokenError, whose message says what the site allows.
+        ``never``, for which the result is None. Raises TokenError with a message about what the site allows.
         """
         now = (now or utc_now()).replace(microsecond=0)
         if text == "never":
@@ -68,7 +68,7 @@ class Policy:
             try:
                 day = date.fromisoformat(text)
             except ValueError as error:
-                raise TokenError(f"{text} is not a date of the calendar") from error
+                raise TokenError(f"{text} is not a date that exists; check the month and the day") from error
             ends = datetime.combine(day, time(23, 59, 59), timezone.utc)
             if ends <= now:
                 raise TokenError(f"{text} is in the past; choose a later date")

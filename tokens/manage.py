@@ -1,6 +1,7 @@
-"""Creating, replacing and revoking tokens: in the user's token file and at the hook, in an order that loses nothing.
+"""The operations on a user's tokens: create, replace and revoke them, in the user's token file and at the hook.
 
-The API Tokens page and ``punway token`` call it, always with the user's own privilege.
+Each operation does its two parts in an order that leaves no token half created or half revoked if one part fails. The
+API Tokens page and ``punway token`` call this module, always with the user's own privilege.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class TokenManager:
     def make(self, name: str, scopes: tuple[str, ...], expires: str, origin: Origin | None = None) -> tuple[Token, str]:
         """Create a token. Return it with its secret.
 
-        It is registered first and stored second, so a token that is shown to its user works. ``expires`` is a text for
-        Policy.expiry. Raises TokenError, StoreError or RegistrarError; then no token was created.
+        It is registered first and stored second, so every token that is shown to its user works. ``expires`` is a text
+        as for Policy.expiry. Raises TokenError, StoreError or RegistrarError if no token was created.
         """
         self.policy.check_scopes(scopes)
         token, secret = issue(name, scopes, self.policy.expiry(expires))
@@ -78,7 +79,7 @@ class TokenManager:
         return token, secret
 
     def revoke(self, token_id: str, origin: Origin | None = None) -> tuple[Token | None, str]:
-        """Revoke a token at the hook and remove it from the file. Either alone makes it unusable.
+        """Revoke a token at the hook and remove it from the file. Either of the two makes the token unusable.
 
         Return the token (None for an entry that is not a valid token), and a warning if only one of the two succeeded.
         Raises StoreError or RegistrarError if both failed, and NoSuchToken if the file has no such id.
@@ -95,9 +96,12 @@ class TokenManager:
         except StoreError as error:
             if token is None or registrar_error:
                 raise
-            return token, f"the portal no longer accepts it, but it is still in the file: {error}"
+            return token, f"the portal no longer accepts the token, but it is still in your file: {error}"
         if registrar_error:
-            return token, f"it was removed from the file, but the portal could not be informed: {registrar_error}"
+            return (
+                token,
+                f"the token was removed from your file, but the portal could not be informed: {registrar_error}",
+            )
         return token, ""
 
     def _register(self, token: Token, tokens: list[Token], origin: Origin | None) -> None:

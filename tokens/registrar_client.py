@@ -1,4 +1,4 @@
-"""Client of the registrar: a user's process registers the hashes of its user's tokens with the hook.
+"""The client of the registrar, with which a user's process registers the hashes of its user's tokens at the hook.
 
 The kernel tells the registrar which user connects (SO_PEERCRED); no message can claim another one. Request and
 response are one JSON line each, over RUN/register.sock: ``{"action": "add", "hashes": […], "audit_info": {…}}`` and
@@ -17,13 +17,13 @@ from typing import Any
 MAX_MESSAGE_BYTES = 64 * 1024
 """The maximum length of a message in either direction."""
 AUDIT_INFO_KEYS = ("token_id", "token_name", "address", "request_id")
-"""What a client may add to the audit log's line about a token that it creates or revokes, as texts."""
+"""The keys of the texts that a client may add to the audit log's line about a token that it creates or revokes."""
 TIMEOUT_S = 10.0
-"""How long a request may take, and how long it is repeated while the registrar is busy."""
+"""The time limit of a request. The request is repeated within this time as long as the registrar is busy."""
 
 
 class RegistrarError(Exception):
-    """A request that the registrar did not carry out. The message is for the user and says what to do.
+    """The failure of a request to the registrar. The message is for the user and says what to do.
 
     RegistrarError
     ├── RegistrarUnavailable  the portal does not run on this host, or does not respond
@@ -64,12 +64,12 @@ class RegistrarClient:
         self._ask("release_others", hashes)
 
     def registered(self) -> list[str]:
-        """Return the hashes that lead to the calling user."""
+        """Return the hashes that are registered for the calling user."""
         hashes: list[str] = self._ask("list", [])["hashes"]
         return hashes
 
     def login(self) -> str:
-        """Return the path of a page that signs the calling user's browser in. It works once, for a short time."""
+        """Return the path of a one-time link, which signs the calling user's browser in. It expires after a minute."""
         path: str = self._ask("login", [])["path"]
         return path
 
@@ -91,8 +91,8 @@ class RegistrarClient:
     def _exchange(self, line: bytes) -> dict[str, Any]:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                # While others connect without end, a blocking connect waits for its turn. With Python's own timeout it
-                # would fail at once (EAGAIN), so SO_SNDTIMEO limits it instead, see socket(7).
+                # A blocking connect waits for its turn while many others connect. With Python's own timeout it would
+                # fail immediately (EAGAIN), so SO_SNDTIMEO limits the waiting time instead, see socket(7).
                 seconds = struct.pack("@ll", int(self._timeout_s) or 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
                 connection.connect(str(self._path))

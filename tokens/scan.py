@@ -1,6 +1,6 @@
-"""A search for tokens in files: it reports texts that look like a token by their hash, so no secret leaves this module.
+"""A search for leaked tokens in files. It reports a text that looks like a token by its hash, never by the text itself.
 
-It runs with the privilege of its caller, over the files that this user can read.
+It runs with the privilege of its caller, and searches the files that this user can read.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import BinaryIO
 
 from tokens.token import sha256_of
 
-# How much is read at once. A token that crosses the end of one piece is found with the next piece.
+# The size of the pieces in which a file is read. A token that crosses the end of a piece is found with the next piece.
 READ_BYTES = 1024 * 1024
-# A token is not part of a longer run of hex digits, such as a SHA-512. It may follow an encoded space, as in Bearer%20.
+# The pattern excludes parts of longer runs of hex digits, such as a SHA-512. A token may follow an encoded space, as in
+# Bearer%20, although that ends with a digit.
 TOKEN_PATTERN = re.compile(rb"(?:(?<![0-9a-f])|(?<=%[0-9A-Fa-f]{2}))[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -55,7 +56,7 @@ def scan(file: BinaryIO, name: str, read_bytes: int = READ_BYTES) -> Iterator[Fo
         kept = max(searched - 3, 0)
         line += text.count(b"\n", 0, kept)
         text, start = text[kept:] + piece, searched - kept
-        # The last bytes, as many as a token has, are searched together with the next piece.
+        # Keep the last bytes, as many as a token has, and search them together with the next piece.
         searched = max(start, len(text) - 65) if piece else len(text)
         counted = 0
         lines = line

@@ -1,7 +1,7 @@
-"""The token file, tokens.json, of one user. It has the last word on every token of that user.
+"""The token file of a user, tokens.json, which decides whether a token of that user is valid.
 
-The PUN and ``punway token`` use it, always with the user's own privilege. OOD's dashboard plugin uses the same file, so
-this module takes the plugin's lock, reads its older form of entry, and keeps fields that it does not know.
+The PUN and ``punway token`` use it, always with the user's own privilege. The dashboard plugin of Open OnDemand (OOD)
+uses the same file, so this module takes the plugin's lock, reads its older form of entry, and keeps unknown fields.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TokenStore:
         self._lock_timeout_s = lock_timeout_s
         self.directory = self.home / ".config" / "ondemand"
         self.path = self.directory / "tokens.json"
-        # The identity and the tokens of the file that was read last. One value, because several threads use it.
+        # The identity and the tokens of the file when it was last read, in one value because several threads use them.
         self._read: tuple[tuple[int, ...] | None, list[Token]] = (None, [])
 
     def tokens(self) -> list[Token]:
@@ -53,7 +53,7 @@ class TokenStore:
             descriptor = self._open()
             if descriptor is None:
                 return []
-            # open() rather than stat(): NFS asks its server again at open (close-to-open consistency).
+            # Use open() and not stat(): NFS asks its server again at open (close-to-open consistency).
             with os.fdopen(descriptor, "rb") as file:
                 identity = self._identity(os.fstat(file.fileno()))
                 last_identity, tokens = self._read
@@ -79,7 +79,7 @@ class TokenStore:
         self._rewrite(lambda entries: _with(entries, token, self.path))
 
     def remove(self, token_id: str) -> None:
-        """Remove a token from the file. The next request with it is refused. Raises NoSuchToken."""
+        """Remove a token from the file, so that the next request with it is refused. Raises NoSuchToken."""
 
         def change(entries: list[Entry]) -> list[Entry]:
             kept = [entry for entry in entries if text_of(entry, "id") != token_id]
@@ -92,8 +92,8 @@ class TokenStore:
     def succeed(self, token_id: str, successor: Token, until: datetime) -> None:
         """Add a token's successor, and let the old token expire at ``until`` unless it expires earlier.
 
-        Both changes are one write, so neither exists without the other. Raises NoSuchToken, and StoreRefused for a
-        token in clear text: the program that wrote it would continue to accept it.
+        Both changes are one write, so neither is made without the other. Raises NoSuchToken. Raises StoreRefused for a
+        token in clear text, because the program that wrote it ignores the new expiry.
         """
 
         def change(entries: list[Entry]) -> list[Entry]:
@@ -109,7 +109,7 @@ class TokenStore:
         self._rewrite(change)
 
     def record_last_used(self, used: dict[str, datetime]) -> None:
-        """Set ``last_used_at`` of tokens; ``used`` maps their ids to times. Ids that are not in the file are ignored.
+        """Set ``last_used_at`` of tokens. ``used`` maps their ids to times. Ids that are not in the file are ignored.
 
         Entries in clear text belong to another program and are not changed.
         """
@@ -125,7 +125,7 @@ class TokenStore:
         self._rewrite(change)
 
     def secure(self) -> int:
-        """Replace each secret in clear text by its hash. Return how many there were."""
+        """Replace each secret in clear text by its hash. Return the number of replaced secrets."""
         count = 0
 
         def change(entries: list[Entry]) -> list[Entry]:
@@ -153,14 +153,14 @@ class TokenStore:
             return None
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise StoreRefused(f"{self.path} is a symbolic link; replace it by the file itself") from error
+                raise StoreRefused(f"{self.path} is a symbolic link; replace it with the file itself") from error
             if error.errno == errno.EACCES:
                 check_file(self.path, self.path.lstat())
                 raise StoreRefused(f"you cannot read {self.path}; run: chmod 600 {self.path}") from error
             raise
         status = os.fstat(descriptor)
         if status.st_nlink == 0:
-            # The file was replaced or removed after it was opened. The current one counts.
+            # The file was replaced or removed after it was opened, so open the current one.
             os.close(descriptor)
             return self._open()
         try:
@@ -182,8 +182,8 @@ class TokenStore:
     def _rewrite(self, change: Callable[[list[Entry]], list[Entry]]) -> None:
         """Read, change and replace the file while holding the lock, so that no entry of another writer is lost.
 
-        A person who edits or removes the file takes no lock. If the file has changed by the time that the new one is
-        written, it is read and changed again.
+        A person who edits or removes the file does not take the lock. So if the file has changed before it is replaced,
+        start again with the new content.
         """
         try:
             for directory in (self.directory.parent, self.directory):
@@ -266,7 +266,9 @@ class TokenStore:
 
     def _error_message(self, verb: str, error: OSError) -> str:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"no space or quota is left to {verb} {self.path}; nothing was changed. Free some space"
+            return (
+                f"no space or quota is left to {verb} {self.path}; nothing was changed. Free some space and try again"
+            )
         return f"cannot {verb} {self.path}: {error.strerror}"
 
     @staticmethod
@@ -282,5 +284,5 @@ def _with(entries: list[Entry], token: Token, path: Path) -> list[Entry]:
 
 
 def hashes(tokens: Iterable[Token]) -> list[str]:
-    """Return the hashes of the tokens that have not expired: those to register."""
+    """Return the hashes of the tokens that have not expired. Only these are registered."""
     return [token.sha256 for token in tokens if not token.expired()]

@@ -1,7 +1,7 @@
-"""Tokens: how they are created, stored as entries of tokens.json, and read back.
+"""API tokens: the functions that create them, and that convert them to and from entries of tokens.json.
 
-The secret of a token is shown once and never stored; its entry contains the SHA-256. Entries of OOD's dashboard plugin
-contain the secret itself in ``token``. They are read, and not changed.
+The secret of a token is shown once and never stored. Its entry contains only the SHA-256. Entries of OOD's dashboard
+plugin contain the secret itself in ``token``; Punway reads them and does not change them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SECRET = re.compile(r"[0-9a-f]{64}")
 class Token:
     """A valid entry of tokens.json, with the fields that Punway knows.
 
-    ``in_clear`` says that the file contains the secret in clear text, as OOD's dashboard plugin writes it.
+    ``in_clear`` is true if the file contains the secret in clear text, as OOD's dashboard plugin writes it.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Token:
     in_clear: bool = False
 
     def expired(self, now: datetime | None = None) -> bool:
-        """Return whether the token has expired. It has at the very second of ``expires_at``."""
+        """Return whether the token has expired. It expires at the start of the second ``expires_at``."""
         return self.expires_at is not None and (now or utc_now()) >= self.expires_at
 
     def entry(self) -> dict[str, Any]:
@@ -84,14 +84,14 @@ def sha256_of(secret: str) -> str:
 
 
 def is_sha256(text: object) -> bool:
-    """Return whether the value has the form of a stored hash. It is the same form as that of a secret."""
+    """Return whether the value has the form of a stored hash, which is the same as that of a secret."""
     return isinstance(text, str) and is_secret(text)
 
 
 def issue(
     name: str, scope_names: tuple[str, ...] = scopes.ALL, expires_at: datetime | None = None
 ) -> tuple[Token, str]:
-    """Create a token, and return it with its secret, which is stored nowhere. Without ``expires_at`` it never expires.
+    """Create a token. Return it with its secret, which is stored nowhere. Without ``expires_at``, it never expires.
 
     Raises TokenError for a name that is empty, too long, or not one line of text.
     """
@@ -115,7 +115,7 @@ def issue(
 def from_entry(entry: dict[str, Any]) -> Token | None:
     """Return the token of one entry of tokens.json, or None if the entry is not a valid token.
 
-    An entry whose hash, scopes or times cannot be parsed is None, so it gives no access. Nothing is guessed.
+    The result is None if the hash, the scopes or a time cannot be parsed, so that such an entry gives no access.
     """
     in_clear = "sha256" not in entry
     if in_clear:

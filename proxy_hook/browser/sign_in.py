@@ -78,7 +78,7 @@ class SignIn:
             if handler is None:
                 if any(path == other for _, other in ROUTES):
                     raise HttpError(405, "method_not_allowed", f"{path} does not accept {method} requests")
-                raise HttpError(404, "not_found", "There is no such page")
+                raise HttpError(404, "not_found", "Page not found. Check the address.")
             return await handler(self, request)
         except HttpError as error:
             return error_page(error)

@@ -173,7 +173,7 @@ def test_either_half_of_a_revocation_ends_the_token(
         with pytest.raises(StoreUnavailable):
             manager.revoke(third.id)
         registrar.down = False
-        assert "still in the file" in manager.revoke(third.id)[1]
+        assert "still in your file" in manager.revoke(third.id)[1]
     assert registrar.revoked == [first.sha256, third.sha256]
     with pytest.raises(NoSuchToken):
         manager.revoke(first.id)

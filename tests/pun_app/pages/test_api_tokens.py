@@ -308,7 +308,7 @@ def test_a_full_disk_loses_nothing(pun: Pun, registrar: RouteTable, monkeypatch:
     (token,) = pun.store.tokens()
     assert registrar.hashes(registrar.find(token.sha256).uid) == [token.sha256]  # type: ignore[union-attr]
     location = pun.post({"id": token.id}, 303, "/revoke").headers["Location"]
-    assert "still in the file" in pun.page(path=location).html.find(role="status").text
+    assert "still in your file" in pun.page(path=location).html.find(role="status").text
     assert registrar.find(token.sha256) is None
 
 
