@@ -26,8 +26,8 @@ Make the token on the portal's API Tokens page, or with: punway token create"""
 RESPONSE_TIMEOUT_S = 340.0
 """The time for a response: longer than a tool may wait."""
 DRAIN_TIMEOUT_S = 10.0
-"""The time for responses after the input has ended. A client that pipes requests in wants them; one that has left does
-not, so a long wait is cut off."""
+"""The time for responses after the input has ended. A client that pipes requests in still reads
+them. A client that has left does not, so a long wait is cut off."""
 _VERSION = "io.modelcontextprotocol/protocolVersion"
 _PARSE_ERROR, _NO_RESPONSE = -32700, -32000
 

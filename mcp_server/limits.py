@@ -2,8 +2,8 @@
 
 The limits per user keep one user's agents from blocking the others. The limits in total bound the server's memory.
 
-A request is admitted or rejected at once. Before its message is read it takes a place, and queues if none is free. A
-call that only waits for a job gives its place back (Place.wait).
+A request is admitted or rejected immediately. Before its message is read it takes a place, and queues if none is
+free. A call that only waits for a job gives its place back (Place.wait).
 """
 
 from __future__ import annotations

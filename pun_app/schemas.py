@@ -297,7 +297,7 @@ class StatusAnswer(Struct):
 
 
 class JobAction(Struct):
-    """The result of cancel_command, hold_command or release_command a job."""
+    """The result of a cancel, hold or release."""
 
     job_id: Annotated[str, _JOB_ID]
     status: Annotated[str | None, Meta(description="The new status, such as `cancelled`; null if unknown.")]

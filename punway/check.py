@@ -1,4 +1,4 @@
-"""``punway check``: a check of the configuration and of everything that it names. It changes nothing."""
+"""``punway check``: a check of the configuration, and of the files, users and programs in it. It changes nothing."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _room_in_nginx(_config: Config) -> Iterator[Finding]:
         dumped = subprocess.run([find_nginx(), "-T", "-q"], capture_output=True, text=True, check=False)
     except CannotServe:
         return  # _nginx has reported it.
-    # An error in the files of another site is none of the portal's, and some files only root can read.
+    # Files of other sites may have errors that do not concern the portal, and some files only root can read.
     if dumped.returncode == 0 and (finding := room_in(dumped.stdout)):
         yield finding
 

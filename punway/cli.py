@@ -183,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output, "head" say, has seen enough. Python would write the rest at its end.
+        # The reader of our output, such as head, has ended. Without this, Python would write the rest when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

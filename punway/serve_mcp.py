@@ -1,8 +1,8 @@
 """``punway mcp-server``: the start of the MCP server.
 
 It runs as root, or as the one user of single-user mode. It binds the server's socket, drops root's privileges for those
-of mcp.user, and executes the server as a fresh interpreter, which so holds none of the code that read the
-configuration. The server gets the socket to serve on and the path of nginx's inner socket.
+of mcp.user, and executes the server in a fresh interpreter, so that the server does not hold the code that
+reads the configuration. The server gets the socket to serve on and the path of nginx's inner socket.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def list_all(config: Config, _arguments: argparse.Namespace) -> int:
 
 
 def revoke(config: Config, arguments: argparse.Namespace) -> int:
-    """Revoke a token at once and for good. The portal rejects it even if your token file cannot be written."""
+    """Revoke a token immediately and permanently. The portal rejects it even if your token file cannot be written."""
     _, warning = _manager(config).revoke(arguments.id)
     print(f"Token {arguments.id} is revoked.")
     if warning:

@@ -65,11 +65,12 @@ def test_a_file_without_jobs_is_no_cluster(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("v2: [", "no YAML"), ("", "mapping"), ("- a", "mapping"), ("v1: {}", "v2"), ("v2: {job: [1]}", "job"),
+    [("v2: [", "not valid YAML"), ("", "mapping"), ("- a", "mapping"), ("v1: {}", "v2"), ("v2: {job: [1]}", "job"),
      ("v2: {job: {bin: /x}}", "job.adapter"), ("v2: {metadata: x, job: {adapter: slurm}}", "metadata"),
-     ("v2: {job: {adapter: <%= x %>}}", "ERB"), ("v2: !!python/object:os.system {}", "no YAML"),
+     ("v2: {job: {adapter: <%= x %>}}", "ERB"), ("v2: !!python/object:os.system {}", "not valid YAML"),
      ("x: " + "y" * 300_000, "larger"), ("v2: {job: {adapter: \xff}}", "read")],
-    ids=range(11),
+    ids=["unclosed", "empty", "a list", "version 1", "job is a list", "no adapter", "metadata is text", "ERB", "a Python tag",
+         "too large", "not UTF-8"],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "x.yml"
