@@ -21,7 +21,7 @@ from pun_app.long_poll import LongPoll, Wait, phase_of
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_INTERVAL_S", 0.01)
     # An answer of a second ago would be used again.
-    monkeypatch.setattr("pun_app.clusters.query_cache.RESULT_TTL_S", 0.0)
+    monkeypatch.setattr("pun_app.clusters.cached_scheduler.RESULT_TTL_S", 0.0)
 
 
 class Told(Adapter):

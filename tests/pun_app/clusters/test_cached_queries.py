@@ -1,4 +1,4 @@
-"""Tests of pun_app/clusters/query_cache.py: which results are reused."""
+"""Tests of QueryCache in pun_app/clusters/cached_scheduler.py: which results are reused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from pun_app.adapters.model import COMPLETED, QUEUED, RUNNING, Job
-from pun_app.clusters.query_cache import JOB, JOBS, NO_CACHE, PAGE, QueryCache
+from pun_app.clusters.cached_scheduler import JOB, JOBS, NO_CACHE, PAGE, QueryCache
 
 
 class FakeClock:
