@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "developers" / "architecture.md"
 BEGIN, END = "<!-- Written by docs/code_map.py: run make reference -->\n", "<!-- The end of the list -->\n"
 
 FOLDERS = {
-    "spawner": "Everything that runs as root: it turns requests for a user's process into a process of that user.",
+    "spawner": "All of root's code: it turns requests for a user's process into a process of that user.",
     "punway": "The `punway` command: it starts the servers, checks a configuration, and manages tokens.",
     "proxy_hook": "The service that nginx asks about each request, and the registrar that takes token hashes.",
     "proxy_hook/idp": "The site's identity provider: its metadata, its keys, and the JWTs that it signs.",

@@ -185,7 +185,7 @@ class EligibleAccounts:
         del self._lookups[uid]
         self._pending[known] -= 1
         if done.exception() is not None:
-            return  # with_uid() raises the refusal or failure in every caller that waits.
+            return  # with_uid() raises the refusal or failure in every waiting caller.
         if done.result() is None:
             self._without_account.put(uid, self._clock() + NO_ACCOUNT_TTL_S)
         else:

@@ -123,7 +123,7 @@ class SpawnerClient:
             self._unsent.pop(number, None)
 
     def _connect(self) -> None:
-        """Connect if there is no connection. Raises OSError."""
+        """Connect, unless a connection exists. Raises OSError."""
         if self._connection is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             connection.setblocking(False)

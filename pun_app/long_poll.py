@@ -68,7 +68,7 @@ class Wait:
         self.resume: Callable[[], None] | None = None
 
     def job(self) -> tuple[Job, float]:
-        """Return the job and the age of the answer in seconds. Raises the error that ended the wait."""
+        """Return the job and the age of the answer in seconds. Raises the error by which the wait ended."""
         if self.result is None:
             return self.scheduler.last_look(self.job_id, self.known)
         found, asked = self.result

@@ -65,7 +65,7 @@ class HistoryQuery(ClusterQuery, frozen=True):
     from_: Annotated[
         Time | None,
         Meta(
-            description="Only jobs that ended at or after this RFC 3339 time or date (midnight UTC). Default: a week "
+            description="Only jobs ending at or after this RFC 3339 time or date (midnight UTC). Default: a week "
             "before the end of the period.",
             examples=["2024-01-08"],
         ),
@@ -73,7 +73,7 @@ class HistoryQuery(ClusterQuery, frozen=True):
     to: Annotated[
         Time | None,
         Meta(
-            description="Only jobs that ended before this RFC 3339 time or date. Default: now.",
+            description="Only jobs ending before this RFC 3339 time or date. Default: now.",
             examples=["2024-01-15"],
         ),
     ] = None

@@ -68,7 +68,7 @@ def child_main(
 
 
 def _exec_interpreter(message: wire.Message, parent: int, listener: int, report: int, app: str) -> NoReturn:
-    """Execute a fresh interpreter that runs this module. Never returns.
+    """Execute this module in a fresh interpreter. Never returns.
 
     The message is passed in a memory file on standard input, because every user can read command lines.
     """

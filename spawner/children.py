@@ -235,7 +235,7 @@ class Children:
             self._preloader = None
             self._restart_puns_of(preloader)
         elif preloader in self._old_preloaders:
-            return  # PUNs from before a reload are no longer tracked.
+            return  # PUNs from before a reload are not tracked any more.
         elif "started" in received[0]:
             if pun := self.puns.get(received[0]["started"]):
                 pun.pid = received[0]["pid"]

@@ -45,7 +45,7 @@ class Pun:
         return {**self.refusal, "retry_after": max(1, round(self.refused_until - now))}
 
     def answer_waiting(self, now: float) -> None:
-        """Answer all requests that wait for this PUN."""
+        """Answer all requests waiting for this PUN."""
         waiting, self.waiting = self.waiting, []
         for reply in waiting:
             reply(self.answer(now))

@@ -76,7 +76,7 @@ class Sessions:
         return session
 
     def end(self, session: Session) -> None:
-        """End a session, so that its cookie is no longer valid."""
+        """End a session, so that its cookie becomes invalid."""
         self._sessions.pop(session.key, None)
 
     def _make_room(self, account: UnixAccount) -> None:

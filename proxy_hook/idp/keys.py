@@ -100,7 +100,7 @@ class KeySet:
 def usable_keys(document: dict[str, Any]) -> dict[str, Key]:
     """Return those keys of a JWK set that can verify a signature, by name. Secret keys are never among them.
 
-    Raises ValueError if there is no such key.
+    Raises ValueError without such a key.
     """
     keys: dict[str, Key] = {}
     listed = document.get("keys")

@@ -25,7 +25,7 @@ REQUEST_TIMEOUT_S = 5.0
 DISCOVERY_RETRY_S = 3.0
 """How long a provider that did not respond is not asked for its discovery document again."""
 MAX_DOCUMENT_BYTES = 1024 * 1024
-# How far the provider's clock may be ahead. There is no tolerance for the expiry of a token.
+# How far the provider's clock may be ahead. The expiry of a token has no tolerance.
 CLOCK_SKEW_S = 30
 ACCESS_TOKEN_TYPES = ("jwt", "at+jwt", "application/at+jwt")
 

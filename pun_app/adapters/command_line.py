@@ -37,7 +37,7 @@ _STEERING = re.compile(
 
 
 class CommandLineAdapter(Adapter):
-    """The base class of adapters that run their scheduler's commands."""
+    """The base class of adapters for schedulers with a command line."""
 
     product: ClassVar[str]
     """The scheduler's name in messages."""

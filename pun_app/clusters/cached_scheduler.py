@@ -243,7 +243,7 @@ class CachedScheduler:
         return self._query(("output", job_id), lambda: self.adapter.output(job_id))[0]
 
     def history(self, period: Period) -> list[PastJob]:
-        """Return the user's jobs that ended in a period, without caching."""
+        """Return the user's ended jobs of a period, without caching."""
         return self._query(None, lambda: self.adapter.history(period), health=self._accounting_health)[0]
 
     def queues(self, *, no_cache: bool = False) -> tuple[list[Queue], float]:

@@ -69,7 +69,7 @@ Run = Callable[..., None]
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    """Return a function that runs a test with a client, made with the given options, and a limit of one minute."""
+    """Return a function to run a test with a client, made with the given options, and a limit of one minute."""
 
     async def with_client(test: Test, options: dict[str, Any]) -> None:
         client = SpawnerClient(tmp_path / "spawner.sock", **options)

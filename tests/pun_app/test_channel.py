@@ -43,7 +43,7 @@ class Scheduler:
 
 
 class App:
-    """An app that waits at /wait, and elsewhere returns the length of the body once ``go`` is set."""
+    """An app with a waiting request at /wait. Elsewhere it returns the length of the body once ``go`` is set."""
 
     def __init__(self) -> None:
         self.long_poll = LongPoll(1000)

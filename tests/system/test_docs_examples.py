@@ -53,7 +53,7 @@ def examples(page: str) -> list[Example]:
 
 
 def script_of(page_examples: list[Example], folder: Path) -> str:
-    """Return a shell script that runs the examples, each after a line that says its number. Programs go to ``folder``."""
+    """Return a shell script with the examples, each after a line that says its number. Programs go to ``folder``."""
     lines = ["set -eu"]
     for number, example in enumerate(page_examples):
         lines.append(f"printf '\\n{_MARK}{number}\\n'")

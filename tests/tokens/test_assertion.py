@@ -131,7 +131,7 @@ def test_without_the_hooks_key_nothing_is_good(tmp_path: Path, signer: Signer) -
 
 
 def test_the_cache_is_bounded(signer: Signer, verifier: Verifier) -> None:
-    """Only the cache itself shows how many assertions are in it."""
+    """Only the cache itself shows its number of assertions."""
     for number in range(3 * module.MAX_CACHED_ASSERTIONS):
         verifier.verify(signer.sign(1001, str(number), "token", None, ()), 1001)
     assert len(verifier._verified) <= module.MAX_CACHED_ASSERTIONS

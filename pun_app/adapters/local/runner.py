@@ -29,7 +29,7 @@ _SHELL = 'umask 022; "$1"; code=$?; echo $code > "$2.part" && mv "$2.part" "$2";
 
 
 class Runner:
-    """The loop that runs the jobs of one queue, at most ``slots`` of them at once."""
+    """The loop of one queue's jobs, at most ``slots`` of them at once."""
 
     def __init__(self, queue: LocalQueue, slots: int) -> None:
         self._queue = queue

@@ -260,7 +260,7 @@ def test_what_the_site_allows(tmp_path: Path, registrar: RouteTable) -> None:
 
 
 def test_the_site_says_what_a_token_may_do(tmp_path: Path, registrar: RouteTable) -> None:
-    """Other scopes are not offered. A form that asks for one is rejected, and the message names it."""
+    """Other scopes are not offered. A form with one is rejected, and the message names it."""
     pun = Pun(tmp_path, Policy(scopes=("clusters:read", "jobs:read")))
     page = pun.page().html
     assert [field["value"] for field in page.find_all(attrs={"name": "scope"})] == ["clusters:read", "jobs:read"]
