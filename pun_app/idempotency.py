@@ -85,6 +85,7 @@ class Submits:
         fingerprint = hashlib.sha256(msgspec.json.encode(body)).hexdigest()
         with self._files.locked(key):
             record = self._read(key)
+            is_second = record is not None
             if record is None:
                 request = make()
                 record = Record(fingerprint, request.submit_tag, 0.0)
@@ -108,7 +109,31 @@ class Submits:
                 request = replace(make(), submit_tag=record.submit_tag)
             record.begun = self._clock()
             self._write(key, record)
-            return self._submit(key, record, request, submit), False
+            answer = self._submit(key, record, request, submit)
+            return (self._first_job(key, record, answer, find) if is_second else answer), False
+
+    def _first_job(
+        self,
+        key: str,
+        record: Record,
+        answer: SubmittedJobAnswer,
+        find: Callable[[str], SubmittedJobAnswer | None],
+    ) -> SubmittedJobAnswer:
+        """Return the one job that stays of a submit that was sent twice.
+
+        A scheduler that hung may take the first submit only now, after ``find`` has looked for its job. So look again:
+        ``find`` keeps the first of several jobs with one tag and cancels the others.
+        """
+        try:
+            found = find(record.submit_tag)
+        except (ApiError, SchedulerError) as error:
+            log.warning("failed to look for a second job of one Idempotency-Key: %s", error.message)
+            return answer
+        if found is None or found.job_id == answer.job_id:
+            return answer
+        record.answer = found
+        self._write_answer(key, record)
+        return found
 
     def _submit(
         self, key: str, record: Record, request: JobRequest, submit: Callable[[JobRequest], SubmittedJobAnswer]
@@ -127,11 +152,7 @@ class Submits:
         except (ApiError, SchedulerError):
             self._files.remove(key)
             raise
-        try:
-            self._write(key, record)
-        except Unavailable as unavailable:
-            # The job exists, so the client gets the answer. A retry finds the job by its submit tag.
-            log.warning("failed to keep the answer to an Idempotency-Key: %s", unavailable.message)
+        self._write_answer(key, record)
         return record.answer
 
     def _read(self, key: str) -> Record | None:
@@ -142,6 +163,13 @@ class Submits:
             # Another version wrote the record, or somebody changed it. The key counts as unused.
             log.warning("ignoring the unreadable record of an Idempotency-Key: %s", error)
             return None
+
+    def _write_answer(self, key: str, record: Record) -> None:
+        try:
+            self._write(key, record)
+        except Unavailable as unavailable:
+            # The job exists, so the client gets the answer. A retry finds the job by its submit tag.
+            log.warning("failed to keep the answer to an Idempotency-Key: %s", unavailable.message)
 
     def _write(self, key: str, record: Record) -> None:
         self._files.put(key, msgspec.json.encode(record))

@@ -138,6 +138,37 @@ def test_a_lost_submit_that_made_no_job_is_made_with_the_same_submit_tag(world: 
     assert world.once() == ("1", True)
 
 
+def test_a_first_submit_that_is_taken_late_leaves_one_job(world: World) -> None:
+    """A hung scheduler may take the first submit when the second one has been sent. The first job is kept."""
+    world.fails = SchedulerUnavailable("hangs")
+    with pytest.raises(SchedulerUnavailable):
+        world.once()
+    world.fails = None
+    looks = iter([None, job(7)])
+    submits = world.submits()
+    answer, is_replayed = submits.once("k", BODY, world.make, world.submit, lambda _: next(looks))
+    assert (answer.job_id, is_replayed) == ("7", False)
+    assert world.once() == ("7", True)
+
+
+@pytest.mark.parametrize("error", [SchedulerUnavailable("hangs"), Unavailable("late")], ids=["scheduler", "deadline"])
+def test_a_second_look_that_fails_keeps_the_answer(world: World, error: Exception) -> None:
+    world.fails = SchedulerUnavailable("hangs")
+    with pytest.raises(SchedulerUnavailable):
+        world.once()
+    world.fails = None
+    looks = []
+
+    def find(submit_tag: str) -> None:
+        looks.append(submit_tag)
+        if len(looks) == 2:
+            raise error
+
+    answer, _ = world.submits().once("k", BODY, world.make, world.submit, find)
+    assert answer.job_id == "1"
+    assert world.once() == ("1", True)
+
+
 def test_an_unknown_outcome_is_a_conflict(world: World) -> None:
     """Long after a lost answer, its job may have run and ended, so a second submit might run it twice."""
     world.fails = SchedulerUnavailable("hangs")
