@@ -279,9 +279,8 @@ class Children:
         if pun.state == "starting":
             _, refused, rule = pun.reported.partition(REFUSED)
             if refused:
-                reason = rule.decode(
-                    errors="replace"
-                )  # A child's report may be any bytes, and must not end the spawner.
+                # A child's report may be any bytes, and must not end the spawner.
+                reason = rule.decode(errors="replace")
                 log.warning("refused a PUN for %s: %s", pun.name, reason)
                 self._refuse(pun, {"refused": reason}, REFUSAL_TTL_S)
             else:
